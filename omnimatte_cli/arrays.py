@@ -1,0 +1,181 @@
+"""The data that flows through the pipeline, and the one place where uint8 meets float.
+
+Letters: B windows, N layers, T frames, C channels, H, W. Host arrays are NumPy, channels last.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+Size = tuple[int, int]  # (height, width) in pixels
+
+
+def to_float(image: np.ndarray) -> np.ndarray:
+    """uint8 in [0, 255] to float32 in [0, 1], any shape."""
+    assert image.dtype == np.uint8, image.dtype
+    return image.astype(np.float32) * np.float32(1 / 255)
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Float in [0, 1] (clipped) to uint8 in [0, 255], rounded to nearest, any shape."""
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Every frame of a video at one (usually reduced) size.
+
+    frames: (T, H, W, 3) uint8 RGB. fps: mean frames per second.
+    """
+
+    frames: np.ndarray
+    fps: Fraction
+    source: Path
+
+    def __post_init__(self) -> None:
+        assert self.frames.dtype == np.uint8, self.frames.dtype
+        assert self.frames.ndim == 4 and self.frames.shape[3] == 3, self.frames.shape
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Rough binary masks of N objects over T frames at the video's own size.
+
+    They are kept as compressed bits (a few kB a mask), so that a long clip at full resolution fits
+    in memory; `frame` unpacks one frame.
+
+    names: N object names. size: (H, W). order: (T, N) int, indices into `names`, back to front.
+    order_source: where the order came from ("option", "order.txt" or "alphabetical").
+    notes: sentences for the user about what was adapted while reading.
+    """
+
+    names: tuple[str, ...]
+    size: Size
+    order: np.ndarray
+    packed: tuple[tuple[bytes, ...], ...] = field(repr=False)  # [object][frame]
+    order_source: str = "alphabetical"
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert len(self.packed) == len(self.names), (len(self.packed), self.names)
+        assert self.order.shape == (len(self), len(self.names)), self.order.shape
+
+    def __len__(self) -> int:
+        return len(self.packed[0])
+
+    @classmethod
+    def from_arrays(
+        cls, masks: np.ndarray, names: Sequence[str], order: np.ndarray | None = None, **facts
+    ) -> Masks:
+        """Pack masks (N, T, H, W) bool; `order` (T, N) defaults to the order of `names`."""
+        assert masks.ndim == 4 and masks.dtype == np.bool_, (masks.shape, masks.dtype)
+        n, t, h, w = masks.shape
+        if order is None:
+            order = np.tile(np.arange(n), (t, 1))
+        packed = tuple(tuple(pack_mask(m) for m in obj) for obj in masks)
+        return cls(tuple(names), (h, w), order, packed, **facts)
+
+    def at(self, obj: int, t: int) -> np.ndarray:
+        """Mask of one object in one frame, (H, W) bool."""
+        return unpack_mask(self.packed[obj][t], self.size)
+
+    def frame(self, t: int) -> np.ndarray:
+        """Masks of all objects in frame t, (N, H, W) bool."""
+        return np.stack([self.at(i, t) for i in range(len(self.names))])
+
+    def union(self, t: int) -> np.ndarray:
+        """Where any object is in frame t, (H, W) bool."""
+        return self.frame(t).any(0)
+
+    def resized(self, size: Size) -> np.ndarray:
+        """All masks at another size, (N, T, h, w) bool: on where at least half a pixel is covered.
+
+        A mask too small to cover half of any pixel keeps its densest pixel, so that no object that
+        is there disappears.
+        """
+        import cv2
+
+        h, w = size
+        out = np.zeros((len(self.names), len(self), h, w), bool)
+        for i in range(len(self.names)):
+            for t in range(len(self)):
+                mask = self.at(i, t)
+                if not mask.any():
+                    continue
+                part = cv2.resize(mask.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
+                out[i, t] = part >= min(0.5, float(part.max()))
+        return out
+
+
+def pack_mask(mask: np.ndarray) -> bytes:
+    """(H, W) bool to compressed bits."""
+    return zlib.compress(np.packbits(mask).tobytes(), 1)
+
+
+def unpack_mask(data: bytes, size: Size) -> np.ndarray:
+    """Compressed bits to (H, W) bool."""
+    bits = np.frombuffer(zlib.decompress(data), np.uint8)
+    return np.unpackbits(bits, count=size[0] * size[1]).reshape(size).astype(bool)
+
+
+@dataclass(frozen=True)
+class Background:
+    """The clean plate in frame coordinates.
+
+    plate: (H, W, 3) uint8 RGB; of a plate that changes over time, its first frame.
+    valid: (H, W) bool, False where no frame shows the background (filled by inpainting).
+    moving: None for a fixed plate; else opens a new stream of one plate per frame.
+    """
+
+    plate: np.ndarray
+    valid: np.ndarray
+    moving: Callable[[], Iterator[np.ndarray]] | None = None
+
+    def __post_init__(self) -> None:
+        assert self.plate.dtype == np.uint8 and self.plate.ndim == 3, self.plate.shape
+        assert self.valid.shape == self.plate.shape[:2], (self.valid.shape, self.plate.shape)
+
+    @property
+    def unseen_share(self) -> float:
+        """Share of the picture's pixels that no frame shows, in [0, 1]."""
+        return float(1 - self.valid.mean())
+
+    def stream(self) -> Iterator[np.ndarray]:
+        """The plate of each frame in turn, (H, W, 3) uint8; endless for a fixed plate."""
+        return itertools.repeat(self.plate) if self.moving is None else self.moving()
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Straight-alpha layers at working size.
+
+    rgba: (N, T, h, w, 4) float32 in [0, 1]. order: (T, N) back to front.
+    """
+
+    rgba: np.ndarray
+    names: tuple[str, ...]
+    order: np.ndarray
+    fps: Fraction
+
+    def __post_init__(self) -> None:
+        n, t = self.rgba.shape[:2]
+        assert self.rgba.dtype == np.float32 and self.rgba.shape[4] == 4, self.rgba.shape
+        assert len(self.names) == n and self.order.shape == (t, n), (self.names, self.order.shape)
+
+
+def resize_frames(frames: Iterable[np.ndarray], size: Size) -> np.ndarray:
+    """Frames (H, W, 3) uint8 to one array (T, h, w, 3) uint8 by area averaging."""
+    import cv2
+
+    h, w = size
+    return np.stack([cv2.resize(f, (w, h), interpolation=cv2.INTER_AREA) for f in frames])
