@@ -1,0 +1,56 @@
+"""Where the computing happens: chosen once, then read from the tensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+from omnimatte_cli.errors import OptionError
+
+
+def choose(name: str = "auto") -> torch.device:
+    """The device for "auto", "cpu", "cuda" or "mps". Raises OptionError if it is not there."""
+    cuda = torch.cuda.is_available()
+    mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    if (name == "cuda" and not cuda) or (name == "mps" and not mps):
+        raise OptionError(
+            f"--device {name}: this machine or this build of torch has none; use --device cpu."
+        )
+    return torch.device(name)
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, for the manifest."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads)"
+    return device.type
+
+
+def autocast(device: torch.device) -> AbstractContextManager:
+    """bfloat16 where the GPU computes in it; full precision elsewhere (on CPUs it is slower)."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.autocast("cuda", torch.bfloat16)
+    return nullcontext()
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Same input, same seed, same device: same numbers. Restores the global switches on leaving."""
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark

@@ -1,0 +1,103 @@
+"""All options and their defaults, with units. Defaults live here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from omnimatte_cli.errors import OptionError
+from omnimatte_cli.windows import Hiding
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Detail = Literal["resolve", "transfer"]
+
+GPU_ITERATIONS = 1000  # the paper's and the customer's
+CPU_ITERATIONS = 250  # within 10 minutes for 90 frames and 2 objects on two cores
+GPU_WEIGHTS, CPU_WEIGHTS = "base", "small"
+GPU_WIDTH, CPU_WIDTH = 64, 24  # network width of a random start
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """Test-time training on one clip."""
+
+    iterations: int  # optimiser steps; 0 uses the weights as they are
+    batch_size: int = 4  # windows a step
+    lr: float = 5e-4  # AdamW's learning rate
+    gap: int = 1  # frames between the frames of a window
+    hiding: Hiding = "random"  # which 3 of 5 frames are hidden
+    mask_weight: float = 0.1  # lambda_m at the start
+    mask_drops: tuple[float, float] = (0.1, 0.2)  # shares of the steps at which it falls to a tenth
+    crop_chance: float = 0.8  # probability of a random crop
+    crop: float = 0.1  # largest crop at each side, share of the picture
+    seed: int = 0
+    save_interval: float = 60.0  # seconds between two saved states (for resuming)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that `decompose` can be told; None means decided from device or input."""
+
+    masks: Path | None = None  # folder of the user's masks
+    order: str | None = None  # object names back to front, separated by commas
+    background: Path | None = None  # a plate, plate video or folder that replaces the estimate
+    iterations: int | None = None  # finetuning steps; None: by device
+    batch_size: int = FinetuneSettings.batch_size
+    lr: float = FinetuneSettings.lr
+    gap: int = FinetuneSettings.gap  # frames between the frames of a window
+    hiding: Hiding = FinetuneSettings.hiding
+    seed: int = 0
+    device: DeviceName = "auto"
+    weights: str = "auto"  # a shipped name, a path, "none" (random start) or "auto"
+    size: tuple[int, int] | None = None  # working (height, width), multiples of 16
+    detail: Detail = "resolve"
+    exact: bool = False  # also write the background with the rest that no layer owns
+    overwrite: bool = False
+    ffmpeg: Path | None = None  # the ffmpeg program; None: found
+
+    def __post_init__(self) -> None:
+        check(self.iterations is None or self.iterations >= 0, "--iterations must be 0 or more")
+        check(self.batch_size >= 1, "--batch-size must be at least 1")
+        check(0 < self.lr <= 1, "--lr must be above 0 and at most 1")
+        check(self.gap >= 1, "--gap must be at least 1")
+        check(0 <= self.seed < 2**32, "--seed must be from 0 to 4294967295")
+        if self.size is not None:
+            good = all(s >= 32 and s % 16 == 0 for s in self.size)
+            check(good, "--size must be HxW with both sides multiples of 16, at least 32")
+
+
+def check(good: bool, message: str) -> None:
+    """Raise OptionError unless an option's value is good."""
+    if not good:
+        raise OptionError(message + ".")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "128x224" to (128, 224)."""
+    try:
+        height, width = (int(s) for s in text.lower().split("x"))
+    except ValueError:
+        raise OptionError(f"--size takes HEIGHTxWIDTH, such as 128x224, not {text!r}.") from None
+    return height, width
+
+
+def working_size(video: tuple[int, int], area: int = 128 * 224, step: int = 16) -> tuple[int, int]:
+    """Working (height, width) of a video: about `area` pixels, its aspect, multiples of `step`."""
+    height, width = video
+    scale = (area / (height * width)) ** 0.5
+    best = (step * 2, step * 2)
+    error = float("inf")
+    # Among the multiples around the ideal, the pair that keeps aspect and area best.
+    for h in _multiples(height * scale, step):
+        for w in _multiples(width * scale, step):
+            aspect = abs(h / w * width / height - 1)
+            size = abs(h * w / area - 1)
+            if aspect + 0.5 * size < error:
+                best, error = (h, w), aspect + 0.5 * size
+    return best
+
+
+def _multiples(value: float, step: int) -> set[int]:
+    low = int(value // step) * step
+    return {max(2 * step, low), max(2 * step, low + step)}
