@@ -60,7 +60,8 @@ def read_tree(path: Path) -> dict:
         raise WeightsError(f"Cannot read {path} ({e.strerror or e}).") from e
     except Exception as e:  # a damaged pickle can raise nearly anything; none of it is ours
         raise WeightsError(
-            f"{path} is not a checkpoint's structure ({type(e).__name__}: {e}); nothing in it was run."
+            f"{path} is not a checkpoint's structure ({type(e).__name__}: {e}); "
+            "nothing in it was run."
         ) from e
     if not isinstance(tree, dict):
         raise WeightsError(f"{path} holds a {type(tree).__name__}, not the dict of a checkpoint.")

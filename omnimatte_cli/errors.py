@@ -20,7 +20,7 @@ class VideoError(InputError):
 
 
 class MaskError(InputError):
-    """A mask is missing, unreadable, of another shape, or empty; names the object, frame and file."""
+    """A mask is missing, unreadable or unfit; names the object, the frame and the file."""
 
 
 class PlateError(InputError):

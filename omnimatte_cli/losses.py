@@ -46,8 +46,8 @@ def sparsity(alpha: Tensor, masks: Tensor, total: int) -> tuple[Tensor, Tensor]:
 
     The coverage is one picture; it is weighted once for every object, by where no mask of an object
     in front of that one lies, and averaged over the objects.
-    alpha, masks: (B, N, K, 1, H, W) in compositing order, of the K hidden frames; total: frames T of
-    the window. Returns (l1, l0), before lambda_r.
+    alpha, masks: (B, N, K, 1, H, W) in compositing order, of the K hidden frames; total: frames T
+    of the window. Returns (l1, l0), before lambda_r.
     """
     coverage = alpha_over(alpha)
     hidden_by = torch.zeros_like(masks)

@@ -10,6 +10,8 @@ h = H/16, w = W/16 is the token grid.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,7 +33,7 @@ class Encoder(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         sizes = [channels, width, 2 * width, 4 * width, 4 * width]
-        pairs = list(zip(sizes, sizes[1:], strict=False))
+        pairs = list(itertools.pairwise(sizes))
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairs)
         self.norms = nn.ModuleList(
             nn.InstanceNorm2d(b, eps=NORM_EPS, affine=True) for _, b in pairs[1:]
@@ -55,7 +57,7 @@ class Decoder(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         sizes = [4 * width, 4 * width, 2 * width, width]
-        pairs = list(zip(sizes, sizes[1:], strict=False))
+        pairs = list(itertools.pairwise(sizes))
         self.convs = nn.ModuleList(
             nn.ConvTranspose2d(a, b, 4, stride=2, padding=1) for a, b in pairs
         )

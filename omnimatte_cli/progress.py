@@ -16,7 +16,7 @@ class Progress(Protocol):
         """Begin a stage of `total` steps (None: unknown)."""
 
     def step(self, done: int, note: str = "") -> None:
-        """`done` steps of the current stage are finished; `note` is a few words, such as the loss."""
+        """`done` steps of the current stage are finished; `note` is a few words (the loss)."""
 
     def say(self, message: str) -> None:
         """One sentence that the user should see (a warning, a choice that was made)."""
@@ -71,9 +71,14 @@ class Bars(AbstractContextManager["Bars"]):
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
         from rich.progress import Progress as RichProgress
-        from rich.progress import TimeRemainingColumn
 
         self.console = Console(stderr=True)
         self.bars = RichProgress(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.windows import Hiding
@@ -57,6 +57,9 @@ class Settings:
     ffmpeg: Path | None = None  # the ffmpeg program; None: found
 
     def __post_init__(self) -> None:
+        for name, kinds in (("device", DeviceName), ("detail", Detail), ("hiding", Hiding)):
+            value, known = getattr(self, name), get_args(kinds)
+            check(value in known, f"--{name} takes {' or '.join(known)}, not {value!r}")
         check(self.iterations is None or self.iterations >= 0, "--iterations must be 0 or more")
         check(self.batch_size >= 1, "--batch-size must be at least 1")
         check(0 < self.lr <= 1, "--lr must be above 0 and at most 1")

@@ -1,0 +1,72 @@
+"""The Python interface: the same work and the same defaults as the command line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omnimatte_cli.progress import Progress
+from omnimatte_cli.settings import Detail, DeviceName, Settings
+from omnimatte_cli.windows import Hiding
+
+if TYPE_CHECKING:
+    from omnimatte_cli.pipeline import Result
+
+PathLike = str | os.PathLike[str]
+
+
+def decompose(
+    source: PathLike,
+    *,
+    out: PathLike,
+    masks: PathLike | None = None,
+    order: str | None = Settings.order,
+    background: PathLike | None = None,
+    iterations: int | None = Settings.iterations,
+    batch_size: int = Settings.batch_size,
+    lr: float = Settings.lr,
+    gap: int = Settings.gap,
+    hiding: Hiding = Settings.hiding,
+    seed: int = Settings.seed,
+    device: DeviceName = Settings.device,
+    weights: str | os.PathLike[str] = Settings.weights,
+    size: tuple[int, int] | None = Settings.size,
+    detail: Detail = Settings.detail,
+    exact: bool = Settings.exact,
+    overwrite: bool = Settings.overwrite,
+    ffmpeg: PathLike | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Split a video into one RGBA layer per object and a clean plate.
+
+    source: video file or folder of images. out: folder to write. The options are those of
+    `omnimatte decompose`, described in `omnimatte_cli.settings.Settings`. progress: see
+    `omnimatte_cli.progress`; None is silent.
+    Returns paths and figures. Raises `omnimatte_cli.errors.InputError` (or a kind of it) for wrong
+    input and options, `OmnimatteError` for other failures; `out` is then as it was.
+    """
+    from omnimatte_cli.pipeline import decompose as run
+
+    def path(value: PathLike | None) -> Path | None:
+        return None if value is None else Path(value)
+
+    settings = Settings(
+        masks=path(masks),
+        order=order,
+        background=path(background),
+        iterations=iterations,
+        batch_size=batch_size,
+        lr=lr,
+        gap=gap,
+        hiding=hiding,
+        seed=seed,
+        device=device,
+        weights=os.fspath(weights),
+        size=size,
+        detail=detail,
+        exact=exact,
+        overwrite=overwrite,
+        ffmpeg=path(ffmpeg),
+    )
+    return run(Path(source), Path(out), settings, progress)

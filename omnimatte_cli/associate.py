@@ -1,0 +1,144 @@
+"""Which object does each change of the picture belong to? The paper's answer: finetune, predict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from omnimatte_cli import weights
+from omnimatte_cli.arrays import Size, to_float
+from omnimatte_cli.composite import in_order, over
+from omnimatte_cli.finetune import ClipTensors, Losses, finetune
+from omnimatte_cli.infer import predict_layers
+from omnimatte_cli.metrics import PSNR
+from omnimatte_cli.model import STRIDE, LayerNet
+from omnimatte_cli.ownership import NOBODY, Ownership, claims_of
+from omnimatte_cli.progress import Progress
+from omnimatte_cli.settings import (
+    CPU_ITERATIONS,
+    CPU_WEIGHTS,
+    CPU_WIDTH,
+    GPU_ITERATIONS,
+    GPU_WEIGHTS,
+    GPU_WIDTH,
+    FinetuneSettings,
+    Settings,
+)
+
+
+@dataclass(frozen=True)
+class Association:
+    """What the network found out about a clip.
+
+    layers: (N, T, h, w, 4) float16 predicted layers, kept only for detail transfer.
+    psnr: of the predicted layers' composite against the clip at working size, dB.
+    network: where the weights came from, for the manifest.
+    """
+
+    ownership: Ownership
+    layers: np.ndarray | None
+    psnr: float | None
+    losses: Losses | None
+    iterations: int
+    network: dict[str, object]
+
+
+def finetune_settings(settings: Settings, device: torch.device) -> FinetuneSettings:
+    """The finetuning that the options ask for; what they leave open follows the device."""
+    iterations = settings.iterations
+    if iterations is None:
+        iterations = CPU_ITERATIONS if device.type == "cpu" else GPU_ITERATIONS
+    return FinetuneSettings(
+        iterations=iterations,
+        batch_size=settings.batch_size,
+        lr=settings.lr,
+        gap=settings.gap,
+        hiding=settings.hiding,
+        seed=settings.seed,
+    )
+
+
+def make_network(
+    settings: Settings, device: torch.device, size: Size, progress: Progress
+) -> tuple[LayerNet, dict[str, object]]:
+    """The network in eval mode on the device, and where its weights came from."""
+    grid = (size[0] // STRIDE, size[1] // STRIDE)
+    small = device.type == "cpu"
+    name = settings.weights
+    if name == "auto":
+        name = CPU_WEIGHTS if small else GPU_WEIGHTS
+        if name not in weights.shipped_names():
+            progress.say(
+                "No pretrained weights are shipped yet: starting from random weights, so effects "
+                "such as shadows will be found only in part."
+            )
+            name = "none"
+    if name == "none":
+        width = CPU_WIDTH if small else GPU_WIDTH
+        torch.manual_seed(settings.seed)
+        net = LayerNet(width, grid)
+        return net.to(device), {"weights": "none", "width": width, "seed": settings.seed}
+    file = weights.find(name)
+    net = weights.load(file, grid)
+    origin = {"weights": name, "width": net.width, "sha256": file.sha256, **file.metadata}
+    return net.to(device), origin
+
+
+def run_key(clip: ClipTensors, tuning: FinetuneSettings, origin: dict[str, object]) -> str:
+    """A hash of all that the finetuned weights depend on."""
+    digest = hashlib.sha256(json.dumps([asdict(tuning), origin], sort_keys=True).encode())
+    for tensor in (clip.frames, clip.masks, clip.plates, clip.order):
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def coordinate(
+    clip: ClipTensors,
+    settings: Settings,
+    progress: Progress,
+    state: Path | None = None,
+) -> Association:
+    """Finetune the network on the clip and predict every object's layer.
+
+    state: file that an interrupted finetuning is saved to and resumed from.
+    """
+    device = clip.frames.device
+    size = (clip.frames.shape[2], clip.frames.shape[3])
+    net, origin = make_network(settings, device, size, progress)
+    tuning = finetune_settings(settings, device)
+    progress.stage("finetuning", tuning.iterations)
+    losses = finetune(net, clip, tuning, progress, state, run_key(clip, tuning, origin))
+
+    progress.stage("predicting", len(clip))
+    n, t = len(clip.masks), len(clip)
+    claims = np.zeros((n, t, *size), np.float16)
+    keep = settings.detail == "transfer"
+    layers = np.zeros((n, t, *size, 4), np.float16) if keep else None
+    psnr = PSNR()
+    plates = to_float(np.moveaxis(clip.plates.cpu().numpy(), 1, -1))
+    for frames, rgba in predict_layers(net, clip, settings.gap, progress):
+        for place, frame in enumerate(frames):
+            plate = plates[frame if len(plates) > 1 else 0]
+            for i in range(n):
+                claims[i, frame] = claims_of(rgba[i, place], plate)
+        psnr_of_prediction(psnr, clip, frames, rgba)
+        if layers is not None:
+            layers[:, frames] = rgba
+    nobody = np.full((1, 1, 1), NOBODY, np.float16)
+    return Association(
+        Ownership(claims, nobody), layers, psnr.value, losses, tuning.iterations, origin
+    )
+
+
+def psnr_of_prediction(psnr: PSNR, clip: ClipTensors, frames: list[int], rgba: np.ndarray) -> None:
+    """Add the composite of predicted layers (N, K, h, w, 4) of frames K to a score."""
+    index = torch.tensor(frames, device=clip.frames.device)[None]
+    truth, _, plate, order = clip.windows(index)
+    layers = torch.from_numpy(np.moveaxis(rgba, -1, 2)).to(truth.device)[None]
+    composite = over(in_order(layers, order), plate)
+    psnr.add(composite.cpu().numpy(), truth.cpu().numpy())
