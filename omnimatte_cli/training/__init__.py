@@ -1,0 +1,1 @@
+"""Synthetic scenes with known layers, and pretraining on them."""
