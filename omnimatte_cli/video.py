@@ -21,9 +21,30 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 from .arrays import Clip, Size
 from .errors import VideoError
-from .images import IMAGE_SUFFIXES, list_images, quiet_opencv, read_image
+from .images import IMAGE_SUFFIXES, list_images, quiet_opencv, read_image, wxh
 from .progress import Progress, Silent
 
+# What counts as a video where one is looked for; a file that is named may have any suffix.
+VIDEO_SUFFIXES = frozenset(
+    [
+        ".avi",
+        ".flv",
+        ".gif",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".mxf",
+        ".ogv",
+        ".ts",
+        ".webm",
+        ".wmv",
+        ".y4m",
+    ]
+)
 MIN_FRAMES = 3  # fewer show no motion to learn from, and no median
 IMAGE_FPS = Fraction(24)  # frames per second of a folder of images unless told otherwise
 HD_WIDTH, SD_HEIGHT = 1280, 576  # untagged video at least this wide or taller than this is BT.709
@@ -204,7 +225,7 @@ def _from_folder(folder: Path, alpha: bool) -> Iterator[_Picture]:
         first = first or image.shape[:2]
         if image.shape[:2] != first:
             raise VideoError(
-                f"Frame {index} is {_wxh(image.shape)} but the first is {_wxh(first)}: {path}."
+                f"Frame {index} is {wxh(image.shape)} but the first is {wxh(first)}: {path}."
             )
         rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA if alpha else cv2.COLOR_BGR2RGB)
         if whole is not None and whole.ndim == 3 and whole.shape[2] == 4:
@@ -250,7 +271,7 @@ def _decode(
                 if image.shape != size:
                     raise VideoError(
                         f"{path} changes size at frame {count}: "
-                        f"{_wxh(size)} before, {_wxh(image.shape)} from there."
+                        f"{wxh(size)} before, {wxh(image.shape)} from there."
                     )
                 base = frame.time_base or stream.time_base
                 clock = frame.pts if frame.pts is not None else frame.dts
@@ -330,10 +351,6 @@ def _sha256(source: Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def _wxh(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"
 
 
 def _reason(error: Exception) -> str:
