@@ -17,6 +17,7 @@ KINDS = (ELLIPSOID, BOX, CAPSULE)
 ROWS = 18
 RADIUS, KIND, MATERIAL = 15, 16, 17
 MISS = 1e9  # distance of a ray that hits nothing, in scene units
+OCCLUSION_REACH = 2.5  # radii from its middle up to which a primitive darkens its surroundings
 NEAR = 1e-3  # hits nearer than this are the surface that the ray starts from, in scene units
 
 
@@ -154,10 +155,11 @@ def occlusion(half: Tensor, kind: Tensor, p: Tensor, normal: Tensor) -> Tensor:
     """Share of the sky that a primitive hides from a point, roughly, in [0, 1], (M,).
 
     p: the point in local axes (3, M), normal: local (3, M). The formula for a sphere (cosine over
-    squared distance in radii), stretched to the half sizes.
+    squared distance in radii), stretched to the half sizes and ended at OCCLUSION_REACH radii.
     """
     size = torch.where(kind == CAPSULE, torch.stack([half[0], half[1], half[0] + half[2]]), half)
     q = p / size
-    distance2 = dot(q, q).clamp_min(1.0)
+    edge = 1 / OCCLUSION_REACH**2
+    near = (1 / dot(q, q).clamp_min(1.0) - edge).clamp_min(0) * (1 / (1 - edge))
     cosine = -dot(normalised(p), normal)
-    return (cosine.clamp_min(0) / distance2).clamp(0, 1)
+    return cosine.clamp_min(0) * near

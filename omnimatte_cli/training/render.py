@@ -26,11 +26,10 @@ from .surfaces import (
     see_static,
 )
 from .textures import load_atlas
-from .trace import Geometry, cull, gather_geometry, nearest, openness, visibility
+from .trace import Geometry, columns, cull, gather_geometry, nearest, openness, visibility
 
 CHUNK = {"cpu": 2**18, "cuda": 2**24}  # rays times pictures (frame, solos) that are held at once
 FAINT = 0.004  # mirrors that reflect less are not traced
-AMBIENT_REACH = 3.0  # contact shadows reach this many radii from an object's middle
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def _shadows(
     centre, radius = spheres[..., :3], spheres[..., 3:]
     apart = torch.bmm(centre, point).mul_(-2) + (centre * centre).sum(-1, keepdim=True)
     apart += prim.dot(sheet.point, sheet.point)[:, None]
-    near = (apart < (AMBIENT_REACH * radius) ** 2) & (radius > 0)
+    near = (apart < (prim.OCCLUSION_REACH * radius) ** 2) & (radius > 0)
     near &= (sheet.reach < prim.MISS)[:, None]
     scene, frame, slot, ray = _split(near.reshape(-1).nonzero()[:, 0], b, t, n, p)
     at = scene * p + ray
@@ -211,7 +210,7 @@ def _shade(stage: Stage, geometry: Geometry, hits: Hits, pixel: float) -> tuple[
     """Light (3, M) that hits send back with only their own object there, and with all of them."""
     point = hits.o + hits.distance * hits.d
     local, normal, part = object_point(geometry.table, hits.number, point)
-    rows = stage.materials.index_select(1, part[prim.MATERIAL].long())
+    rows = columns(stage.materials, part[prim.MATERIAL].long())
     size = hits.distance * stage.tan[hits.scene] * pixel
     albedo = object_albedo(rows, stage.atlas, local, normal, size)
     normal = prim.unrotate(part, normal)

@@ -16,7 +16,7 @@ from . import primitives as prim
 from . import scenes as sc
 from .scenes import ScenePlan
 from .textures import Atlas
-from .trace import Geometry, cull, nearest
+from .trace import Geometry, columns, cull, nearest
 
 LIGHTS = 3  # lights of a scene, padded with dark ones
 
@@ -136,7 +136,7 @@ def see_static(
     best = torch.full_like(o[0], prim.MISS)
     which = torch.zeros_like(scene)
     for q in range(len(stage.planes)):
-        plane = stage.planes[q, :14].index_select(1, scene)
+        plane = columns(stage.planes[q, :14], scene)
         facing = prim.dot(d, plane[sc.NORMAL])
         rel = plane[sc.ORIGIN] - o
         t = prim.dot(rel, plane[sc.NORMAL]) / facing.clamp_max(-1e-6)
@@ -148,7 +148,7 @@ def see_static(
     sky = best >= prim.MISS
     best = best.clamp_max(1e4)
     flat = stage.planes.permute(1, 0, 2).reshape(sc.PLANE_COLUMNS, -1)
-    plane = flat.index_select(1, which * stage.planes.shape[2] + scene)
+    plane = columns(flat, which * stage.planes.shape[2] + scene)
     point = o + best * d
     rel = point - plane[sc.ORIGIN]
     x, y = prim.dot(rel, plane[sc.U]), prim.dot(rel, plane[sc.V])
@@ -156,7 +156,7 @@ def see_static(
     cosine = -prim.dot(d, normal).clamp(-1, 0)
     covered = best if before is None else best + before
     pixel = covered * (2 * stage.tan[scene] * _pixel(stage)) * cosine.clamp_min(0.05).rsqrt()
-    rows = stage.materials.index_select(1, plane[sc.SURFACE].long())
+    rows = columns(stage.materials, plane[sc.SURFACE].long())
     albedo = paint(rows, stage.atlas, x, y, pixel)
     low, high = plane[sc.REFLECT]
     reflect = low + (high - low) * (1 - cosine) ** 4
@@ -173,7 +173,7 @@ def see_static(
     index, t, number = _clutter_hits(geometry, scene, o, d, best)
     if len(index):
         at, n, part = object_point(geometry.table, number, o[:, index] + t * d[:, index])
-        rows = stage.materials.index_select(1, part[prim.MATERIAL].long())
+        rows = columns(stage.materials, part[prim.MATERIAL].long())
         size = t * (2 * stage.tan[scene[index]] * _pixel(stage))
         best[index], sky[index], reflect[index] = t, False, 0.0
         albedo[:, index] = object_albedo(rows, stage.atlas, at, n, size)
@@ -212,7 +212,7 @@ def _clutter_hits(
 
 def object_point(table: Tensor, number: Tensor, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Local point, local normal (3, M) and table rows (ROWS, M) of world points on primitives."""
-    part = table.index_select(1, number)
+    part = columns(table, number)
     local = prim.rotate(part, point - part[:3])
     return local, prim.local_normal(part[prim.KIND], part[12:15], local), part
 

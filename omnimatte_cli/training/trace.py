@@ -24,13 +24,16 @@ MARGIN = 1.01  # bounding spheres are enlarged by this, against rounding
 class Geometry:
     """Primitives of several scenes over a run of T frames.
 
-    table: (ROWS, T * K), frame after frame; bounds: (4, T * K) centres and bounding radii;
+    table: (ROWS, T * K), frame after frame; parts of it gathered often: bounds (4, T * K) centres
+    and bounding radii, shapes (12, T * K) axes and half sizes, kinds (T * K,) int64;
     starts, counts: (B, T, N + 1) int64, where a slot's primitives are in the table;
     spheres: (B, T, N + 1, 4), radius -1 in empty slots.
     """
 
     table: Tensor
     bounds: Tensor
+    shapes: Tensor
+    kinds: Tensor
     starts: Tensor
     counts: Tensor
     spheres: Tensor
@@ -63,6 +66,8 @@ def gather_geometry(
     return Geometry(
         table,
         table[[0, 1, 2, prim.RADIUS]].contiguous(),
+        table[3:15].contiguous(),
+        table[prim.KIND].long(),
         torch.from_numpy(starts).to(device),
         torch.from_numpy(np.repeat(counts[:, None], t, 1)).to(device),
         torch.from_numpy(spheres).to(device),
@@ -95,26 +100,51 @@ def cull(
     return near
 
 
+def columns(table: Tensor, number: Tensor) -> Tensor:
+    """Columns of a table (C, K) by number (M,), as (C, M). Twice as fast as `index_select`."""
+    return table.gather(1, number.expand(len(table), -1))
+
+
+def _expand(start: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs of ray and object to pairs of ray and primitive: numbers of pair and primitive (M2,)."""
+    pair = torch.repeat_interleave(count)
+    first = start - (torch.cumsum(count, 0) - count)
+    return pair, first[pair] + torch.arange(len(pair), device=pair.device)
+
+
 def _candidates(
     geometry: Geometry, start: Tensor, count: Tensor, o: Tensor, d: Tensor, spread: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> list[tuple[int, Tensor, Tensor, Tensor, Tensor, Tensor]]:
     """Expand M pairs of ray and object to those of ray and primitive whose spheres are met.
 
-    Returns pair and primitive numbers (M2,) and the rays' origins from the centres and directions.
+    Returns for each kind of primitive: kind, pair and primitive numbers (M2,), half sizes (3, M2),
+    and in local axes the rays' origins from the centres and directions (3, M2).
     """
-    pair = torch.repeat_interleave(count)
-    first = torch.cumsum(count, 0) - count
-    number = (start - first)[pair] + torch.arange(len(pair), device=pair.device)
-    sphere = geometry.bounds.index_select(1, number)
+    pair, number = _expand(start, count)
+    sphere = columns(geometry.bounds, number)
     d2 = d.index_select(1, pair)
-    rel = o.index_select(1, pair) - sphere[:3]
-    along = -prim.dot(rel, d2)
+    rel = o.index_select(1, pair).sub_(sphere[:3])
+    along = prim.dot(rel, d2).neg_()
     big = sphere[3] * MARGIN + 1e-3
     if spread is not None:
-        big = big + spread[pair] * along.clamp_min(0)
-    keep = (prim.dot(rel, rel) - along * along < big * big) & (along > -big)
-    keep = keep.nonzero()[:, 0]
-    return pair[keep], number[keep], rel.index_select(1, keep), d2.index_select(1, keep)
+        big = torch.addcmul(big, spread[pair], along.clamp_min(0))
+    keep = (torch.addcmul(prim.dot(rel, rel), along, along, value=-1) < big * big) & (along > -big)
+    kind = torch.where(keep, geometry.kinds[number], -1)
+    out = []
+    for code in prim.KINDS:
+        index = (kind == code).nonzero()[:, 0]
+        chosen = number[index]
+        table = columns(geometry.shapes, chosen)
+        where, ray = rel.index_select(1, index), d2.index_select(1, index)
+        out.append(
+            (code, pair[index], chosen, table[9:], _turned(table, where), _turned(table, ray))
+        )
+    return out
+
+
+def _turned(shape: Tensor, v: Tensor) -> Tensor:
+    """World directions (3, M) in the axes of shapes (12, M), (3, M)."""
+    return torch.stack([prim.dot(shape[3 * i : 3 * i + 3], v) for i in range(3)])
 
 
 def nearest(
@@ -124,20 +154,16 @@ def nearest(
 
     start, count: (M,) the object's primitives. o, d: (3, M).
     """
-    pair, number, rel, d2 = _candidates(geometry, start, count, o, d, None)
-    table = geometry.table.index_select(1, number)
-    rel, d2 = prim.rotate(table, rel), prim.rotate(table, d2)
-    kind, t = table[prim.KIND], torch.empty_like(rel[0])
-    for code in prim.KINDS:
-        index = (kind == code).nonzero()[:, 0]
-        t[index] = prim.HIT[code](
-            table[12:15].index_select(1, index), rel.index_select(1, index), d2.index_select(1, index)
-        )
     best = torch.full((o.shape[1],), prim.MISS, device=o.device)
-    best.scatter_reduce_(0, pair, t, "amin")
-    win = ((t == best[pair]) & (t < prim.MISS)).nonzero()[:, 0]
     owner = torch.zeros(o.shape[1], dtype=torch.long, device=o.device)
-    owner[pair[win]] = number[win]
+    found = []
+    for code, pair, number, half, where, ray in _candidates(geometry, start, count, o, d, None):
+        t = prim.HIT[code](half, where, ray)
+        best.scatter_reduce_(0, pair, t, "amin")
+        found.append((pair, number, t))
+    for pair, number, t in found:
+        win = ((t == best[pair]) & (t < prim.MISS)).nonzero()[:, 0]
+        owner[pair[win]] = number[win]
     return best, owner
 
 
@@ -148,30 +174,25 @@ def visibility(
 
     start, count: (M,). o, d: (3, M) from the point toward the light. spread: (M,).
     """
-    pair, number, rel, d2 = _candidates(geometry, start, count, o, d, spread)
-    table = geometry.table.index_select(1, number)
-    rel, d2 = prim.rotate(table, rel), prim.rotate(table, d2)
-    kind, seen, wide = table[prim.KIND], torch.empty_like(rel[0]), spread[pair]
-    for code in prim.KINDS:
-        index = (kind == code).nonzero()[:, 0]
-        gap, t = prim.GAP[code](
-            table[12:15].index_select(1, index), rel.index_select(1, index), d2.index_select(1, index)
-        )
-        seen[index] = prim.soft_visibility(gap, t, wide[index])
     out = torch.ones(o.shape[1], device=o.device)
-    return out.scatter_reduce_(0, pair, seen, "amin")
+    for code, pair, _, half, where, ray in _candidates(geometry, start, count, o, d, spread):
+        gap, t = prim.GAP[code](half, where, ray)
+        out.scatter_reduce_(0, pair, prim.soft_visibility(gap, t, spread[pair]), "amin")
+    return out
 
 
 def openness(
     geometry: Geometry, start: Tensor, count: Tensor, point: Tensor, normal: Tensor
 ) -> Tensor:
     """Share of the sky that one object leaves open above points, in [0, 1], (M,)."""
-    pair = torch.repeat_interleave(count)
-    first = torch.cumsum(count, 0) - count
-    number = (start - first)[pair] + torch.arange(len(pair), device=pair.device)
-    table = geometry.table.index_select(1, number)
-    rel = prim.rotate(table, point.index_select(1, pair) - table[:3])
-    up = prim.rotate(table, normal.index_select(1, pair))
-    hidden = prim.occlusion(table[12:15], table[prim.KIND], rel, up)
+    pair, number = _expand(start, count)
+    sphere = columns(geometry.bounds, number)
+    rel = point.index_select(1, pair).sub_(sphere[:3])
+    keep = (prim.dot(rel, rel) < (prim.OCCLUSION_REACH * sphere[3]) ** 2).nonzero()[:, 0]
+    pair, number = pair[keep], number[keep]
+    table = columns(geometry.shapes, number)
+    local = _turned(table, rel.index_select(1, keep))
+    up = _turned(table, normal.index_select(1, pair))
+    hidden = prim.occlusion(table[9:], geometry.kinds[number], local, up)
     out = torch.ones(point.shape[1], device=point.device)
     return out.scatter_reduce_(0, pair, 1 - hidden, "amin")
