@@ -38,7 +38,8 @@ def estimate(
 
     frames: opens the video anew; it is decoded once for each strip of rows whose frames fit in
     `budget_bytes`. dilate: pixels by which masks grow first (None: by GROWTH); a pixel that only
-    growth would hide in all frames is still taken from where the masks as given leave it free.
+    growth hides in all frames is taken from where the masks as given leave it free, if they do so
+    in at least half of the frames.
     Of an even number of samples, the mean of the middle two, rounded half up. Pixels that no frame
     shows are inpainted, and False in `valid`; where nothing at all is shown, the median is over
     every frame.
@@ -127,7 +128,9 @@ class _Free:
             union = masks.union(t)
             plain -= union
             near -= self._grown(union)
-        self.only_ungrown = (near == 0) & (plain > 0)
+        # Next to an object that stands still its mask is trusted, if it leaves the pixel free half
+        # of the time. Less, and the few samples are the object's own edge, which rough masks miss.
+        self.only_ungrown = (near == 0) & (2 * plain >= frames)
         self.count = np.where(self.only_ungrown, plain, near)
 
     def hidden(self, t: int, rows: slice) -> np.ndarray:
