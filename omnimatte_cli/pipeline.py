@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from omnimatte_cli import background, export, ownership, video
+from omnimatte_cli import background, export, output, ownership, video
 from omnimatte_cli import device as devices
 from omnimatte_cli.arrays import Background, Masks
 from omnimatte_cli.associate import Association, coordinate
@@ -83,7 +83,7 @@ def decompose(
     ffmpeg = export.find_ffmpeg(settings.ffmpeg)
     inputs = [source, *(p for p in (settings.masks, settings.background) if p)]
     state = out.parent / f".{out.name}.finetune.pt"  # stays when interrupted, to resume from
-    with export.output_folder(out, settings.overwrite, inputs) as folder, devices.deterministic():
+    with output.output_folder(out, settings.overwrite, inputs) as folder, devices.deterministic():
         watch.stage("reading")
         info, clip = video.read_clip(source, lambda size: settings.size or working_size(size))
         watch.stage("masks")

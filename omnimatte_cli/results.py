@@ -62,13 +62,15 @@ class ResultWriter:
         totals: dict[str, PSNR] = {}
         fps = self.info.fps
         with ExitStack() as stack:
-            pngs = stack.enter_context(export.ImageWriter(self.folder))
+            layers = stack.enter_context(export.LayerWriter(self.folder / "layers", self.names))
+            if self.exact:
+                plates = stack.enter_context(export.LayerWriter(self.folder, ["background"]))
             movies: dict[str, export.VideoWriter] = {}
             for t, result in enumerate(self.frames()):
                 for name, rgba in zip(self.names, result.rgba, strict=True):
-                    pngs.write(f"layers/{name}/{t:05d}.png", rgba)
+                    layers.write(name, t, rgba)
                 if result.rest is not None:
-                    pngs.write(f"background/{t:05d}.png", result.rest)
+                    plates.write("background", t, result.rest)
                 for name, image in (("composite", result.composite), ("preview", result.preview)):
                     if name not in movies:
                         path, size = self.folder / f"{name}.mp4", (image.shape[0], image.shape[1])

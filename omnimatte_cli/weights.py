@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from omnimatte_cli.model import LayerNet
+    from omnimatte_cli.owner_model import OwnerNet
 
 FORMAT = "omnimatte-1"
 SUFFIX = ".safetensors"
@@ -117,7 +118,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def load(file: WeightsFile, grid: tuple[int, int] | None = None) -> LayerNet:
-    """The network of a file, in eval mode, its position tables resized to `grid` (h, w) tokens.
+    """The layer network of a file, in eval mode, its position tables resized to `grid` (h, w).
 
     Every key must be accounted for: one too many, one missing or one of another shape is an error.
     """
@@ -141,6 +142,17 @@ def load(file: WeightsFile, grid: tuple[int, int] | None = None) -> LayerNet:
     return net.eval()
 
 
+def load_owner(file: WeightsFile) -> OwnerNet:
+    """The ownership network of a file, in eval mode; every key must be accounted for."""
+    from omnimatte_cli.owner_model import OwnerNet
+
+    net = OwnerNet()
+    tensors = read_tensors(file.path)
+    check_keys(tensors, net.state_dict(), file.path)
+    net.load_state_dict(tensors)
+    return net.eval()
+
+
 def check_keys(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], path: Path) -> None:
     """Raise WeightsError naming the first keys that are missing, unknown or of another shape."""
     missing = sorted(wanted.keys() - found.keys())
@@ -160,33 +172,22 @@ def check_keys(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], 
 
 
 def save(
-    net: LayerNet,
-    path: Path,
-    facts: dict[str, str] | None = None,
-    network: str = "coordination",
-    half: bool = False,
+    net: LayerNet | OwnerNet, path: Path, facts: dict[str, str] | None = None, half: bool = False
 ) -> None:
     """Write a network whole or not at all. facts: further metadata. half: store float16."""
     import torch
+    from safetensors.torch import save_file
+
+    from omnimatte_cli.model import LayerNet
 
     tensors = {
         k: v.detach().cpu().to(torch.float16 if half else torch.float32).contiguous()
         for k, v in net.state_dict().items()
     }
-    metadata = {
-        **(facts or {}),
-        "format": FORMAT,
-        "network": network,
-        "width": str(net.width),
-        "grid": json.dumps(net.grid),
-    }
-    save_tensors(tensors, path, metadata)
-
-
-def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Write tensors and metadata under a temporary name, then rename."""
-    from safetensors.torch import save_file
-
+    metadata = {**(facts or {}), "format": FORMAT, "network": "ownership"}
+    if isinstance(net, LayerNet):
+        size = {"width": str(net.width), "grid": json.dumps(net.grid)}
+        metadata |= {"network": "coordination", **size}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:

@@ -1,0 +1,151 @@
+"""The ownership network: who owns each pixel's difference from the plate. Tensors only.
+
+A U-Net over one object's masks and the pictures' shared features, with attention over the whole
+picture and the neighbouring frames at 1/16 of the size: a shadow moves with its owner, and a mirror
+image can be far from it. Every object runs through the same weights; at the coarsest level each
+also sees the maximum over all objects, and a softmax over the objects and 'nobody' decides. So the
+result does not depend on the order of the objects, and any number of them works.
+
+Letters: B clips, N objects, T frames, C channels, H, W pixels; h = H/16, w = W/16.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STRIDE = 16
+REACH = 2  # frames to each side that attention sees
+HEADS = 4
+BLOCKS = 2
+CONTEXT = REACH * BLOCKS  # frames to each side that one frame's result can depend on
+IMAGE_CHANNELS = (24, 48, 96, 128)  # at 1/2, 1/4, 1/8, 1/16
+OBJECT_CHANNELS = (16, 32, 64, 128)
+DECODER_CHANNELS = (24, 40, 64)  # at 1/2, 1/4, 1/8
+FAINT_GAIN = 12.0  # gain of a second, saturating copy of the residual, for faint effects
+
+
+def block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Convolution, group norm, SiLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+        nn.GroupNorm(max(1, outputs // 16), outputs),
+        nn.SiLU(inplace=True),
+    )
+
+
+class TimeAttention(nn.Module):
+    """Pre-norm attention and MLP over all places of the frames within REACH, and an exchange."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm, self.mlp_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.time_bias = nn.Parameter(torch.zeros(HEADS, 2 * REACH + 1))
+        self.exchange = nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 3 * dim), nn.GELU(), nn.Linear(3 * dim, dim))
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        """x (B, N, T, S, D), positions (S, D) to (B, N, T, S, D)."""
+        b, n, t, s, d = x.shape
+        y = self.norm(x).flatten(0, 1)  # (M, T, S, D)
+        q, k, v = self.qkv(y + positions).chunk(3, -1)
+        # Keys and values of the frames around each frame; those outside the clip are masked.
+        steps = torch.arange(-REACH, REACH + 1, device=x.device)
+        around = torch.arange(t, device=x.device)[:, None] + steps  # (T, R)
+        inside = (around >= 0) & (around < t)
+        around = around.clamp(0, t - 1)
+
+        def heads(z: Tensor) -> Tensor:  # (M, T, L, D) to (M, T, heads, L, D / heads)
+            return z.unflatten(-1, (HEADS, -1)).transpose(-2, -3)
+
+        k, v = (heads(z[:, around].flatten(2, 3)) for z in (k, v))
+        bias = self.time_bias[None].masked_fill(~inside[:, None], -1e4)  # (T, heads, R)
+        bias = bias[..., None, :, None].expand(-1, -1, s, -1, s).flatten(3)
+        z = F.scaled_dot_product_attention(heads(q), k, v, attn_mask=bias.to(q.dtype))
+        x = x + self.out(z.transpose(-2, -3).flatten(-2)).unflatten(0, (b, n))
+        x = x + self.exchange(x.amax(1, keepdim=True))
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class OwnerNet(nn.Module):
+    """Scores every object and 'nobody' at every pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        image, obj, up = IMAGE_CHANNELS, OBJECT_CHANNELS, DECODER_CHANNELS
+        self.image = nn.ModuleList()
+        self.object = nn.ModuleList()
+        image_in, object_in = 9, 2
+        for i, o in zip(image, obj, strict=True):
+            self.image.append(nn.Sequential(block(image_in, i, 2), block(i, i)))
+            self.object.append(nn.Sequential(block(object_in, o, 2)))
+            image_in, object_in = i, o + i
+        dim = obj[3]
+        self.join = nn.Linear(object_in, dim)
+        self.attention = nn.ModuleList(TimeAttention(dim) for _ in range(BLOCKS))
+        self.up3 = nn.Sequential(block(dim + obj[2] + image[2], up[2]), block(up[2], up[2]))
+        self.up2 = nn.Sequential(block(up[2] + obj[1] + image[1], up[1]), block(up[1], up[1]))
+        self.up1 = nn.Sequential(block(up[1] + obj[0] + image[0], up[0]), block(up[0], up[0]))
+        self.head = nn.Conv2d(up[0], 2, 3, padding=1)
+
+    def forward(self, frames: Tensor, plates: Tensor, masks: Tensor) -> Tensor:
+        """Logits of every object and of 'nobody', which comes last.
+
+        frames: (B, T, 3, H, W) in [0, 1], in order of time, equally spaced. plates: the same shape,
+        or (B, 1, 3, H, W). masks: (B, N, T, 1, H, W) in {0, 1}. H and W are multiples of 16.
+        Returns (B, N + 1, T, H, W); softmax over dimension 1 gives the ownership.
+        """
+        b, t, _, height, width = frames.shape
+        n = masks.shape[1]
+        assert height % STRIDE == 0 and width % STRIDE == 0, (height, width)
+        assert masks.shape == (b, n, t, 1, height, width), (masks.shape, frames.shape)
+        residual = frames - plates
+        pictures = torch.cat([frames - 0.5, 2 * residual, torch.tanh(FAINT_GAIN * residual)], 2)
+        images = []
+        x = pictures.flatten(0, 1)
+        for stage in self.image:
+            x = stage(x)
+            images.append(x)
+
+        def shared(x: Tensor) -> Tensor:  # (B * T, C, h, w) to (B * N * T, C, h, w)
+            return x.unflatten(0, (b, 1, t)).expand(-1, n, *[-1] * 4).flatten(0, 2)
+
+        others = (masks.sum(1, keepdim=True) - masks).clamp(max=1)
+        x = torch.cat([masks, others], 3).flatten(0, 2)
+        objects = []
+        for stage, image in zip(self.object, images, strict=True):
+            features = stage(x)
+            objects.append(features)
+            x = torch.cat([features, shared(image)], 1)
+
+        h, w = x.shape[2:]
+        tokens = self.join(x.flatten(2).transpose(1, 2)).unflatten(0, (b, n, t))
+        positions = sine_positions(h, w, tokens.shape[-1], x.device).to(x.dtype)
+        for attention in self.attention:
+            tokens = attention(tokens, positions)
+        x = tokens.flatten(0, 2).transpose(1, 2).unflatten(2, (h, w))
+        for up, level in ((self.up3, 2), (self.up2, 1), (self.up1, 0)):
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
+            x = up(torch.cat([x, objects[level], shared(images[level])], 1))
+        x = F.interpolate(self.head(x), scale_factor=2, mode="bilinear", align_corners=False)
+        scores = x.unflatten(0, (b, n, t))
+        own, nobody = scores[:, :, :, 0], scores[:, :, :, 1].mean(1, keepdim=True)
+        return torch.cat([own, nobody], 1)
+
+
+def sine_positions(h: int, w: int, dim: int, device: torch.device) -> Tensor:
+    """Sine and cosine of the tokens' places from the picture's centre, (h * w, dim).
+
+    Wavelengths from 2 to about 100 tokens ("Attention Is All You Need", section 3.5, in 2D).
+    """
+    quarter = dim // 4
+    rate = torch.exp(torch.arange(quarter, device=device) / quarter * -math.log(32.0)) * math.pi / 2
+    y = (torch.arange(h, device=device) - (h - 1) / 2)[:, None] * rate
+    x = (torch.arange(w, device=device) - (w - 1) / 2)[:, None] * rate
+    rows = torch.cat([y.sin(), y.cos()], 1)[:, None].expand(h, w, -1)
+    columns = torch.cat([x.sin(), x.cos()], 1)[None].expand(h, w, -1)
+    return torch.cat([rows, columns], 2).flatten(0, 1)

@@ -1,0 +1,272 @@
+"""The pretraining loop: draw clips, step, average, log, validate, save, resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from omnimatte_cli import weights
+from omnimatte_cli.device import autocast
+from omnimatte_cli.errors import OptionError, OutputError
+from omnimatte_cli.model import LayerNet
+from omnimatte_cli.owner_model import OwnerNet
+from omnimatte_cli.progress import Progress
+from omnimatte_cli.training.objectives import coordination_loss, ownership_loss
+from omnimatte_cli.training.pool import Pool
+from omnimatte_cli.training.recipe import Recipe
+from omnimatte_cli.training.validation import validate
+
+LOG_STEPS = 50  # steps that a line of the log averages over
+TIED_POSITION_STD = 0.9  # of positions that are tied at the start
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This process among those that train together (torchrun sets RANK and WORLD_SIZE)."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @classmethod
+    def join(cls, device: torch.device) -> Machine:
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if world == 1:
+            return cls(0, 1, device)
+        rank = int(os.environ["RANK"])
+        if device.type == "cuda":
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        return cls(rank, world, device)
+
+    def leave(self) -> None:
+        if self.world > 1:
+            dist.destroy_process_group()
+
+
+def new_network(recipe: Recipe) -> nn.Module:
+    """A network with random weights, the same for the same seed."""
+    torch.manual_seed(recipe.seed)
+    if recipe.network == "ownership":
+        return OwnerNet()
+    net = LayerNet(recipe.width, (recipe.height // 16, recipe.width_pixels // 16))
+    if recipe.tie:
+        tie_start(net)
+    return net
+
+
+@torch.no_grad()
+def tie_start(net: LayerNet) -> None:
+    """Let queries look where they are: equal, larger positions, equal cross-attention projections.
+
+    With positions of standard deviation 0.02 the attention starts flat and stays so for thousands of
+    steps; started this way a mask's token finds the picture's token at its own place at once.
+    """
+    for table in ("x", "y", "t"):
+        query, key = getattr(net.query_positions, table), getattr(net.key_positions, table)
+        query.normal_(std=TIED_POSITION_STD)
+        key.copy_(query)
+    for block in net.blocks:
+        attention = block.cross_attention
+        attention.key.weight.copy_(attention.query.weight)
+        attention.key.bias.copy_(attention.query.bias)
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, then a cosine to `final_lr` of the rate."""
+    rise = min(1.0, (step + 1) / max(1, recipe.warmup))
+    progress = min(1.0, step / max(1, recipe.steps))
+    fall = recipe.final_lr + (1 - recipe.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+    return recipe.lr * rise * fall
+
+
+@torch.no_grad()
+def average(ema: dict[str, Tensor], net: nn.Module, decay: float, step: int) -> None:
+    """Move the averaged weights towards the network's; faster in the first steps."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for key, value in net.state_dict().items():
+        ema[key].lerp_(value, 1 - decay)
+
+
+def pretrain(
+    recipe: Recipe,
+    out: Path,
+    device: torch.device,
+    progress: Progress,
+    start_from: Path | None = None,
+    stop_after: float | None = None,
+) -> Path:
+    """Train a network and write its averaged weights to `out`/weights.safetensors.
+
+    out: folder that the run keeps its state, log and sheets in; a run that is there is resumed.
+    start_from: weights to begin with. stop_after: seconds after which the run saves and stops; the
+    same command goes on with it. Returns the weights' path.
+    """
+    machine = Machine.join(device)
+    device, main = machine.device, machine.rank == 0
+    out.mkdir(parents=True, exist_ok=True)
+    net = new_network(recipe).to(device)
+    if start_from is not None:
+        warm_start(net, start_from, recipe)
+    ema = {k: v.detach().clone() for k, v in net.state_dict().items()}
+    optimiser = torch.optim.AdamW(
+        net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
+    )
+    first, spent = load_run(out, recipe, net, ema, optimiser, device)
+    if first:
+        progress.say(f"Resuming at step {first} of {recipe.steps}.")
+    model: nn.Module = net
+    if machine.world > 1:
+        model = nn.parallel.DistributedDataParallel(net)
+    loss_of = ownership_loss if recipe.network == "ownership" else coordination_loss
+    progress.stage("pretraining", recipe.steps)
+    started = saved = time.monotonic()
+    sums: dict[str, float] = {}
+    net.train()
+    with Pool(recipe, device) as pool:
+        for step in range(first, recipe.steps):
+            rng = np.random.default_rng((recipe.seed, 7, machine.rank, step))
+            torch.manual_seed(int(rng.integers(2**62)))
+            samples = pool.draw(step, machine.rank)
+            with autocast(device):
+                loss, terms = loss_of(model, samples, recipe, step, rng)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(recipe, step)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
+            if bool(torch.isfinite(norm)):
+                optimiser.step()
+            average(ema, net, recipe.ema, step)
+            done = step + 1
+            for name, value in {"loss": loss, **terms}.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) / LOG_STEPS
+            if done % LOG_STEPS == 0 and main:
+                now = spent + time.monotonic() - started
+                line = {"step": done, "seconds": round(now, 1), **_rounded(sums)}
+                _append(out / "log.jsonl", line)
+                progress.step(done, f"loss {sums['loss']:.4f}")
+            if done % LOG_STEPS == 0:
+                sums = {}
+            last = done == recipe.steps
+            if main and (done % recipe.validate_steps == 0 or last):
+                scores = validate(averaged(net, ema), recipe, device, out / "sheet.png")
+                _append(out / "log.jsonl", {"step": done, **_rounded(scores)})
+                progress.say(f"step {done}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+                save_weights(out, recipe, net, ema, done, machine.world, scores)
+                net.train()
+            late = time.monotonic() - saved > 60 * recipe.save_minutes
+            over_time = stop_after is not None and time.monotonic() - started > stop_after
+            if main and (late or last or over_time):
+                save_run(out, recipe, net, ema, optimiser, done, spent + time.monotonic() - started)
+                saved = time.monotonic()
+            if over_time and not last:
+                progress.say(f"Stopped at step {done}; the same command goes on.")
+                break
+    machine.leave()
+    return out / "weights.safetensors"
+
+
+def averaged(net: nn.Module, ema: dict[str, Tensor]) -> nn.Module:
+    """A copy of the network with the averaged weights, in eval mode."""
+    import copy
+
+    twin = copy.deepcopy(net)
+    twin.load_state_dict(ema)
+    return twin.eval()
+
+
+def save_weights(
+    out: Path,
+    recipe: Recipe,
+    net: nn.Module,
+    ema: dict[str, Tensor],
+    done: int,
+    world: int,
+    scores: dict[str, float],
+) -> None:
+    """Write the averaged weights with the facts of the run."""
+    facts = {
+        "samples": str(done * recipe.batch_size * world),
+        "steps": str(done),
+        "date": time.strftime("%Y-%m-%d"),
+        "licence": "Apache-2.0",
+        "recipe": json.dumps(recipe.facts()),
+        "validation": json.dumps(_rounded(scores)),
+    }
+    weights.save(averaged(net, ema), out / "weights.safetensors", facts, half=True)
+
+
+def warm_start(net: nn.Module, path: Path, recipe: Recipe) -> None:
+    """Begin with the weights of a file, their position tables resized to the recipe's size."""
+    file = weights.find(str(path), recipe.network)
+    grid = net.grid if isinstance(net, LayerNet) else None
+    found = weights.load_owner(file) if grid is None else weights.load(file, grid)
+    net.load_state_dict(found.state_dict())
+
+
+def save_run(
+    out: Path,
+    recipe: Recipe,
+    net: nn.Module,
+    ema: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    done: int,
+    seconds: float,
+) -> None:
+    """Write all that resuming needs, whole or not at all."""
+    state = {
+        "recipe": json.dumps(recipe.facts(), sort_keys=True),
+        "done": done,
+        "seconds": seconds,
+        "net": net.state_dict(),
+        "ema": ema,
+        "optimiser": optimiser.state_dict(),
+    }
+    partial = out / ".state.pt.partial"
+    torch.save(state, partial)
+    partial.replace(out / "state.pt")
+
+
+def load_run(
+    out: Path,
+    recipe: Recipe,
+    net: nn.Module,
+    ema: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    device: torch.device,
+) -> tuple[int, float]:
+    """Resume a run. Returns steps done and seconds spent. Another recipe's run is an error."""
+    path = out / "state.pt"
+    if not path.is_file():
+        return 0, 0.0
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as e:
+        raise OutputError(f"{path} is damaged ({e}); delete it to begin anew.") from e
+    if state["recipe"] != json.dumps(recipe.facts(), sort_keys=True):
+        raise OptionError(f"{out} holds a run with other options; give another --out.")
+    net.load_state_dict(state["net"])
+    for key, value in state["ema"].items():
+        ema[key].copy_(value)
+    optimiser.load_state_dict(state["optimiser"])
+    return int(state["done"]), float(state["seconds"])
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {k: round(float(v), 6) for k, v in values.items()}
+
+
+def _append(path: Path, line: dict) -> None:
+    with path.open("a", encoding="utf-8") as f:
+        f.write(json.dumps(line) + "\n")

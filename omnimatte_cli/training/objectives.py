@@ -1,0 +1,133 @@
+"""What each network is trained on: losses of one batch of rendered clips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from omnimatte_cli.composite import in_order, over
+from omnimatte_cli.losses import (
+    SPARSITY_WEIGHT,
+    mask_bootstrap,
+    object_weight,
+    reconstruction,
+    sparsity,
+)
+from omnimatte_cli.windows import hide
+
+if TYPE_CHECKING:
+    from omnimatte_cli.training.pool import Samples
+    from omnimatte_cli.training.recipe import Recipe
+
+UNMASKED_CHANCE = 0.15  # clips whose last object loses its mask: a stranger that nobody owns
+TRUE_PLATE_CHANCE = 0.3  # clips that are given the true plate instead of an estimate
+NOBODY_CHANGE = 0.015  # change, summed over 3 channels, that noise alone explains
+RESIDUAL_FLOOR = 0.02  # weight of pixels without a residual in the cross-entropy
+CHANGE_WEIGHT = 10.0  # weight of |w D - change|, which is small in most pixels
+BODY_WEIGHT = 0.3  # weight of visible bodies, whose owner is known from the masks anyway
+
+Terms = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class OwnershipTruth:
+    """share: (B, N + 1, T, H, W), sums to 1, 'nobody' last. changes: (B, N, T, 3, H, W)."""
+
+    share: Tensor
+    changes: Tensor
+
+
+def ownership_truth(samples: Samples, masked: int) -> OwnershipTruth:
+    """Each object's share of the picture's change, by the true solos.
+
+    The first `masked` objects have masks; what the others change belongs to nobody. Where an object
+    is visible the pixel is its own; elsewhere each object's share is in proportion to its change.
+    """
+    changes = samples.solos - samples.plate[:, None, None]
+    size = changes.abs().sum(3)  # (B, N, T, H, W)
+    # The square makes the larger change clearly the owner.
+    claim = size * size
+    visible = samples.visible[:, :, :, 0]
+    body = visible.amax(1, keepdim=True)
+    claim = torch.where(body > 0.5, visible, claim)
+    nobody = claim[:, masked:].sum(1, keepdim=True) + NOBODY_CHANGE**2 * (1 - body)
+    claim = torch.cat([claim[:, :masked], nobody], 1)
+    share = claim / claim.sum(1, keepdim=True).clamp(min=1e-8)
+    return OwnershipTruth(share, changes[:, :masked])
+
+
+def ownership_loss(
+    net: nn.Module, samples: Samples, recipe: Recipe, step: int, rng: np.random.Generator
+) -> tuple[Tensor, Terms]:
+    """Cross-entropy against the true shares, weighted by the residual, plus |w_i D - change_i|."""
+    n = samples.masks.shape[1]
+    masked = n - 1 if n > 1 and rng.random() < UNMASKED_CHANCE else n
+    truth = ownership_truth(samples, masked)
+    exact = torch.from_numpy(rng.random(len(samples)) < TRUE_PLATE_CHANCE).to(samples.plate.device)
+    plate = torch.where(exact[:, None, None, None], samples.plate, samples.estimate)[:, None]
+    logits = net(samples.frames, plate, samples.masks[:, :masked]).float()
+    residual = samples.frames - plate
+    weight = residual.abs().sum(2).clamp(max=0.5) + RESIDUAL_FLOOR  # (B, T, H, W)
+    body = samples.visible[:, :masked, :, 0].amax(1)
+    weight = weight * (1 - (1 - BODY_WEIGHT) * body)
+    log_share = F.log_softmax(logits, 1)
+    entropy = -(truth.share * log_share).sum(1)
+    cross = (weight * entropy).sum() / weight.sum()
+    owned = log_share[:, :-1].exp().unsqueeze(3) * residual[:, None]
+    change = (1 - 0.5 * body)[:, None, :, None] * (owned - truth.changes).abs()
+    loss = cross + CHANGE_WEIGHT * change.mean()
+    return loss, {"cross_entropy": cross, "change": change.mean()}
+
+
+def coordination_loss(
+    net: nn.Module, samples: Samples, recipe: Recipe, step: int, rng: np.random.Generator
+) -> tuple[Tensor, Terms]:
+    """The paper's losses, with the curriculum of the recipe."""
+    b, t = samples.frames.shape[:2]
+    device = samples.frames.device
+    hidden = torch.from_numpy(
+        np.stack([hide(recipe.hiding, rng, t, recipe.hidden) for _ in range(b)])
+    ).to(device)
+    frames_out = [torch.nonzero(row)[:, 0] for row in hidden]
+    visible_out = [torch.nonzero(~row)[:, 0] for row in hidden]
+    if recipe.hidden == 0:
+        decoded = torch.stack(visible_out)
+    elif step < recipe.auxiliary_steps:
+        extra = [v[int(rng.integers(len(v)))][None] for v in visible_out]
+        decoded = torch.stack([torch.cat(x) for x in zip(frames_out, extra, strict=True)])
+    else:
+        decoded = torch.stack(frames_out)
+    rgba = net(samples.frames, samples.masks, hidden, decoded).float()
+
+    rows = torch.arange(b, device=device)[:, None]
+    target, order = samples.frames[rows, decoded], samples.order[rows, decoded]
+    masks = samples.masks.transpose(1, 2)[rows, decoded].transpose(1, 2)
+    plate = samples.estimate[:, None].expand_as(target)
+    layers, sorted_masks = in_order(rgba, order), in_order(masks, order)
+    composite = over(layers, plate)
+    weight = object_weight(sorted_masks)
+    squared = 1.0 if step < recipe.squared_steps else recipe.squared_share
+    recon = squared * reconstruction(composite, target, weight, 2)
+    if squared < 1:
+        recon = recon + (1 - squared) * reconstruction(composite, target, weight)
+    alpha = layers[:, :, :, 3:]
+    l1, l0 = sparsity(alpha, sorted_masks, t)
+    mask = mask_bootstrap(alpha, sorted_masks, t)
+    mask_weight = 0.1 ** sum(step >= drop for drop in recipe.mask_drops)
+    loss = recon + SPARSITY_WEIGHT * (l1 + l0) + mask_weight * mask
+    terms = {"reconstruction": recon, "l1": l1, "l0": l0, "mask": mask}
+
+    fade = max(0.0, 1 - step / recipe.layer_steps) if recipe.layer_steps else 0.0
+    if recipe.layer_weight * fade > 0:
+        solo = samples.solos.transpose(1, 2)[rows, decoded].transpose(1, 2)
+        true_plate = samples.plate[:, None, None]
+        alone = rgba[:, :, :, :3] * rgba[:, :, :, 3:] + (1 - rgba[:, :, :, 3:]) * true_plate
+        layer = 6 * (alone - solo).abs().mean()  # a sum over channels in [-1, 1] units, as above
+        loss = loss + recipe.layer_weight * fade * layer
+        terms["layer"] = layer
+    return loss, terms

@@ -1,0 +1,138 @@
+"""Rendered clips for training: made ahead by worker processes, kept for a while, drawn from.
+
+Which chunk enters at which step and which clips a step draws follow from the seed alone, however
+fast the workers are; a run that is resumed renders the chunks of its pool again and goes on exactly.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import OrderedDict
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, fields
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from omnimatte_cli.training.augment import filmed
+from omnimatte_cli.training.recipe import TRAINING_SEEDS, Recipe
+from omnimatte_cli.training.render import render_scenes
+from omnimatte_cli.training.scenes import SceneOptions
+
+AHEAD = 2  # chunks that are being rendered for each worker
+
+
+@dataclass(frozen=True)
+class Samples:
+    """B clips with N objects each, float32 in [0, 1] unless stored (then uint8).
+
+    frames (B, T, 3, H, W) as filmed; masks (B, N, T, 1, H, W) rough; visible (B, N, T, 1, H, W) the
+    true masks; plate (B, 3, H, W) true; estimate (B, 3, H, W) as estimated from the clip; solos
+    (B, N, T, 3, H, W) object i alone over the true plate; order (B, T, N) int64, back to front.
+    """
+
+    frames: Tensor
+    masks: Tensor
+    visible: Tensor
+    plate: Tensor
+    estimate: Tensor
+    solos: Tensor
+    order: Tensor
+
+    def map(self, change) -> Samples:
+        return Samples(*(change(getattr(self, f.name)) for f in fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+def render_chunk(
+    recipe: Recipe, number: int, base: int, device: str, objects: int | None = None
+) -> Samples:
+    """Chunk `number` of the run's clips, as uint8, with equally many objects in every clip."""
+    rng = np.random.default_rng((recipe.seed, base, number))
+    n = objects or int(rng.choice(recipe.objects))
+    options = SceneOptions(
+        frames=recipe.frames,
+        gap=recipe.gap,
+        height=recipe.height,
+        width=recipe.width_pixels,
+        min_objects=n,
+        max_objects=n,
+        effect=recipe.effect,
+        textures=recipe.textures,
+    )
+    first = base + (recipe.seed << 32) + number * recipe.chunk
+    batch = render_scenes(range(first, first + recipe.chunk), options, device, solos=True)
+    generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+    film = filmed(batch, generator)
+    samples = Samples(
+        film.frames, film.masks, film.visible, film.plate, film.plate_estimated, film.solos, film.order
+    )
+    return samples.map(lambda x: (x * 255).round().byte() if x.is_floating_point() else x)
+
+
+def _start_worker() -> None:
+    """A worker renders on one core: the processes share the machine, not the threads."""
+    torch.set_num_threads(1)
+
+
+class Pool:
+    """The clips that a training run draws from. Use as a context manager."""
+
+    def __init__(self, recipe: Recipe, device: torch.device, base: int = TRAINING_SEEDS) -> None:
+        self.recipe, self.device, self.base = recipe, device, base
+        self.chunks: OrderedDict[int, Samples] = OrderedDict()
+        self.jobs: dict[int, Future[Samples]] = {}
+        self.workers: ProcessPoolExecutor | None = None
+        if device.type == "cpu":
+            context = multiprocessing.get_context("spawn")
+            self.workers = ProcessPoolExecutor(recipe.workers, context, _start_worker)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.workers is not None:
+            self.workers.shutdown(wait=False, cancel_futures=True)
+
+    def newest(self, step: int) -> int:
+        """Number of the newest chunk that a step may draw from."""
+        drawn = (step + 1) * self.recipe.batch_size
+        return int(drawn / (self.recipe.reuse * self.recipe.chunk))
+
+    def draw(self, step: int, rank: int = 0) -> Samples:
+        """The clips of one step, float on the device."""
+        newest = self.newest(step)
+        oldest = max(0, newest - self.recipe.pool + 1)
+        for number in [n for n in self.chunks if n < oldest]:
+            del self.chunks[number]
+        rng = np.random.default_rng((self.recipe.seed, rank, step))
+        chunk = self.chunk(int(rng.integers(oldest, newest + 1)), newest)
+        picks = rng.choice(self.recipe.chunk, self.recipe.batch_size, replace=False)
+        index = torch.from_numpy(picks).to(chunk.frames.device)
+        return chunk.map(lambda x: x[index]).map(
+            lambda x: x.to(self.device).float() / 255 if x.dtype == torch.uint8 else x.to(self.device)
+        )
+
+    def chunk(self, number: int, newest: int) -> Samples:
+        """A chunk, rendered if it is not there; the ones after the newest are begun meanwhile."""
+        if self.workers is None:
+            if number not in self.chunks:
+                self.chunks[number] = render_chunk(
+                    self.recipe, number, self.base, str(self.device)
+                )
+            return self.chunks[number]
+        for n in [number, *range(newest, newest + 1 + AHEAD * self.recipe.workers)]:
+            if n not in self.chunks and n not in self.jobs:
+                self.jobs[n] = self.workers.submit(render_chunk, self.recipe, n, self.base, "cpu")
+        if number not in self.chunks:
+            self.chunks[number] = self.jobs.pop(number).result()
+        return self.chunks[number]

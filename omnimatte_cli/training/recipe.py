@@ -1,0 +1,74 @@
+"""What a pretraining run does: every choice with its default. A run's recipe goes into its weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from omnimatte_cli.settings import check
+from omnimatte_cli.windows import Hiding
+
+Network = Literal["coordination", "ownership"]
+
+# Scenes of pretraining, of validation and of the evaluation on rendered data never share a seed.
+TRAINING_SEEDS = 0
+VALIDATION_SEEDS = 1 << 40
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One pretraining run."""
+
+    network: Network = "ownership"
+    width: int = 24  # of the coordination network
+    height: int = 64  # pixels
+    width_pixels: int = 64  # pixels
+    steps: int = 4000  # optimiser steps
+    batch_size: int = 8  # clips a step, on each process
+    lr: float = 1e-3  # AdamW's, at its highest
+    warmup: int = 200  # steps over which the rate rises
+    final_lr: float = 0.02  # share of the rate that a cosine ends at
+    weight_decay: float = 1e-2
+    clip_norm: float = 1.0  # gradients longer than this are shortened
+    ema: float = 0.999  # decay of the averaged weights, which are the ones saved
+    seed: int = 0
+
+    frames: int = 5  # frames a clip
+    gap: int = 3  # ticks of 1/12 s between two frames
+    objects: tuple[int, ...] = (1, 2, 2, 2, 3, 4)  # drawn for each chunk of clips
+    effect: str = "mixed"  # shadow | reflection | both | mixed
+    chunk: int = 16  # clips rendered together; they have equally many objects
+    pool: int = 24  # chunks held for replay
+    reuse: float = 4.0  # how often each clip is trained on, on average
+    workers: int = 1  # rendering processes on a CPU
+    textures: Path | None = None  # folder of pictures for surfaces
+
+    hiding: Hiding = "random"
+    hidden: int = 3  # frames hidden of 5
+    mask_drops: tuple[int, int] = (200, 400)  # steps at which lambda_m falls to a tenth
+    tie: bool = True  # queries and keys start with equal positions and projections
+    auxiliary_steps: int = 2000  # steps that also decode a visible frame
+    squared_steps: int = 2000  # steps with squared error only
+    squared_share: float = 0.3  # share of squared error afterwards
+    layer_weight: float = 1.0  # supervision by the true solos at the start
+    layer_steps: int = 3000  # steps over which it fades to 0
+
+    save_minutes: float = 5.0
+    validate_steps: int = 500  # steps between two validations
+    validation_objects: tuple[int, ...] = (2, 3, 4)  # objects in each held-out chunk scored
+
+    def __post_init__(self) -> None:
+        known = get_args(Network)
+        check(self.network in known, f"--network takes {' or '.join(known)}")
+        for name in ("steps", "batch_size", "chunk", "pool", "workers"):
+            check(getattr(self, name) >= 1, f"{name} must be at least 1")
+        sides = (self.height, self.width_pixels)
+        check(all(s % 16 == 0 and s >= 32 for s in sides), "--size must be of multiples of 16")
+        check(self.width % 4 == 0 and self.width > 0, "--width must be a multiple of 4")
+        check(0 <= self.hidden < self.frames, "--hidden must be from 0 to 4")
+        check(self.batch_size <= self.chunk, "--batch-size must not be above the chunk of clips")
+
+    def facts(self) -> dict[str, Any]:
+        """The recipe as JSON values."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}

@@ -1,0 +1,100 @@
+"""Scores of a network on rendered scenes that no training sees, and a picture to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from omnimatte_cli.metrics import REGION_THRESHOLD
+from omnimatte_cli.training.pool import Samples, render_chunk
+from omnimatte_cli.training.recipe import VALIDATION_SEEDS, Recipe
+
+SHEET_CLIPS = 4
+
+
+def regions(solo: Tensor, plate: Tensor) -> Tensor:
+    """Where a solo differs from the plate by the published rule; both (..., 3, H, W) in [0, 1]."""
+    return (255 * (solo - plate)).square().sum(-3) >= REGION_THRESHOLD
+
+
+def solo_predictions(net: nn.Module, samples: Samples, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """Every object alone over the estimated plate, and the true regions it is scored against.
+
+    Returns (B, N, K, 3, H, W) for the K scored frames and their indices (K,).
+    """
+    t = samples.frames.shape[1]
+    if recipe.network == "ownership":
+        logits = net(samples.frames, samples.estimate[:, None], samples.masks)
+        owned = logits.softmax(1)[:, :-1].unsqueeze(3)
+        residual = samples.frames - samples.estimate[:, None]
+        return samples.estimate[:, None, None] + owned * residual[:, None], torch.arange(t)
+    hidden = torch.zeros(samples.frames.shape[:2], dtype=torch.bool, device=samples.frames.device)
+    hidden[:, -max(1, recipe.hidden) :] = True
+    kept = torch.full((len(samples), 1), t - max(1, recipe.hidden), device=hidden.device)
+    rgba = net(samples.frames, samples.masks, hidden, kept).float()
+    plate = samples.estimate[:, None, None]
+    return rgba[:, :, :, :3] * rgba[:, :, :, 3:] + (1 - rgba[:, :, :, 3:]) * plate, kept[0].cpu()
+
+
+@torch.no_grad()
+def validate(
+    net: nn.Module, recipe: Recipe, device: torch.device, sheet: Path | None = None
+) -> dict[str, float]:
+    """IoU, effect recall and wrong-owner share over held-out chunks, means over objects.
+
+    iou: of each object's region over its clip. masks_iou: of the given masks, for comparison.
+    effect_recall: share of the true region outside the object's mask that is found. wrong: share of
+    the other objects' exclusive effects that is claimed.
+    """
+    net.eval()
+    found: dict[str, list[float]] = {"iou": [], "masks_iou": [], "effect_recall": [], "wrong": []}
+    for number, objects in enumerate(recipe.validation_objects):
+        chunk = render_chunk(recipe, number, VALIDATION_SEEDS, str(device), objects)
+        samples = chunk.map(
+            lambda x: x.to(device).float() / 255 if x.dtype == torch.uint8 else x.to(device)
+        )
+        solos, frames = solo_predictions(net, samples, recipe)
+        frames = frames.to(device)
+        truth = regions(samples.solos[:, :, frames], samples.plate[:, None, None])
+        result = regions(solos, samples.estimate[:, None, None])
+        mask = samples.masks[:, :, frames, 0] > 0.5
+        body = (samples.visible[:, :, frames, 0] > 0.5).any(1, keepdim=True)
+        scores = {
+            "iou": _ratio(truth & result, truth | result),
+            "masks_iou": _ratio(truth & mask, truth | mask),
+            "effect_recall": _ratio(truth & result & ~mask & ~body, truth & ~mask & ~body),
+        }
+        others = (truth.sum(1, keepdim=True) - truth.int() > 0) & ~truth & ~body
+        scores["wrong"] = _ratio(result & others, others)
+        for name, values in scores.items():
+            found[name] += values[torch.isfinite(values)].tolist()
+        if sheet is not None and number == 0:
+            write_sheet(sheet, samples, solos, frames)
+    return {name: float(np.mean(values)) if values else 0.0 for name, values in found.items()}
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Pixels of `part` over those of `whole` for each clip and object; NaN where there are none."""
+    return part.sum((2, 3, 4)).float() / whole.sum((2, 3, 4)).float()
+
+
+def write_sheet(path: Path, samples: Samples, solos: Tensor, frames: Tensor) -> None:
+    """A row a clip: frame, estimated plate, then each object's prediction above its truth."""
+    middle = len(frames) // 2
+    rows = []
+    for i in range(min(SHEET_CLIPS, len(samples))):
+        frame = samples.frames[i, frames[middle]]
+        top, bottom = [frame, *solos[i, :, middle]], [samples.estimate[i]]
+        bottom += list(samples.solos[i, :, frames[middle]])
+        rows += [torch.cat(top, 2), torch.cat(bottom, 2)]
+    picture = torch.cat(rows, 1).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+    picture = (picture * 255 + 0.5).astype(np.uint8)[..., ::-1]
+    scale = max(1, 256 // samples.frames.shape[-1])
+    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    partial = path.with_name(f".partial.{path.name}")
+    cv2.imwrite(str(partial), picture)
+    partial.replace(path)

@@ -1,0 +1,189 @@
+"""Layers in closed form: they recompose, are black for shadows, and survive 8 bits."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from omnimatte_cli.arrays import to_float
+from omnimatte_cli.ownership import FrameShares, Ownership, shares
+from omnimatte_cli.resolve import (
+    extend_colour,
+    least_alpha,
+    quantise_layer,
+    remaining_plate,
+    residual_noise,
+    resolve_frame,
+)
+from omnimatte_cli.transfer import transfer_frame
+
+NOISE = 1 / 255
+
+
+def flat_shares(weights: np.ndarray) -> FrameShares:
+    return FrameShares(weights.astype(np.float32), *np.zeros((2, *weights.shape), np.float32))
+
+
+def smooth_picture(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    import cv2
+
+    small = rng.integers(40, 216, (4, 5, 3)).astype(np.float32)
+    return cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+
+
+def recompose(rgba: np.ndarray, plate: np.ndarray, order) -> np.ndarray:
+    """The written layers over the plate, pixel values in [0, 1], the plain way."""
+    out = to_float(plate)
+    for i in order:
+        alpha = to_float(rgba[i, ..., 3])[..., None]
+        out = alpha * to_float(rgba[i, ..., :3]) + (1 - alpha) * out
+    return out
+
+
+def test_least_alpha_is_the_smallest_by_search() -> None:
+    rng = np.random.default_rng(0)
+    below = rng.uniform(0.1, 0.9, (6, 7, 3)).astype(np.float32)
+    change = (rng.uniform(0, 1, (6, 7, 3)) - below).astype(np.float32)
+    found = least_alpha(change, below)
+    for y, x in itertools.product(range(6), range(7)):
+        for alpha in np.linspace(0.01, 1, 400):
+            colour = below[y, x] + change[y, x] / alpha
+            possible = bool(((colour >= -1e-6) & (colour <= 1 + 1e-6)).all())
+            assert possible == (alpha >= found[y, x] - 1e-6) or abs(alpha - found[y, x]) < 1e-5
+
+
+def test_quantised_layers_make_the_change_within_half_a_level() -> None:
+    rng = np.random.default_rng(1)
+    below = rng.uniform(0, 1, (64, 64, 3)).astype(np.float32)
+    change = ((rng.uniform(0, 1, (64, 64, 3)) - below) * rng.uniform(0, 1, (64, 64, 1))).astype("f4")
+    colour, alpha = quantise_layer(least_alpha(change, below), change, below)
+    a = to_float(alpha)[..., None]
+    made = a * (to_float(colour) - below)
+    assert np.abs(made - change).max() <= 0.51 / 255
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_ownerships_that_add_to_one_recompose_the_frame(n: int) -> None:
+    rng = np.random.default_rng(n)
+    plate, frame = smooth_picture(rng, (40, 56)), smooth_picture(rng, (40, 56))
+    weights = rng.dirichlet(np.ones(n), (40, 56)).transpose(2, 0, 1)
+    order = rng.permutation(n)
+    layers = resolve_frame(frame, plate, flat_shares(weights), order, NOISE)
+    again = recompose(layers.rgba, plate, order)
+    assert np.abs(again - layers.composite).max() < 1e-5
+    moved = np.abs(to_float(frame) - to_float(plate)).max(2) > 8 / 255
+    assert np.abs(again - to_float(frame))[moved].max() <= 1.01 / 255
+
+
+def test_a_shadow_is_black_with_the_alpha_that_darkens() -> None:
+    plate = np.full((32, 32, 3), (200, 160, 120), np.uint8)
+    frame = plate.copy()
+    frame[8:24, 8:24] = (100, 80, 60)  # half as bright
+    layers = resolve_frame(frame, plate, flat_shares(np.ones((1, 32, 32))), np.array([0]), NOISE)
+    inside = layers.rgba[0, 12:20, 12:20]
+    assert inside[..., :3].max() <= 1
+    assert np.abs(inside[..., 3].astype(int) - 128).max() <= 1
+    assert layers.rgba[0, :4, :4, 3].max() == 0
+
+
+def test_a_reflection_brightens_and_is_transparent() -> None:
+    plate = np.full((32, 32, 3), 80, np.uint8)
+    frame = plate.copy()
+    frame[8:24, 8:24] = (120, 100, 90)
+    layers = resolve_frame(frame, plate, flat_shares(np.ones((1, 32, 32))), np.array([0]), NOISE)
+    inside = layers.rgba[0, 16, 16]
+    assert inside[0] >= 250 and inside[3] < 70
+    assert np.abs(recompose(layers.rgba, plate, [0])[16, 16] * 255 - (120, 100, 90)).max() < 1
+
+
+def test_a_frame_equal_to_the_plate_gives_empty_layers() -> None:
+    plate = smooth_picture(np.random.default_rng(3), (24, 24))
+    layers = resolve_frame(plate, plate, flat_shares(np.full((2, 24, 24), 0.5)), np.arange(2), NOISE)
+    assert layers.rgba[..., 3].max() == 0
+    assert np.array_equal(layers.composite, to_float(plate))
+
+
+def test_the_body_is_opaque_and_has_the_frames_colours() -> None:
+    rng = np.random.default_rng(5)
+    plate, frame = smooth_picture(rng, (64, 64)), smooth_picture(rng, (64, 64))
+    mask = np.zeros((1, 64, 64), bool)
+    mask[0, 16:48, 16:48] = True
+    nothing = Ownership(np.zeros((1, 1, 16, 16), np.float16), np.full((1, 1, 1), 0.03, np.float16))
+    found = shares(nothing, 0, mask, np.array([0]))
+    layers = resolve_frame(frame, plate, found, np.array([0]), NOISE)
+    core = (slice(20, 44), slice(20, 44))
+    assert (layers.rgba[0][core][..., 3] == 255).all()
+    assert np.array_equal(layers.rgba[0][core][..., :3], frame[core])
+    assert layers.rgba[0, :8, :8, 3].max() == 0
+
+
+def test_nobody_elses_body_is_in_a_layer_and_the_front_mask_wins() -> None:
+    masks = np.zeros((2, 48, 48), bool)
+    masks[0, 8:40, 8:30] = True
+    masks[1, 8:40, 20:44] = True
+    claims = np.ones((2, 1, 12, 12), np.float16)
+    everyone = Ownership(claims, np.full((1, 1, 1), 0.03, np.float16))
+    for order, front in (([0, 1], 1), ([1, 0], 0)):
+        weights = shares(everyone, 0, masks, np.array(order)).weights
+        assert np.allclose(weights.sum(0), 1, atol=1e-5)
+        overlap = masks.all(0)
+        assert (weights[front][overlap] == 1).all() and (weights[1 - front][overlap] == 0).all()
+        for i in range(2):
+            only = masks[i] & ~masks[1 - i]
+            assert (weights[i][only] == 1).all() and (weights[1 - i][only] == 0).all()
+
+
+def test_ownership_is_smooth_across_the_working_grid() -> None:
+    """An effect's weight at full size has no steps of the size of a working pixel."""
+    claims = np.zeros((2, 1, 16, 16), np.float16)
+    claims[0, 0, :, :8] = claims[1, 0, :, 8:] = 0.3
+    found = Ownership(claims, np.full((1, 1, 1), 0.03, np.float16))
+    weights = shares(found, 0, np.zeros((2, 128, 128), bool), np.arange(2)).weights
+    assert np.abs(np.diff(weights[0], axis=1)).max() < 0.15
+    assert np.abs(np.diff(weights[0], axis=0)).max() < 1e-4
+
+
+def test_what_nobody_owns_stays_in_the_remaining_plate() -> None:
+    rng = np.random.default_rng(7)
+    plate, frame = smooth_picture(rng, (40, 40)), smooth_picture(rng, (40, 40))
+    weights = np.stack([rng.uniform(0, 0.8, (40, 40))])
+    layers = resolve_frame(frame, plate, flat_shares(weights), np.array([0]), NOISE)
+    rest = remaining_plate(frame, plate, layers)
+    again = recompose(layers.rgba, rest, [0])
+    error = np.abs(again - to_float(frame)) * 255
+    assert np.percentile(error, 90) <= 1 and error.mean() < 1.5
+
+
+def test_colour_continues_under_alpha_zero() -> None:
+    colour = np.zeros((20, 20, 3), np.uint8)
+    alpha = np.zeros((20, 20), np.float32)
+    colour[8:12, 8:12], alpha[8:12, 8:12] = (200, 100, 50), 1
+    out = extend_colour(colour, alpha)
+    assert np.array_equal(out[8:12, 8:12], colour[8:12, 8:12])
+    assert np.abs(out[6, 6].astype(int) - (200, 100, 50)).max() <= 1
+    assert out[0, 0].max() == 0
+
+
+def test_noise_is_measured_outside_the_masks() -> None:
+    rng = np.random.default_rng(9)
+    plates = np.full((1, 60, 80, 3), 128, np.uint8)
+    frames = np.clip(np.rint(128 + rng.normal(0, 6, (10, 60, 80, 3))), 0, 255).astype(np.uint8)
+    masks = np.zeros((1, 10, 60, 80), bool)
+    masks[:, :, 10:30, 10:40] = True
+    frames[:, 10:30, 10:40] = 255
+    assert residual_noise(frames, plates, masks) * 255 == pytest.approx(6, rel=0.1)
+    assert residual_noise(frames, plates, np.ones_like(masks)) == NOISE
+
+
+def test_transfer_frame_reports_what_it_wrote() -> None:
+    rng = np.random.default_rng(11)
+    plate, frame = smooth_picture(rng, (40, 56)), smooth_picture(rng, (40, 56))
+    predicted = rng.uniform(0, 1, (2, 10, 14, 4)).astype(np.float16)
+    order = np.array([1, 0])
+    layers = transfer_frame(frame, plate, predicted, order)
+    again = recompose(layers.rgba, plate, order)
+    assert np.abs(again - layers.composite).max() < 1e-5
+    clear = np.prod(1 - to_float(layers.rgba[..., 3]), axis=0)
+    assert np.abs(clear - layers.transmittance).max() < 1e-5
