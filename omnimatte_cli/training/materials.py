@@ -32,7 +32,9 @@ OBJECT = ("noise", "noise", "blotch", "stripes", "checks", "plain", "plain", "do
 SKIN = ((0.93, 0.77, 0.67), (0.80, 0.60, 0.48), (0.58, 0.40, 0.30), (0.38, 0.26, 0.20))
 
 
-def random_colour(rng: np.random.Generator, low: float = 0.12, high: float = 0.95) -> np.ndarray:
+def random_colour(
+    rng: np.random.Generator, low: float = 0.12, high: float = 0.95, muted: bool = False
+) -> np.ndarray:
     """A display colour, (3,): grey, muted or saturated; `low` and `high` bound its brightest."""
     value = rng.uniform(low, high)
     hue, kind = rng.random(), rng.random()
@@ -40,6 +42,8 @@ def random_colour(rng: np.random.Generator, low: float = 0.12, high: float = 0.9
     if kind > 0.72:
         saturation = rng.uniform(0.5, 0.95)
     wheel = np.clip(np.abs((hue * 6 + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
+    if muted:  # what is large in the world is seldom of a strong colour
+        saturation *= 0.45 if rng.random() < 0.85 else 1.0
     return value * (1 - saturation * (1 - wheel))
 
 
@@ -52,15 +56,17 @@ def material(
     gloss: float = 0.0,
     low: float = 0.12,
     high: float = 0.95,
+    muted: bool = False,
 ) -> np.ndarray:
     """A random material, (COLUMNS,) float.
 
     kinds: tile kinds to draw from. scale: tiles per unit. contrast: how far the pattern goes from
     the colour to a second one. gloss: chance of a highlight. low, high: bounds of the brightness.
+    muted: mostly weak colours.
     """
     row = np.zeros(COLUMNS)
-    first = random_colour(rng, low, high) if colour is None else np.asarray(colour, float)
-    second = random_colour(rng, low, high)
+    first = random_colour(rng, low, high, muted) if colour is None else np.asarray(colour, float)
+    second = random_colour(rng, low, high, muted)
     if rng.random() < 0.5:  # a shade of the same colour is commoner than another colour
         second = first * rng.uniform(0.35, 1.5)
     amount = rng.uniform(*contrast)

@@ -100,7 +100,7 @@ def _profiles(rng: np.random.Generator, u: np.ndarray, may_rest: bool) -> np.nda
     out = np.where(kind < 0.36, 1 - stop, out)
     out = np.where(kind < 0.24, pause, out)
     out = np.where(kind < 0.16, 0.5 + u, out)
-    return np.where(kind < 0.1, 0.0, out) if may_rest else out
+    return np.where(kind < 0.07, 0.0, out) if may_rest else out
 
 
 def random_path(

@@ -293,7 +293,7 @@ def _object_light(
 def _put(picture: Tensor, hits: Hits, front: Tensor, own: Tensor, every: Tensor, share=None):
     """Put the objects' own light over a picture (B, T, R, 3, P), in place: each in its solo (if
     R > 1), the nearest in the last choice. share: (M,) weight, 1 where None."""
-    b, t, r, _, p = picture.shape
+    _, t, r, _, p = picture.shape
     flat = picture.view(-1)
     step = torch.arange(3, device=picture.device)[:, None] * p
     base = (hits.scene * t + hits.frame) * r
@@ -385,7 +385,8 @@ def _group(
     stage = gather_stage(plans, atlas, device)
     geometry = gather_geometry(plans, range(0, 1), slots, device)
     scenes = torch.arange(b, device=device)
-    sheet, reflect, bumped, fade = _sheet(stage, geometry, scenes, *camera_rays(stage, height, width))
+    o, d = camera_rays(stage, height, width)
+    sheet, reflect, bumped, fade = _sheet(stage, geometry, scenes, o, d)
     mirror = _mirror(stage, geometry, sheet, reflect, bumped, fade)
     colours = stage.lights[:, 3:6].permute(2, 1, 0).contiguous()
 
@@ -446,11 +447,12 @@ def _pooled(x: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return x
     h, w = x.shape[-2:]
-    return x.unflatten(-1, (w // factor, factor)).mean(-1).unflatten(-2, (h // factor, factor)).mean(-2)
+    x = x.unflatten(-1, (w // factor, factor)).mean(-1)
+    return x.unflatten(-2, (h // factor, factor)).mean(-2)
 
 
 def _majority(masks: Tensor, factor: int) -> Tensor:
-    """Binary masks (B, N, T, H, W): each pixel to the object that covers most of it, half at least."""
+    """Binary masks (B, N, T, H, W): a pixel is of the object that covers most of it, if half."""
     if factor == 1:
         return masks
     part = _pooled(masks, factor)

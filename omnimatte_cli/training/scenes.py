@@ -1,4 +1,4 @@
-"""The plan of a scene, drawn from its seed: stage, camera, objects and their paths, mirrors, lights.
+"""The plan of a scene, drawn from its seed: stage, camera, objects, paths, mirrors and lights.
 
 Everything here is NumPy and independent of the picture's size (but for its aspect ratio), of the
 device and of the other scenes of a batch; `render.py` turns plans into pictures.
@@ -107,7 +107,9 @@ def _panel(
     wide, high = rng.uniform(0.5, 1.6, n) * half, rng.uniform(0.35, 1.1, n) * half
     tilt = np.where(rng.random(n) < 0.3, rng.uniform(0, 0.3, n), 0)
     best, most = None, 0.0
-    moments = [p.position[:: max(len(p.position) // 4, 1)] + [0, 0, p.height / 2] for p in paths]
+    moments = [
+        p.position[:: max(len(p.position) // 4, 1)] + np.array([0, 0, p.height / 2]) for p in paths
+    ]
     for i in range(n):
         if not 0.8 < (spot[i] - camera.eye) @ camera.forward / camera.distance < 2.2:
             continue
@@ -121,11 +123,10 @@ def _panel(
         clear &= all((spot[i] - w[:3]) @ w[3:] > 0.05 for w in walls)
         for path, points in zip(paths, moments, strict=True):
             rel = path.position - centre
-            clear &= bool(
-                (((rel @ normal) > path.radius + 0.1 + 0.3 * high[i] * (tilt[i] > 0))
-                 | (np.abs(rel @ u) > wide[i] + path.radius + 0.1)
-                 | ((rel @ normal) < -path.radius - 0.3)).all()  # fmt: skip
-            )
+            ahead = rel @ normal
+            room = path.radius + 0.1 + 0.3 * high[i] * (tilt[i] > 0)
+            aside = np.abs(rel @ u) > wide[i] + path.radius + 0.1
+            clear &= bool(((ahead > room) | aside | (ahead < -path.radius - 0.3)).all())
             front = (points - centre) @ normal
             image = points - 2 * front[:, None] * normal
             ray = image - camera.eye
@@ -143,7 +144,7 @@ def _mirrors(
     rng: np.random.Generator, camera: Camera, ground: np.ndarray, walls: list[np.ndarray],
     paths: list[Path], strong: bool,
 ) -> np.ndarray | None:  # fmt: skip
-    """Make the ground, a wall or a panel reflect; the panel, if there is one. Not `strong`: faint."""
+    """Make the ground, a wall or a panel reflect, strongly or faintly; the panel, if there is one."""
     kind = rng.random()
     half = camera.distance * camera.tan
     share = rng.uniform(0.28, 0.62) if strong else rng.uniform(0.02, 0.08)
@@ -165,9 +166,9 @@ def _mirrors(
         centre = camera.ground(rng.uniform(-0.3, 0.3, ()), rng.uniform(-0.4, 0.1, ()))
         angle = rng.uniform(0, math.pi)
         u, v = turn(angle, 2)[:2]
-        panel = _plane(centre + [0, 0, 0.004], u, v, rng.uniform(0.7, 2.0, 2) * half)
+        panel = _plane(centre + np.array([0, 0, 0.004]), u, v, rng.uniform(0.7, 2.0, 2) * half)
     else:
-        panel = _panel(rng, camera, paths, np.array([np.r_[w[ORIGIN], w[NORMAL]] for w in walls]))
+        panel = _panel(rng, camera, paths, _bounds(walls))
         if panel is None and walls and rng.random() < 0.5:
             walls[0][REFLECT] = share, min(share * 1.4, 0.9)
         elif panel is None:
@@ -182,18 +183,18 @@ def _lights(
     rng: np.random.Generator, camera: Camera, walls: list[np.ndarray], clear_shadows: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lights (L, LIGHT_COLUMNS) and sky (14,): brightness sums to about 1 on the ground."""
-    ambient = rng.uniform(0.12, 0.5) if clear_shadows else rng.uniform(0.35, 0.8)
-    count = int(rng.choice(3, p=(0.5, 0.3, 0.2))) + 1
+    ambient = rng.uniform(0.1, 0.48) if clear_shadows else rng.uniform(0.35, 0.8)
+    count = int(rng.choice(3, p=(0.45, 0.3, 0.25))) + 1
     warm = rng.normal() * 0.12
     share = rng.uniform(0.6, 0.9) if count > 1 else 1.0
     shares = [share] + [(1 - share) / (count - 1)] * (count - 1) if count > 1 else [1.0]
-    evening = rng.random() < 0.2
+    evening = rng.random() < 0.28
     rows = []
     for number in range(count):
         for _ in range(4):
             azimuth = rng.uniform(-math.pi, math.pi)
             elevation = math.radians(rng.uniform(10, 25) if evening and number == 0 else
-                                     rng.uniform(22, 75))  # fmt: skip
+                                     rng.uniform(20, 68))  # fmt: skip
             toward = np.array([math.cos(elevation) * math.sin(azimuth),
                                math.cos(elevation) * math.cos(azimuth),
                                math.sin(elevation)])  # fmt: skip
@@ -208,7 +209,8 @@ def _lights(
         colour = np.array([1 + warm, 1.0, 1 - warm]) * (1 + 0.06 * rng.normal(size=3))
         colour *= shares[number] * (1 - ambient) / max(math.sin(elevation), 0.3)
         rows.append(np.r_[toward * distance, colour, spread, FAR if outdoors else distance])
-    top = np.clip(np.array([0.55, 0.7, 1.0]) * rng.uniform(0.5, 1.1) + 0.1 * rng.normal(size=3), 0, 2)
+    blue = np.array([0.55, 0.7, 1.0]) * rng.uniform(0.5, 1.1)
+    top = np.clip(blue + 0.1 * rng.normal(size=3), 0, 2)
     if rng.random() < 0.4:
         top = np.full(3, rng.uniform(0.3, 1.1))
     horizon = np.clip(top * rng.uniform(0.8, 1.3) + rng.uniform(0, 0.3), 0, 2)
@@ -218,7 +220,9 @@ def _lights(
     return np.stack(rows), sky
 
 
-def _posed(parts: Parts, size: float, position: np.ndarray, yaw: np.ndarray, base: int) -> np.ndarray:
+def _posed(
+    parts: Parts, size: float, position: np.ndarray, yaw: np.ndarray, base: int
+) -> np.ndarray:
     """Rows (T, K, ROWS) of an object's primitives in the world; `base`: its first material."""
     frame = turn(yaw, 2)
     centres = np.einsum("ktc,tcd->tkd", np.stack(parts.centres), frame) * size + position[:, None]
@@ -274,6 +278,40 @@ def _clutter(
     return out
 
 
+def _bounds(walls: list[np.ndarray]) -> np.ndarray:
+    """A point and the inward normal of each wall, (P, 6)."""
+    return np.array([np.r_[w[ORIGIN], w[NORMAL]] for w in walls]).reshape(-1, 6)
+
+
+def _cast(
+    rng: np.random.Generator, options: SceneOptions
+) -> tuple[Camera, list[np.ndarray], list[tuple[str, float]], list[Path]]:
+    """A camera, walls, and as many objects (family, size) with paths as the options ask for.
+
+    Paths are over 2 T - 1 moments, the frames and the moments half-way between them.
+    """
+    wanted = int(rng.integers(options.min_objects, options.max_objects + 1))
+    moments = 2 * options.frames - 1
+    times = np.linspace(0, (options.frames - 1) * options.gap / options.fps, moments)
+    for _ in range(40):  # a cramped stage is torn down and another one is built
+        camera = random_camera(rng, options.width / options.height, wanted)
+        walls = _walls(rng, camera)
+        theme = THEMES[int(rng.integers(len(THEMES)))]
+        paths: list[Path] = []
+        cast: list[tuple[str, float]] = []
+        for attempt in range(4 * wanted):
+            family = theme[int(rng.integers(len(theme)))]
+            shrink = 0.85 ** (attempt / wanted)  # small objects find room where large ones do not
+            size = float(np.exp(rng.uniform(math.log(0.65), math.log(1.5)))) * shrink
+            path = random_path(rng, camera, FAMILIES[family], size, times, paths, _bounds(walls))
+            if path is not None:
+                paths.append(path)
+                cast.append((family, size))
+            if len(paths) == wanted:
+                return camera, walls, cast, paths
+    raise ValueError(f"a scene has no room for {wanted} objects")
+
+
 def plan_scene(seed: int, options: SceneOptions) -> ScenePlan:
     """The scene of a seed. `options.effect`, counts, clock and aspect ratio shape it."""
     assert options.effect in EFFECTS, options.effect
@@ -281,29 +319,8 @@ def plan_scene(seed: int, options: SceneOptions) -> ScenePlan:
     effect = options.effect
     drawn = ("shadow", "reflection", "both")[int(rng.choice(3, p=(0.4, 0.25, 0.35)))]
     effect = drawn if effect == "mixed" else effect
-    wanted = int(rng.integers(options.min_objects, options.max_objects + 1))
-    camera = random_camera(rng, options.width / options.height, wanted)
-    walls = _walls(rng, camera)
-    bounds = np.array([np.r_[w[ORIGIN], w[NORMAL]] for w in walls]).reshape(-1, 6)
-
-    moments = max(2 * options.frames - 1, 1)
-    times = np.linspace(0, max(options.frames - 1, 0) * options.gap / options.fps, moments)
-    theme = THEMES[int(rng.integers(len(THEMES)))]
-    paths: list[Path] = []
-    cast: list[tuple[str, float]] = []
-    for attempt in range(4 * wanted):
-        family = theme[int(rng.integers(len(theme)))]
-        shrink = 0.85 ** (attempt / wanted)  # smaller objects find room where large ones do not
-        size = float(np.exp(rng.uniform(math.log(0.65), math.log(1.5)))) * shrink
-        path = random_path(rng, camera, FAMILIES[family], size, times, paths, bounds)
-        if path is not None:
-            paths.append(path)
-            cast.append((family, size))
-        if len(paths) == wanted or (attempt >= 2 * wanted and len(paths) >= options.min_objects):
-            break
-    if not paths:  # nothing fitted (a very cramped view): a ball that rests in the middle
-        still, where = np.zeros(moments), np.tile([0.0, 0.0, 0.0], (moments, 1))
-        paths, cast = [Path(where, still, still, still, 0.2, 0.4)], [("ball", 0.5)]
+    camera, walls, cast, paths = _cast(rng, options)
+    bounds = _bounds(walls)
 
     side = turn(rng.uniform(0, 6.3), 2)
     ground = _plane(np.zeros(3), side[0], side[1])
@@ -316,13 +333,12 @@ def plan_scene(seed: int, options: SceneOptions) -> ScenePlan:
     half = camera.distance * camera.tan
     grain = (0.15 / half, 1.2 / half)
     procedural, count, share = _tile_counts(options)
-    rows = [
-        mat.pictured(rng, mat.material(rng, mat.GROUND, scale=grain, low=0.3), procedural, count, 0.6)
-    ]
+    row = mat.material(rng, mat.GROUND, scale=grain, low=0.3, muted=True)
+    rows = [mat.pictured(rng, row, procedural, count, 0.6)]
     planes = [ground]
     for wall in walls:
         wall[SURFACE] = len(rows)
-        row = mat.material(rng, mat.WALL, scale=grain, contrast=(0.1, 0.7), low=0.3)
+        row = mat.material(rng, mat.WALL, scale=grain, contrast=(0.1, 0.7), low=0.3, muted=True)
         rows.append(mat.pictured(rng, row, procedural, count, 0.6))
         planes.append(wall)
     if panel is not None:

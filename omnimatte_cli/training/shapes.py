@@ -149,7 +149,8 @@ def animal(parts: Parts, walked: np.ndarray, effort: np.ndarray) -> None:
     lift = 0.02 * effort * np.sin(2 * phase)
     middle = _points(0 * lift, 0, leg + girth * 0.6 + lift)
     parts.ball(fur, middle, (body + 0.1, girth, girth * rng.uniform(0.9, 1.2)))
-    parts.limb(fur, middle - [body * 0.6, 0, 0], middle + [body * 0.6, 0, 0.02], girth * 0.85)
+    half_body = np.array([body * 0.6, 0, 0.01])
+    parts.limb(fur, middle - half_body, middle + half_body, girth * 0.85)
     trot = rng.random() < 0.6
     for number, (x, side) in enumerate(((1, -1), (1, 1), (-1, 1), (-1, -1))):
         shift = (number % 2) * math.pi if trot else number * math.pi / 2
@@ -260,7 +261,8 @@ def furniture(parts: Parts, walked: np.ndarray, effort: np.ndarray) -> None:
     leg = rng.uniform(0.015, 0.04)
     for sx in (-1, 1):
         for sy in (-1, 1):
-            parts.limb(metal, (sx * x * 0.88, sy * y * 0.88, leg), (sx * x * 0.85, sy * y * 0.85, z), leg)
+            foot, top = (sx * x * 0.88, sy * y * 0.88, leg), (sx * x * 0.85, sy * y * 0.85, z)
+            parts.limb(metal, foot, top, leg)
     if rng.random() < 0.5:
         parts.box(wood, (-x, 0, z + 0.25), (0.025, y, 0.25))
     elif rng.random() < 0.6:
@@ -336,15 +338,15 @@ class Family:
 
 
 FAMILIES = {
-    "walker": Family(walker, 0.22, 1.0, (0.3, 1.6), hops=0.05),
-    "animal": Family(animal, 0.55, 0.8, (0.3, 1.6), hops=0.1),
-    "vehicle": Family(vehicle, 0.7, 0.6, (0.3, 2.0)),
-    "ball": Family(ball, 0.37, 0.7, (0.3, 2.2), hops=0.5),
-    "crate": Family(crate, 0.5, 0.6, (0.2, 1.5), hops=0.15, spins=0.4),
-    "stack": Family(stack, 0.32, 1.0, (0.2, 1.3), hops=0.2, spins=0.4),
-    "furniture": Family(furniture, 0.55, 0.7, (0.2, 1.3), spins=0.3),
-    "bent": Family(bent, 0.5, 0.5, (0.2, 1.3), hops=0.1, spins=0.2),
-    "plant": Family(plant, 0.3, 1.0, (0.2, 1.2), spins=0.3),
+    "walker": Family(walker, 0.22, 1.0, (0.5, 1.8), hops=0.05),
+    "animal": Family(animal, 0.55, 0.8, (0.5, 1.8), hops=0.1),
+    "vehicle": Family(vehicle, 0.7, 0.6, (0.5, 2.2)),
+    "ball": Family(ball, 0.37, 0.7, (0.6, 2.4), hops=0.5),
+    "crate": Family(crate, 0.5, 0.6, (0.4, 1.8), hops=0.15, spins=0.4),
+    "stack": Family(stack, 0.32, 1.0, (0.4, 1.6), hops=0.2, spins=0.4),
+    "furniture": Family(furniture, 0.55, 0.7, (0.4, 1.6), spins=0.3),
+    "bent": Family(bent, 0.5, 0.5, (0.4, 1.6), hops=0.1, spins=0.2),
+    "plant": Family(plant, 0.3, 1.0, (0.4, 1.5), spins=0.3),
     "flyer": Family(flyer, 0.5, 0.4, (0.5, 2.0), flies=1.0),
 }
 THEMES = (
@@ -355,9 +357,7 @@ THEMES = (
 CLUTTER = ("crate", "plant", "stack", "furniture", "ball", "bent")
 
 
-def build(
-    family: str, rng: np.random.Generator, walked: np.ndarray, effort: np.ndarray
-) -> Parts:
+def build(family: str, rng: np.random.Generator, walked: np.ndarray, effort: np.ndarray) -> Parts:
     """The primitives of a random member of a family, posed for every frame."""
     parts = Parts(len(walked), rng)
     FAMILIES[family].build(parts, walked, effort)

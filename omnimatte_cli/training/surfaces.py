@@ -18,13 +18,16 @@ from .scenes import ScenePlan
 from .textures import Atlas
 from .trace import Geometry, columns, cull, nearest
 
+# Textures are sampled for a picture of 96 lines whatever its size, so that a scene keeps its amount
+# of fine grain from one resolution to another.
+TEXTURE_PIXEL = 1 / 96
 LIGHTS = 3  # lights of a scene, padded with dark ones
 
 
 @dataclass(frozen=True)
 class Stage:
     """The fixed numbers of B scenes. planes: (Q, PLANE_COLUMNS, B); lights: (L, LIGHT_COLUMNS, B);
-    materials: (COLUMNS, M); sky: (14, B); eye (3, B), basis (9, B): right, up, forward; tan: (B,)."""
+    materials: (COLUMNS, M); sky: (14, B); eye (3, B), basis (9, B): right, up, forward; tan (B,)."""
 
     planes: Tensor
     lights: Tensor
@@ -155,7 +158,7 @@ def see_static(
     normal = plane[sc.NORMAL].clone()
     cosine = -prim.dot(d, normal).clamp(-1, 0)
     covered = best if before is None else best + before
-    pixel = covered * (2 * stage.tan[scene] * _pixel(stage)) * cosine.clamp_min(0.05).rsqrt()
+    pixel = covered * (2 * stage.tan[scene] * TEXTURE_PIXEL) * cosine.clamp_min(0.05).rsqrt()
     rows = columns(stage.materials, plane[sc.SURFACE].long())
     albedo = paint(rows, stage.atlas, x, y, pixel)
     low, high = plane[sc.REFLECT]
@@ -174,7 +177,7 @@ def see_static(
     if len(index):
         at, n, part = object_point(geometry.table, number, o[:, index] + t * d[:, index])
         rows = columns(stage.materials, part[prim.MATERIAL].long())
-        size = t * (2 * stage.tan[scene[index]] * _pixel(stage))
+        size = t * (2 * stage.tan[scene[index]] * TEXTURE_PIXEL)
         best[index], sky[index], reflect[index] = t, False, 0.0
         albedo[:, index] = object_albedo(rows, stage.atlas, at, n, size)
         normal[:, index] = prim.unrotate(part, n)
@@ -186,12 +189,6 @@ def see_static(
     return Surface(
         torch.where(sky, prim.MISS, best), point, normal, albedo, glow, reflect, bumped, fade
     )
-
-
-def _pixel(stage: Stage) -> float:
-    # Textures are sampled for a picture of 96 lines whatever its size, so that a scene keeps its
-    # look (its amount of fine grain) from one resolution to another.
-    return 1 / 96
 
 
 def _clutter_hits(

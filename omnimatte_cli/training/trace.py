@@ -106,7 +106,7 @@ def columns(table: Tensor, number: Tensor) -> Tensor:
 
 
 def _expand(start: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Pairs of ray and object to pairs of ray and primitive: numbers of pair and primitive (M2,)."""
+    """Pairs of ray and object to those of ray and primitive: numbers of pair, primitive (M2,)."""
     pair = torch.repeat_interleave(count)
     first = start - (torch.cumsum(count, 0) - count)
     return pair, first[pair] + torch.arange(len(pair), device=pair.device)
