@@ -215,8 +215,8 @@ class LayerWriter:
         self.waiting: deque[Future[None]] = deque()
 
     def write(self, name: str, t: int, rgba: np.ndarray) -> None:
-        """Queue frame t of an object, (H, W, 4) uint8 RGBA, which must not change afterwards."""
-        assert rgba.ndim == 3 and rgba.shape[2] == 4 and rgba.dtype == np.uint8, rgba.shape
+        """Queue frame t of `name`, (H, W, 4) RGBA or (H, W, 3) RGB uint8, not changed later."""
+        assert rgba.ndim == 3 and rgba.shape[2] in (3, 4) and rgba.dtype == np.uint8, rgba.shape
         while len(self.waiting) >= WAITING:
             self.waiting.popleft().result()
         path = self.folder / name / f"{t:05d}.png"

@@ -1,0 +1,287 @@
+"""Writing: videos decode to what was written, and folders appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from omnimatte_cli import export
+from omnimatte_cli.errors import MissingProgramError, OmnimatteError, OutputError
+from omnimatte_cli.export import (
+    LayerWriter,
+    VideoWriter,
+    checkerboard,
+    find_ffmpeg,
+    output_folder,
+    preview_frame,
+    write_image,
+)
+from omnimatte_cli.video import iter_frames, probe
+
+from .conftest import FFMPEG, scene
+
+
+def names(folder: Path) -> list[str]:
+    """Everything in a folder, hidden files too."""
+    return sorted(p.name for p in folder.iterdir())
+
+
+def program(path: Path, script: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+# ------------------------------------------------------------------------------------------ videos
+
+
+@pytest.mark.parametrize("size", [(36, 64), (35, 61)])
+def test_video_comes_back(size: tuple[int, int], tmp_path: Path) -> None:
+    video, _ = scene(7, size)
+    path = tmp_path / "v.mp4"
+    with VideoWriter(path, size, Fraction(30000, 1001), FFMPEG, crf=10) as writer:
+        for frame in video:
+            writer.write(frame)
+        assert not path.exists()
+    assert names(tmp_path) == ["v.mp4"]
+    info = probe(path)
+    assert (info.frames, info.fps, info.pixel_format) == (7, Fraction(30000, 1001), "yuv420p")
+    assert info.size == (36, size[1] + size[1] % 2)  # odd sides are padded
+    got = np.stack(list(iter_frames(path)))[:, : size[0], : size[1]]
+    assert np.abs(got.astype(int) - video)[:, 1:5].mean() < 2  # a smooth part: no chroma edges
+
+
+def test_video_is_tagged(tmp_path: Path) -> None:
+    import av
+
+    with VideoWriter(tmp_path / "v.mp4", (36, 64), Fraction(10), FFMPEG) as writer:
+        for frame in scene(3)[0]:
+            writer.write(frame)
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        frame = next(container.decode(video=0))
+    assert (frame.colorspace, frame.color_primaries, frame.color_trc) == (1, 1, 1)  # BT.709
+    assert frame.color_range == 1  # limited
+
+
+def test_failed_block_leaves_no_video(tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").write_text("old")
+    with (
+        pytest.raises(KeyboardInterrupt),
+        VideoWriter(tmp_path / "v.mp4", (36, 64), 10, FFMPEG) as w,
+    ):
+        w.write(scene(1)[0][0])
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["v.mp4"] and (tmp_path / "v.mp4").read_text() == "old"
+
+
+def test_dying_ffmpeg(tmp_path: Path) -> None:
+    """Its last words are told, and much of them does not block."""
+    chatty = program(
+        tmp_path / "ffmpeg", "yes words | head -c 300000 >&2; echo at last >&2; exit 3"
+    )
+    big = np.zeros((720, 1280, 3), np.uint8)
+    with (
+        pytest.raises(OmnimatteError, match=r"ffmpeg could not write .*v\.mp4: at last"),
+        VideoWriter(tmp_path / "v.mp4", (720, 1280), Fraction(10), chatty) as writer,
+    ):
+        for _ in range(50):
+            writer.write(big)
+    assert names(tmp_path) == ["ffmpeg"]
+    mute = program(tmp_path / "ffmpeg", "cat >/dev/null; exit 3")
+    with (
+        pytest.raises(OmnimatteError, match="it ended with status 3"),
+        VideoWriter(tmp_path / "v.mp4", (36, 64), Fraction(10), mute) as writer,
+    ):
+        writer.write(scene(1)[0][0])
+    with (
+        pytest.raises(OmnimatteError, match="could not write"),
+        VideoWriter(tmp_path / "no" / "v.mp4", (36, 64), Fraction(10), FFMPEG) as writer,
+    ):
+        writer.write(scene(1)[0][0])
+
+
+def test_find_ffmpeg(tmp_path: Path, monkeypatch) -> None:
+    given, named, on_path = (tmp_path / n for n in ("given", "named", "ffmpeg"))
+    for path in (given, named, on_path):
+        program(path, "exit 0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("OMNIMATTE_FFMPEG", str(named))
+    assert find_ffmpeg(given) == str(given)
+    assert find_ffmpeg() == str(named)
+    monkeypatch.delenv("OMNIMATTE_FFMPEG")
+    assert find_ffmpeg() == str(on_path)
+    on_path.unlink()
+    assert find_ffmpeg() == FFMPEG
+    with pytest.raises(MissingProgramError, match="no-such-program does not exist"):
+        find_ffmpeg("no-such-program")
+
+    def nothing() -> str:
+        raise RuntimeError("no ffmpeg")
+
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", nothing)
+    with pytest.raises(MissingProgramError, match="No ffmpeg program was found: install"):
+        find_ffmpeg()
+
+
+# ------------------------------------------------------------------------------------------ images
+
+
+def test_layers_come_back_exactly(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    layers = rng.integers(0, 256, (2, 20, 9, 13, 4), dtype=np.uint8)  # colour under alpha 0 too
+    with LayerWriter(tmp_path, ("dog", "cat")) as writer:
+        for t in range(20):
+            writer.write("dog", t, layers[0, t])
+            writer.write("cat", t, layers[1, t])
+    assert names(tmp_path / "dog") == [f"{t:05d}.png" for t in range(20)]
+    for name, expected in zip(("dog", "cat"), layers, strict=True):
+        for t in range(20):
+            image = cv2.imread(str(tmp_path / name / f"{t:05d}.png"), cv2.IMREAD_UNCHANGED)
+            np.testing.assert_array_equal(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), expected[t])
+
+
+def test_errors_of_layer_threads_surface(tmp_path: Path, monkeypatch) -> None:
+    def full(path: Path, image: np.ndarray) -> None:
+        raise OutputError(f"{path} cannot be written: No space left on device.")
+
+    monkeypatch.setattr(export, "write_image", full)
+    with (
+        pytest.raises(OutputError, match=r"00000\.png cannot be written: No space left"),
+        LayerWriter(tmp_path, ("dog",)) as writer,
+    ):
+        writer.write("dog", 0, np.zeros((4, 4, 4), np.uint8))
+
+
+def test_write_image(tmp_path: Path) -> None:
+    image = scene(1)[0][0]
+    for suffix in (".png", ".PNG", ".tif", ".bmp"):
+        path = tmp_path / f"plate{suffix}"
+        write_image(path, image)
+        np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], image)
+    write_image(tmp_path / "plate.jpg", image)
+    written = names(tmp_path)
+    for wrong in ("plate.xyz", "plate", "missing/plate.png"):
+        with pytest.raises(OutputError, match="plate"):
+            write_image(tmp_path / wrong, image)
+    assert names(tmp_path) == written
+
+
+# ----------------------------------------------------------------------------------------- folders
+
+
+def make_result(out: Path) -> None:
+    out.mkdir()
+    (out / "manifest.json").write_text("old")
+
+
+def test_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    with output_folder(out, overwrite=False) as folder:
+        (folder / "manifest.json").write_text("new")
+        assert not out.exists() and folder.parent == out.parent and folder.name[0] == "."
+    assert names(out.parent) == ["out"] and names(out) == ["manifest.json"]
+    (tmp_path / "empty").mkdir()
+    with output_folder(tmp_path / "empty", overwrite=False) as folder:
+        (folder / "a").touch()
+    assert names(tmp_path / "empty") == ["a"] and names(tmp_path) == ["deep", "empty"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_failure_leaves_all_as_it_was(error: type[BaseException], tmp_path: Path) -> None:
+    make_result(tmp_path / "out")
+    for out in (tmp_path / "out", tmp_path / "new" / "out"):
+        with pytest.raises(error), output_folder(out, overwrite=True) as folder:
+            (folder / "manifest.json").write_text("new")
+            raise error
+    assert names(tmp_path) == ["out"]
+    assert (tmp_path / "out" / "manifest.json").read_text() == "old"
+
+
+def test_overwrite(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    make_result(out)
+    refused = pytest.raises(OutputError, match=r"out exists and is not empty.*--overwrite")
+    with refused, output_folder(out, overwrite=False):
+        pytest.fail("must not get here")
+    with output_folder(out, overwrite=True) as folder:
+        (folder / "manifest.json").write_text("new")
+        assert (out / "manifest.json").read_text() == "old"
+    assert (out / "manifest.json").read_text() == "new" and names(tmp_path) == ["out"]
+
+
+def test_nothing_of_the_user_is_overwritten(tmp_path: Path) -> None:
+    holiday = tmp_path / "holiday"
+    holiday.mkdir()
+    (holiday / "photo.jpg").touch()
+    make_result(tmp_path / "out")
+    (tmp_path / "out" / "masks").mkdir()
+    (tmp_path / "file").touch()
+    for out, inputs, message in [
+        (holiday, (), "holiday is not a result of this tool"),
+        (tmp_path / "file", (), "file is a file"),
+        (tmp_path / "file" / "out", (), "cannot be written to"),
+        (tmp_path / "out", (tmp_path / "out" / "masks",), "masks lies in .*out"),
+        (tmp_path / "out", (tmp_path / "out",), "lies in"),
+    ]:
+        before = sorted(str(p) for p in tmp_path.rglob("*"))
+        with pytest.raises(OutputError, match=message), output_folder(out, True, inputs):
+            pytest.fail("must not get here")
+        assert sorted(str(p) for p in tmp_path.rglob("*")) == before
+
+
+def test_a_failed_rename_puts_the_old_back(tmp_path: Path, monkeypatch) -> None:
+    out = tmp_path / "out"
+    make_result(out)
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if "partial" in self.name:
+            raise PermissionError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    refused = pytest.raises(OutputError, match="out cannot be put in place: Permission denied")
+    with refused, output_folder(out, overwrite=True):
+        pass
+    assert names(tmp_path) == ["out"] and (out / "manifest.json").read_text() == "old"
+
+
+def test_folder_has_ordinary_permissions(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    with output_folder(tmp_path / "out", overwrite=False):
+        pass
+    mode = [stat.S_IMODE(os.stat(tmp_path / n).st_mode) for n in ("plain", "out")]
+    assert mode[0] == mode[1]
+
+
+# ---------------------------------------------------------------------------------------- previews
+
+
+def test_checkerboard() -> None:
+    board = checkerboard((5, 7), 2)
+    assert board.shape == (5, 7, 3) and board.dtype == np.uint8
+    assert (board[0, 0] == board[1, 1]).all() and (board[0, 0] != board[0, 2]).all()
+    assert (board[0, 0] == board[2, 2]).all()
+
+
+@pytest.mark.parametrize(("count", "grid"), [(1, (1, 1)), (3, (1, 3)), (4, (2, 2)), (5, (2, 3))])
+def test_preview(count: int, grid: tuple[int, int]) -> None:
+    rows, columns = grid
+    tiles = [(f"layer {i}", np.full((40, 60, 3), 40 * i + 40, np.uint8)) for i in range(count)]
+    sheet = preview_frame(tiles)
+    height = 40 + export.LABEL_HEIGHT
+    assert sheet.shape == (rows * height, columns * 60, 3) and sheet.dtype == np.uint8
+    for i in range(count):
+        top, left = i // columns * height, i % columns * 60
+        assert (
+            sheet[top + export.LABEL_HEIGHT : top + height, left : left + 60] == 40 * i + 40
+        ).all()
+        assert sheet[top : top + export.LABEL_HEIGHT, left : left + 60].max() > 128  # its label
+    wide = preview_frame([("a", np.zeros((720, 1280, 3), np.uint8))] * 3)
+    assert wide.shape == (360 + export.LABEL_HEIGHT, 1920, 3)
