@@ -1,0 +1,133 @@
+"""The story of `omnimatte masks`: read - find or carry - order - refine - write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from omnimatte_cli import video as videos
+from omnimatte_cli.arrays import Masks, Size, resize_frames
+from omnimatte_cli.errors import MaskError, OptionError
+from omnimatte_cli.export import find_ffmpeg, output_folder
+from omnimatte_cli.masks import load_masks
+from omnimatte_cli.progress import Progress, Silent
+from omnimatte_cli.segment import methods
+from omnimatte_cli.segment.options import MaskResult, MaskSettings
+from omnimatte_cli.segment.prompts import Prompt, check_prompts, parse_prompts
+from omnimatte_cli.segment.write import write_masks
+from omnimatte_cli.video import VideoInfo
+
+MOTION_WIDTH = 640  # pixels of the working frames
+SAM_WIDTH = 1024  # SAM sees no more
+BUDGET = 1 << 30  # bytes of working frames; a longer clip is held smaller
+
+
+def make_masks(
+    video: Path,
+    out: Path,
+    settings: MaskSettings | None = None,
+    progress: Progress | None = None,
+    ffmpeg: Path | str | None = None,
+) -> MaskResult:
+    """Make rough masks of a video's objects and write them into the folder `out`.
+
+    Writes `<object>/00000.png ...` (0 and 255, the video's size), order.txt, preview.mp4 and
+    masks.json, all or nothing. Raises the errors of `omnimatte_cli.errors`.
+    """
+    settings, progress = settings or MaskSettings(), progress or Silent()
+    video, out = Path(video), Path(out)
+    prompts = parse_prompts(settings.points, settings.boxes)
+    find_ffmpeg(ffmpeg)  # before the work, not after it
+    inputs = [video, *([settings.from_masks] if settings.from_masks else [])]
+    with output_folder(out, settings.overwrite, inputs) as folder:
+        model = _load_sam(settings, progress) if settings.uses_sam else None
+        info = videos.probe(video, progress=progress)
+        check_prompts(prompts, info.frames, info.size)
+        kept = _load_kept(settings, info, progress)
+        size = working_size(info.size, info.frames, SAM_WIDTH if model else MOTION_WIDTH)
+        frames = resize_frames(_steps(info, progress), size)
+        sam = None
+        if model is not None:
+            from omnimatte_cli.device import choose
+            from omnimatte_cli.segment.sam import Sam
+
+            sam = Sam(model, frames, choose(settings.device))
+        scaled = [p.scaled(size[1] / info.size[1], size[0] / info.size[0]) for p in prompts]
+        rough = _find(frames, scaled, kept, sam, settings, progress)
+        _check_found(rough)
+        facts = write_masks(folder, info, rough, kept, settings.keep, settings, progress, ffmpeg)
+    for note in rough.notes:
+        progress.say(note)
+    return MaskResult(
+        folder=out,
+        names=tuple(rough.masks),
+        frames=info.frames,
+        method=facts["method"],
+        confidence=rough.confidence,
+        preview=out / "preview.mp4",
+        notes=tuple(rough.notes),
+        facts=facts,
+    )
+
+
+def working_size(size: Size, frames: int, width: int) -> Size:
+    """Size (h, w) at which all frames are held: at most `width` wide, and within the budget."""
+    h, w = size
+    scale = min(1.0, width / w, (BUDGET / (frames * h * w * 3)) ** 0.5)
+    return max(round(h * scale), 16), max(round(w * scale), 16)
+
+
+def _find(
+    frames: np.ndarray,
+    prompts: list[Prompt],
+    kept: Masks | None,
+    sam: methods.Segmenter | None,
+    settings: MaskSettings,
+    progress: Progress,
+) -> methods.Rough:
+    if kept is not None:
+        small = kept.resized((frames.shape[1], frames.shape[2]))
+        keys = {n: {t: small[i, t] for t in settings.keep} for i, n in enumerate(kept.names)}
+        return methods.by_kept(frames, keys, sam, settings.every, settings.seed, progress)
+    if sam is not None:
+        return methods.by_sam(frames, prompts, sam, settings.every, settings.max_objects, progress)
+    return methods.by_motion(frames, prompts, settings.max_objects, settings.seed, progress)
+
+
+def _load_sam(settings: MaskSettings, progress: Progress) -> object:
+    from omnimatte_cli.device import choose
+    from omnimatte_cli.segment.checkpoints import find_checkpoint
+    from omnimatte_cli.segment.sam import import_segment_anything, load_sam
+
+    choose(settings.device)
+    import_segment_anything()  # missing: say so before a download
+    path = find_checkpoint(settings.sam, settings.sam_checkpoint, progress)
+    progress.stage("loading SAM")
+    return load_sam(path)
+
+
+def _load_kept(settings: MaskSettings, info: VideoInfo, progress: Progress) -> Masks | None:
+    if settings.from_masks is None:
+        return None
+    for t in settings.keep:
+        if not 0 <= t < info.frames:
+            raise OptionError(f"--keep {t}: the video's frames are 0 to {info.frames - 1}.")
+    return load_masks(settings.from_masks, info.frames, info.size, progress=progress)
+
+
+def _check_found(rough: methods.Rough) -> None:
+    for name, confidence in rough.confidence.items():
+        if not any(confidence):
+            raise MaskError(
+                f"The mask of '{name}' is empty in all frames: point at it elsewhere, or keep a "
+                "frame in which it is seen."
+            )
+
+
+def _steps(info: VideoInfo, progress: Progress) -> Iterator[np.ndarray]:
+    progress.stage("reading video", info.frames)
+    for t, frame in enumerate(videos.iter_frames(info.source), 1):
+        yield frame
+        progress.step(t)

@@ -1,0 +1,227 @@
+"""The ways to masks at working size: what moves, what SAM sees, what the user corrected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.arrays import Size
+from omnimatte_cli.errors import InputError, MaskError
+from omnimatte_cli.progress import Progress, Silent
+from omnimatte_cli.segment.cut import cut_prompt, sharpen
+from omnimatte_cli.segment.moving import (
+    Moving,
+    choose_tracks,
+    confidence_of,
+    find_moving,
+    masks_of,
+    same_tracks,
+    tracks_meant,
+)
+from omnimatte_cli.segment.prompts import Prompt
+from omnimatte_cli.segment.propagate import Carried, Correct, propagate
+from omnimatte_cli.segment.track import Track
+
+MOVES_UNDER = 0.5  # share of a carried mask that moves, from which motion corrects it
+
+
+class Segmenter(Protocol):
+    """What SAM does for us; `sam.Sam` is one (its module needs torch, this one does not)."""
+
+    def prompt(self, t: int, prompt: Prompt) -> tuple[np.ndarray, float]:
+        """Mask (h, w) bool and quality in [0, 1] for the user's prompt in frame t."""
+
+    def again(self, t: int, mask: np.ndarray) -> tuple[np.ndarray, float]:
+        """Mask and quality in frame t, prompted with a mask (h, w) bool that is near."""
+
+
+@dataclass(frozen=True)
+class Rough:
+    """Rough masks at working size.
+
+    masks: packed (h, w) bool, by object and frame. confidence: in [0, 1], by object and frame.
+    """
+
+    size: Size
+    masks: dict[str, list[bytes]]
+    confidence: dict[str, list[float]]
+    notes: list[str] = field(default_factory=list)
+
+
+def by_motion(
+    frames: np.ndarray,
+    prompts: Sequence[Prompt],
+    max_objects: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> Rough:
+    """Masks of what moves: all of it, or what the prompts point at.
+
+    frames: (T, h, w, 3) uint8; prompts in their pixels. A prompt where nothing moves is cut out by
+    its colours and carried along. Raises InputError where nothing moves, or, without prompts, where
+    the camera does.
+    """
+    moving, why = find_moving(frames, progress)
+    if not prompts:
+        if moving is None:
+            raise InputError(why)
+        tracks, notes = choose_tracks(moving, max_objects)
+        return Rough(
+            moving.size,
+            {f"object{i}": masks_of([t], len(frames)) for i, t in enumerate(tracks, 1)},
+            {f"object{i}": confidence_of([t], len(frames)) for i, t in enumerate(tracks, 1)},
+            notes,
+        )
+    size = frames.shape[1:3]
+    result = Rough(size, {}, {})
+    keys: dict[str, dict[int, np.ndarray]] = {}
+    if moving is None:
+        result.notes.append(
+            "The camera moves: objects are cut out by their colours and carried along by optical "
+            "flow, which is rough; SAM (--sam vit_b) does better."
+        )
+    for name in dict.fromkeys(p.name for p in prompts):
+        own = [p for p in prompts if p.name == name]
+        meant = tracks_meant(own, moving) if moving else []
+        if meant:
+            result.masks[name] = masks_of(meant, len(frames))
+            result.confidence[name] = confidence_of(meant, len(frames))
+        else:
+            keys[name] = {p.frame: cut_prompt(frames[p.frame], p, seed) for p in own}
+            if moving:
+                result.notes.append(
+                    f"Nothing moves where '{name}' was pointed at: it is cut out by its colours."
+                )
+            if not any(m.any() for m in keys[name].values()):
+                raise MaskError(
+                    f"Nothing could be cut out for '{name}': draw a --box around it, or use SAM."
+                )
+    if keys:
+        _add(result, propagate(frames, keys, colour_opinion(frames, None, seed), 1, progress))
+    # In the order in which the user named them.
+    names = dict.fromkeys(p.name for p in prompts)
+    for table in (result.masks, result.confidence):
+        ordered = {n: table[n] for n in names}  # type: ignore[index]
+        table.clear()
+        table.update(ordered)  # type: ignore[arg-type]
+    return result
+
+
+def by_sam(
+    frames: np.ndarray,
+    prompts: Sequence[Prompt],
+    sam: Segmenter,
+    every: int,
+    max_objects: int,
+    progress: Progress | None = None,
+) -> Rough:
+    """Masks by SAM, in the prompted frames first, then wherever they are carried to.
+
+    frames: (T, h, w, 3) uint8; prompts in their pixels. Without prompts, the boxes of what moves
+    are the prompts. Before a static camera, what moves also brings back objects that were away.
+    """
+    progress = progress or Silent()
+    moving, why = find_moving(frames, progress)
+    size = frames.shape[1:3]
+    keys: dict[str, dict[int, np.ndarray]] = {}
+    hints: dict[str, list[Track]] = {}
+    notes: list[str] = []
+    if prompts:
+        progress.stage("SAM looks at the prompts", len(prompts))
+        for done, p in enumerate(prompts, 1):
+            mask, quality = sam.prompt(p.frame, p)
+            if not mask.any():
+                raise MaskError(
+                    f"SAM finds nothing at the prompt for '{p.name}' in frame {p.frame}: "
+                    "move the point, or draw a --box."
+                )
+            if quality < 0.5:
+                notes.append(
+                    f"SAM is not sure of '{p.name}' in frame {p.frame} ({quality:.2f}): "
+                    "look at it, or add points."
+                )
+            keys.setdefault(p.name, {})[p.frame] = mask
+            progress.step(done, p.name)
+        if moving:
+            hints = {n: same_tracks(known, moving) for n, known in keys.items()}
+    else:
+        if moving is None:
+            raise InputError(why)
+        tracks, notes = choose_tracks(moving, max_objects)
+        progress.stage("SAM looks at what moves", len(tracks))
+        for i, each in enumerate(tracks, 1):
+            # Where most of it is seen it is least cut off or hidden.
+            t = max(each.areas, key=lambda t: each.areas[t])
+            mask, quality = sam.again(t, each.at(t))
+            common = float((mask & each.at(t)).sum()) / max(float((mask | each.at(t)).sum()), 1)
+            good = quality >= 0.5 and common >= 0.4
+            keys[f"object{i}"] = {t: mask if good else each.at(t)}
+            hints[f"object{i}"] = [each]
+            progress.step(i)
+
+    def look(t: int, name: str, carried: np.ndarray) -> tuple[np.ndarray, float] | None:
+        if carried.any():
+            return sam.again(t, carried)
+        for hint in hints.get(name, ()):
+            if t in hint.masks:
+                return sam.again(t, hint.at(t))
+        return None
+
+    result = Rough(size, {}, {}, notes)
+    _add(result, propagate(frames, keys, look, every, progress))
+    return result
+
+
+def by_kept(
+    frames: np.ndarray,
+    keys: Mapping[str, Mapping[int, np.ndarray]],
+    sam: Segmenter | None,
+    every: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> Rough:
+    """Masks carried from frames that the user corrected, by object and frame (h, w) bool.
+
+    SAM gives the second opinion if it is there; else what moves (static camera), else colours.
+    """
+    opinion: Correct
+    if sam is not None:
+        segmenter = sam
+
+        def opinion(t: int, name: str, carried: np.ndarray) -> tuple[np.ndarray, float] | None:
+            return segmenter.again(t, carried) if carried.any() else None
+    else:
+        moving, _ = find_moving(frames, progress)
+        opinion = colour_opinion(frames, moving, seed)
+    result = Rough(frames.shape[1:3], {}, {})
+    _add(result, propagate(frames, keys, opinion, every, progress))
+    return result
+
+
+def colour_opinion(frames: np.ndarray, moving: Moving | None, seed: int) -> Correct:
+    """A second opinion without a network: what moves near the mask, else where colours change."""
+
+    def look(t: int, name: str, carried: np.ndarray) -> tuple[np.ndarray, float] | None:
+        area = int(carried.sum())
+        if area < 60:
+            return None
+        if moving is not None:
+            foreground = moving.foreground(t)
+            if (foreground & carried).sum() > MOVES_UNDER * area:
+                reach = 2 * max(round(0.08 * np.sqrt(area)), 1) + 1
+                kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+                near = cv2.dilate(carried.astype(np.uint8), kernel) > 0
+                return foreground & near, 0.85
+        return sharpen(frames[t], carried, seed), 0.7
+
+    return look
+
+
+def _add(result: Rough, found: Mapping[str, Sequence[Carried]]) -> None:
+    for name, frames in found.items():
+        result.masks[name] = [c.mask for c in frames]
+        result.confidence[name] = [c.confidence if c.area else 0.0 for c in frames]

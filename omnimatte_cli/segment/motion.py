@@ -1,0 +1,170 @@
+"""What moves in front of a static camera: each frame against the median plate, shadows left out.
+
+Everything here works on frames of the working size, at most `WORKING_WIDTH` wide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+WORKING_WIDTH = 640  # pixels; rough masks need no more, and thresholds below are tuned for it
+PLATE_SAMPLES = 41  # frames that vote for the plate, evenly spaced over the clip
+TOLERANCE = 12  # grey levels that neighbouring plate pixels may lend: tiny misalignments, leaves
+DIFFERENCE = 14.0  # grey levels above which a pixel differs, on a noiseless background
+CERTAIN = 32.0  # grey levels that each component must reach somewhere
+NOISE_SIGMAS = 4.0  # standard deviations of a pixel's own noise that do not count as a difference
+NOISE_RANK = 0.3  # quantile over time of a pixel's difference that measures its noise
+NOISE_CAP = 10.0  # grey levels; what differs more is a mover that stays
+SHADOW_RANGE = (0.35, 1.08)  # brightness against the plate that a shadow or reflection may have
+SHADOW_CHROMA = 0.035  # how far a shadow may shift the normalised colour (r, g, b sum to 1)
+SHADOW_TEXTURE = 0.07  # local deviation of log brightness ratio: a shadow keeps the plate's texture
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The empty scene at working size.
+
+    plate: (h, w, 3) float32 in [0, 255], the temporal median. low, high: the plate widened by what
+    its neighbours show. noise: (h, w) float32 in grey levels, one standard deviation over time.
+    """
+
+    plate: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    noise: np.ndarray
+
+
+def sample_indices(count: int, samples: int = PLATE_SAMPLES) -> np.ndarray:
+    """At most `samples` evenly spaced frame numbers out of `count`."""
+    return np.unique(np.linspace(0, count - 1, min(count, samples)).round().astype(int))
+
+
+def temporal_rank(frames: np.ndarray, share: float = 0.5) -> np.ndarray:
+    """Quantile over the first axis (the median by default), row by row to spare memory.
+
+    frames: (T, H, W, ...) uint8. Returns (H, W, ...) uint8.
+    """
+    rank = int(len(frames) * share)
+    rows = range(frames.shape[1])
+    return np.stack([np.partition(frames[:, y], rank, axis=0)[rank] for y in rows])
+
+
+def match_exposure(frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
+    """The frame with each channel's gain and offset fitted to the plate where nothing moves.
+
+    frame: (h, w, 3) uint8; plate: (h, w, 3) float32 in [0, 255]. Returns float32, not clipped.
+    A least-squares line is fitted again and again to the pixels that it explains best, so that
+    movers over less than half of the picture do not pull it.
+    """
+    source = frame[::4, ::4].reshape(-1, 3).astype(np.float32)
+    target = plate[::4, ::4].reshape(-1, 3)
+    out = frame.astype(np.float32)
+    # Clipped pixels say nothing about the exposure.
+    usable = ((source > 4) & (source < 251) & (target > 4) & (target < 251)).all(1)
+    if usable.sum() < 100:
+        return out
+    source, target = source[usable], target[usable]
+    gain, offset = np.ones(3, np.float32), np.zeros(3, np.float32)
+    for _ in range(6):
+        miss = np.abs(source * gain + offset - target).max(1)
+        kept = miss <= max(float(np.percentile(miss, 60)), 2.0)
+        x, y = source[kept], target[kept]
+        x_mean, y_mean = x.mean(0), y.mean(0)
+        spread = ((x - x_mean) ** 2).mean(0)
+        slope = ((x - x_mean) * (y - y_mean)).mean(0) / np.maximum(spread, 1e-3)
+        # A flat picture cannot tell a gain; a strange gain is an artefact of the fit.
+        gain = np.where(spread > 25, np.clip(slope, 0.7, 1.4), 1).astype(np.float32)
+        offset = (y_mean - gain * x_mean).astype(np.float32)
+    return out * gain + offset
+
+
+def study_scene(frames: np.ndarray) -> Scene:
+    """Plate and noise of a static scene from its frames (T, h, w, 3) uint8."""
+    chosen = frames[sample_indices(len(frames))]
+    plate = temporal_rank(chosen)
+    reference = plate.astype(np.float32)
+    matched = np.stack(
+        [np.clip(match_exposure(f, reference), 0, 255).round().astype(np.uint8) for f in chosen]
+    )
+    plate = temporal_rank(matched)
+    misses = np.stack([cv2.absdiff(f, plate).max(2) for f in matched])
+    # A low rank, because movers may be here in most frames. Half a standard deviation lies at this
+    # rank where three channels are noisy; leaves that wave have more, movers must not.
+    noise = np.minimum(temporal_rank(misses, NOISE_RANK) * np.float32(2), NOISE_CAP)
+    noise = cv2.GaussianBlur(cv2.dilate(noise, np.ones((3, 3), np.uint8)), (0, 0), 2)
+    wide = np.ones((3, 3), np.uint8)
+    reference = plate.astype(np.float32)
+    low = np.maximum(cv2.erode(plate, wide).astype(np.float32), reference - TOLERANCE)
+    high = np.minimum(cv2.dilate(plate, wide).astype(np.float32), reference + TOLERANCE)
+    return Scene(reference, low, high, noise)
+
+
+def shadow_like(frame: np.ndarray, plate: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Where the frame is the plate under a shadow or a faint reflection, (h, w) bool.
+
+    frame (exposure matched) and plate: (h, w, 3) float32 in [0, 255]; noise: (h, w) grey levels.
+    Three tests: a plausible brightness ratio, the plate's own colour, the plate's own texture (the
+    logarithm of the ratio is locally constant).
+    """
+    smooth_frame = cv2.GaussianBlur(np.maximum(frame, 0), (0, 0), 1.0)
+    smooth_plate = cv2.GaussianBlur(plate, (0, 0), 1.0)
+    light_frame, light_plate = smooth_frame.sum(2) + 12, smooth_plate.sum(2) + 12
+    log_ratio = np.log(light_frame / light_plate)
+    within = (log_ratio > np.log(SHADOW_RANGE[0])) & (log_ratio < np.log(SHADOW_RANGE[1]))
+    chroma_frame = (smooth_frame + 4) / light_frame[..., None]
+    chroma_plate = (smooth_plate + 4) / light_plate[..., None]
+    chroma = np.sqrt(((chroma_frame - chroma_plate) ** 2).sum(2))
+    chroma = cv2.blur(chroma, (3, 3))
+    mean = cv2.blur(log_ratio, (7, 7))
+    deviation = np.sqrt(np.maximum(cv2.blur(log_ratio**2, (7, 7)) - mean**2, 0))
+    # What noise alone does to the ratio, after the blur above has averaged about a dozen pixels.
+    grain = 1.5 * noise / np.maximum(light_frame, 1)
+    return within & (chroma < SHADOW_CHROMA + grain) & (deviation < SHADOW_TEXTURE + grain)
+
+
+def foreground(frame: np.ndarray, scene: Scene) -> np.ndarray:
+    """Moving objects without their shadows in one frame (h, w, 3) uint8, as (h, w) bool."""
+    matched = match_exposure(frame, scene.plate)
+    miss = np.maximum(np.maximum(matched - scene.high, scene.low - matched), 0).max(2)
+    miss = cv2.GaussianBlur(miss, (0, 0), 0.8)
+    threshold = np.maximum(DIFFERENCE, NOISE_SIGMAS * scene.noise)
+    differs = miss > threshold
+    certain = miss > np.maximum(CERTAIN, 2 * NOISE_SIGMAS * scene.noise)
+    solid = differs & ~shadow_like(matched, scene.plate, scene.noise)
+    solid = cv2.morphologyEx(solid.astype(np.uint8), cv2.MORPH_OPEN, _disc(3))
+    # A plain coat before a plain wall looks like a shadow in places; its outline does not. Pixels
+    # that differ join the object where most of what differs around them is solid.
+    around = cv2.blur(solid.astype(np.float32), (15, 15))
+    changed = cv2.blur(differs.astype(np.float32), (15, 15))
+    solid = ((solid > 0) | (differs & (around > 0.6 * np.maximum(changed, 0.25)))).astype(np.uint8)
+    solid = fill_holes(cv2.morphologyEx(solid, cv2.MORPH_CLOSE, _disc(7)))
+    # A wide closing may only add what differs a little: it bridges a coat, not the gap of two legs.
+    bridged = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, _disc(21))
+    solid = fill_holes(solid | (bridged & (miss > threshold / 2).astype(np.uint8)))
+    solid = cv2.morphologyEx(solid, cv2.MORPH_OPEN, _disc(3))
+    return keep_supported(solid, certain)
+
+
+def keep_supported(mask: np.ndarray, support: np.ndarray, least: int = 4) -> np.ndarray:
+    """The components of a mask (h, w) that hold at least `least` pixels of `support`, bool."""
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8))
+    votes = np.bincount(labels[support & (labels > 0)], minlength=count)
+    return (votes >= least)[labels] & (labels > 0)
+
+
+def fill_holes(mask: np.ndarray, largest: float = 0.002) -> np.ndarray:
+    """A mask (h, w) uint8 0/1 with its holes closed up to a share `largest` of the picture."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=4)
+    small = stats[:, cv2.CC_STAT_AREA] <= largest * mask.size
+    edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    small[edge] = False
+    small[0] = False  # the mask itself
+    assert len(small) == count, (len(small), count)
+    return (mask.astype(bool) | small[labels]).astype(np.uint8)
+
+
+def _disc(size: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))

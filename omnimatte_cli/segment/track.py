@@ -1,0 +1,87 @@
+"""One object on its way through the clip, and the colours by which it is known again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.arrays import pack_mask, unpack_mask
+
+BINS = 8  # colour histogram bins a channel
+
+
+@dataclass
+class Track:
+    """One object on its way through the clip.
+
+    masks: packed (h, w) bool by frame. doubt: by frame, 0 to 1. histogram: (BINS^3,) float32 with
+    sum 1.
+    """
+
+    number: int
+    size: tuple[int, int]
+    masks: dict[int, bytes] = field(default_factory=dict)
+    doubt: dict[int, float] = field(default_factory=dict)
+    centres: dict[int, tuple[float, float]] = field(default_factory=dict)  # of the box, (x, y)
+    areas: dict[int, int] = field(default_factory=dict)
+    histogram: np.ndarray | None = None
+    together: dict[int, int] = field(default_factory=dict)  # frames within one component, by other
+
+    @property
+    def last(self) -> int:
+        """The last frame in which it was seen."""
+        return max(self.masks)
+
+    @property
+    def weight(self) -> int:
+        """Pixels over all frames: how much of the clip the object is."""
+        return sum(self.areas.values())
+
+    def at(self, t: int) -> np.ndarray:
+        """Mask in frame t, (h, w) bool, empty where it was not seen."""
+        data = self.masks.get(t)
+        return np.zeros(self.size, bool) if data is None else unpack_mask(data, self.size)
+
+    def put(self, t: int, mask: np.ndarray, doubt: float) -> None:
+        """Set the mask of frame t."""
+        x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+        self.masks[t], self.doubt[t] = pack_mask(mask), doubt
+        self.centres[t], self.areas[t] = (x + w / 2, y + h / 2), int(mask.sum())
+
+    def learn(self, histogram: np.ndarray) -> None:
+        """Follow the object's slowly changing colours."""
+        old = self.histogram
+        self.histogram = histogram if old is None else 0.9 * old + 0.1 * histogram
+
+    def take(self, other: Track) -> None:
+        """Swallow another track that turned out to be a piece of this one."""
+        for t in other.masks:
+            self.put(t, self.at(t) | other.at(t), max(self.doubt.get(t, 0), other.doubt[t]))
+
+    def travel(self) -> float:
+        """Diagonal of the region in which the centre moves, in pixels."""
+        return float(np.hypot(*np.ptp(np.array(list(self.centres.values())), axis=0)))
+
+
+def colours(frame: np.ndarray) -> np.ndarray:
+    """Histogram bin of each pixel of (h, w, 3) uint8, as (h, w) int32 in [0, BINS^3)."""
+    soft = cv2.GaussianBlur(frame, (0, 0), 1).astype(np.int32) * BINS // 256
+    return (soft[..., 0] * BINS + soft[..., 1]) * BINS + soft[..., 2]
+
+
+def histogram_of(bins: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Colour histogram under a mask, (BINS^3,) float32 with sum 1, smoothed over near colours."""
+    counts = np.bincount(bins[mask], minlength=BINS**3).astype(np.float32)
+    cube = counts.reshape(BINS, BINS, BINS)
+    for axis in range(3):
+        padded = np.pad(cube, [(1, 1) if a == axis else (0, 0) for a in range(3)])
+        low, high = (np.take(padded, range(s, s + BINS), axis) for s in (0, 2))
+        cube = 0.5 * cube + 0.25 * (low + high)
+    return cube.ravel() / max(float(cube.sum()), 1e-6)
+
+
+def similarity(a: np.ndarray, b: np.ndarray) -> float:
+    """Bhattacharyya coefficient of two histograms: 1 for the same, 0 for disjoint colours."""
+    return float(np.sqrt(a * b).sum())

@@ -1,0 +1,133 @@
+"""Write masks, their order, a preview and what is known about them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from omnimatte_cli import __version__
+from omnimatte_cli.arrays import Masks, unpack_mask
+from omnimatte_cli.export import VideoWriter, write_image
+from omnimatte_cli.progress import Progress
+from omnimatte_cli.segment.methods import Rough
+from omnimatte_cli.segment.options import MaskSettings
+from omnimatte_cli.segment.refine import enlarge_mask, occlusion_order
+from omnimatte_cli.video import VideoInfo, iter_frames
+
+PREVIEW_WIDTH = 1280  # pixels at most
+COLOURS = (  # RGB of the outlines, told apart by most eyes on most pictures
+    (255, 70, 60),
+    (60, 220, 90),
+    (70, 150, 255),
+    (255, 210, 40),
+    (240, 80, 240),
+    (60, 230, 230),
+)
+LIBRARIES = ("numpy", "opencv-python", "av", "torch", "segment-anything")
+
+
+def write_masks(
+    folder: Path,
+    info: VideoInfo,
+    rough: Rough,
+    kept: Masks | None,
+    keep: tuple[int, ...],
+    settings: MaskSettings,
+    progress: Progress,
+    ffmpeg: Path | str | None,
+) -> dict[str, Any]:
+    """Write everything below `folder`; returns the content of masks.json.
+
+    The masks of the frames in `keep` are those of `kept`, unchanged.
+    """
+    names = list(rough.masks)
+    for name in names:
+        (folder / name).mkdir()
+    order = occlusion_order(list(rough.masks.values()), rough.size)
+    h, w = info.size
+    scale = min(1.0, PREVIEW_WIDTH / w)
+    shown = (max(round(h * scale), 2), max(round(w * scale), 2))
+    areas: dict[str, list[int]] = {n: [] for n in names}
+    progress.stage("writing masks", info.frames)
+    with VideoWriter(folder / "preview.mp4", shown, info.fps, ffmpeg) as preview:
+        for t, frame in enumerate(iter_frames(info.source)):
+            masks = []
+            for i, name in enumerate(names):
+                if kept is not None and t in keep:
+                    mask = kept.at(i, t)
+                else:
+                    mask = enlarge_mask(unpack_mask(rough.masks[name][t], rough.size), frame)
+                write_image(folder / name / f"{t:05d}.png", mask.astype(np.uint8) * 255)
+                areas[name].append(int(mask.sum()))
+                masks.append(mask)
+            preview.write(outlined(frame, masks, names, shown))
+            progress.step(t + 1)
+    lines = [" ".join(names[i] for i in row) for row in order]
+    (folder / "order.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    facts = _facts(info, rough, settings, areas)
+    text = json.dumps(facts, indent=1, allow_nan=False)
+    (folder / "masks.json").write_text(text + "\n", encoding="utf-8")
+    return facts
+
+
+def outlined(
+    frame: np.ndarray, masks: list[np.ndarray], names: list[str], size: tuple[int, int]
+) -> np.ndarray:
+    """A frame (H, W, 3) uint8 at `size` with each mask's outline and name, (h, w, 3) uint8."""
+    h, w = size
+    picture = np.ascontiguousarray(cv2.resize(frame, (w, h), interpolation=cv2.INTER_AREA))
+    letters = max(w / 1280, 0.45)
+    for i, (mask, name) in enumerate(zip(masks, names, strict=True)):
+        if not mask.any():
+            continue
+        colour = COLOURS[i % len(COLOURS)]
+        small = cv2.resize(mask.astype(np.uint8), (w, h), interpolation=cv2.INTER_NEAREST)
+        edges, _ = cv2.findContours(small, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, edges, -1, colour, max(round(w / 640), 1), cv2.LINE_AA)
+        x, y, _, _ = cv2.boundingRect(small)
+        at = (x, max(y - 4, round(24 * letters)))
+        for ink, thickness in (((0, 0, 0), 4), (colour, 1)):
+            cv2.putText(
+                picture, name, at, cv2.FONT_HERSHEY_SIMPLEX, letters, ink, thickness, cv2.LINE_AA
+            )
+    return picture
+
+
+def _facts(
+    info: VideoInfo, rough: Rough, settings: MaskSettings, areas: dict[str, list[int]]
+) -> dict[str, Any]:
+    options = {
+        k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v
+        for k, v in asdict(settings).items()
+    }
+    return {
+        "method": "sam" if settings.uses_sam else "motion",
+        "repropagated": settings.from_masks is not None,
+        "objects": list(rough.masks),
+        "options": options,
+        "versions": {"omnimatte": __version__, **{n: _version(n) for n in LIBRARIES}},
+        "input": {
+            "source": str(info.source),
+            "sha256": info.sha256,
+            "frames": info.frames,
+            "size": list(info.size),
+        },
+        "working_size": list(rough.size),
+        "order_from": "lower edge of each mask",
+        "notes": rough.notes,
+        "confidence": {n: [round(c, 3) for c in v] for n, v in rough.confidence.items()},
+        "pixels": areas,
+    }
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "not installed"
