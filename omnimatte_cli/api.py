@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omnimatte_cli.progress import Progress
-from omnimatte_cli.settings import Detail, DeviceName, Settings
+from omnimatte_cli.settings import Detail, DeviceName, Method, Settings
 from omnimatte_cli.windows import Hiding
 
 if TYPE_CHECKING:
@@ -23,10 +23,12 @@ def decompose(
     masks: PathLike | None = None,
     order: str | None = Settings.order,
     background: PathLike | None = None,
+    method: Method = Settings.method,
+    passes: int = Settings.passes,
     iterations: int | None = Settings.iterations,
     batch_size: int = Settings.batch_size,
     lr: float = Settings.lr,
-    gap: int = Settings.gap,
+    gap: int | None = Settings.gap,
     hiding: Hiding = Settings.hiding,
     seed: int = Settings.seed,
     device: DeviceName = Settings.device,
@@ -55,6 +57,8 @@ def decompose(
         masks=path(masks),
         order=order,
         background=path(background),
+        method=method,
+        passes=passes,
         iterations=iterations,
         batch_size=batch_size,
         lr=lr,

@@ -1,4 +1,8 @@
-"""Which object does each change of the picture belong to? The paper's answer: finetune, predict."""
+"""Which object does each change of the picture belong to?
+
+The paper's answer ("coordination"): finetune the layer network on the clip and predict layers. Ours
+("ownership"): a network that was trained to say it at once.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,8 @@ from omnimatte_cli.finetune import ClipTensors, Losses, finetune
 from omnimatte_cli.infer import predict_layers
 from omnimatte_cli.metrics import PSNR
 from omnimatte_cli.model import STRIDE, LayerNet
+from omnimatte_cli.owner_model import OwnerNet
+from omnimatte_cli.owners import own
 from omnimatte_cli.ownership import NOBODY, Ownership, claims_of
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.settings import (
@@ -26,6 +32,7 @@ from omnimatte_cli.settings import (
     GPU_ITERATIONS,
     GPU_WEIGHTS,
     GPU_WIDTH,
+    OWNER_WEIGHTS,
     FinetuneSettings,
     Settings,
 )
@@ -41,11 +48,43 @@ class Association:
     """
 
     ownership: Ownership
-    layers: np.ndarray | None
-    psnr: float | None
-    losses: Losses | None
-    iterations: int
     network: dict[str, object]
+    layers: np.ndarray | None = None
+    psnr: float | None = None
+    losses: Losses | None = None
+    iterations: int = 0
+
+
+def choose_method(settings: Settings, device: torch.device) -> tuple[str, str]:
+    """The method to use, and a sentence that says why."""
+    if settings.method != "auto":
+        return settings.method, f"Method: {settings.method}, as asked."
+    asks = settings.iterations is not None or settings.detail == "transfer"
+    if device.type != "cpu":
+        return "coordination", "Method: coordination, since there is a GPU to finetune on."
+    if asks:
+        return "coordination", "Method: coordination, since --iterations or --detail asks for it."
+    if OWNER_WEIGHTS not in weights.shipped_names():
+        return "coordination", "Method: coordination, since no ownership weights are shipped."
+    return "ownership", "Method: ownership, which needs no finetuning (there is no GPU)."
+
+
+def owner_network(settings: Settings, method: str, device: torch.device) -> OwnerNet | None:
+    """The ownership network on the device; None where it is not needed or not shipped."""
+    given = method == "ownership" and settings.weights not in ("auto", "none")
+    name = settings.weights if given else OWNER_WEIGHTS
+    if method != "ownership" and name not in weights.shipped_names():
+        return None
+    return weights.load_owner(weights.find(name, "ownership")).to(device)
+
+
+def take_ownership(
+    net: OwnerNet | None, clip: ClipTensors, gap: int, progress: Progress
+) -> Association:
+    """The ownership network's answer."""
+    assert net is not None
+    progress.stage("ownership", len(clip))
+    return Association(own(net, clip, gap, progress), {"network": "ownership", "gap": gap})
 
 
 def finetune_settings(settings: Settings, device: torch.device) -> FinetuneSettings:
@@ -57,7 +96,7 @@ def finetune_settings(settings: Settings, device: torch.device) -> FinetuneSetti
         iterations=iterations,
         batch_size=settings.batch_size,
         lr=settings.lr,
-        gap=settings.gap,
+        gap=settings.gap or FinetuneSettings.gap,
         hiding=settings.hiding,
         seed=settings.seed,
     )
@@ -121,7 +160,7 @@ def coordinate(
     layers = np.zeros((n, t, *size, 4), np.float16) if keep else None
     psnr = PSNR()
     plates = to_float(np.moveaxis(clip.plates.cpu().numpy(), 1, -1))
-    for frames, rgba in predict_layers(net, clip, settings.gap, progress):
+    for frames, rgba in predict_layers(net, clip, tuning.gap, progress):
         for place, frame in enumerate(frames):
             plate = plates[frame if len(plates) > 1 else 0]
             for i in range(n):
@@ -130,9 +169,8 @@ def coordinate(
         if layers is not None:
             layers[:, frames] = rgba
     nobody = np.full((1, 1, 1), NOBODY, np.float16)
-    return Association(
-        Ownership(claims, nobody), layers, psnr.value, losses, tuning.iterations, origin
-    )
+    found = Ownership(claims, nobody)
+    return Association(found, origin, layers, psnr.value, losses, tuning.iterations)
 
 
 def psnr_of_prediction(psnr: PSNR, clip: ClipTensors, frames: list[int], rgba: np.ndarray) -> None:

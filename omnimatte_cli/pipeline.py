@@ -9,10 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from omnimatte_cli import background, export, output, ownership, video
+from omnimatte_cli import background, export, output, owners, ownership, video
 from omnimatte_cli import device as devices
 from omnimatte_cli.arrays import Background, Masks
-from omnimatte_cli.associate import Association, coordinate
+from omnimatte_cli.associate import (
+    Association,
+    choose_method,
+    coordinate,
+    owner_network,
+    take_ownership,
+)
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.finetune import ClipTensors
 from omnimatte_cli.manifest import (
@@ -68,7 +74,9 @@ class Watch:
 
     def finish(self) -> None:
         if self.name:
-            self.seconds[self.name] = round(time.monotonic() - self.start, 2)
+            spent = self.seconds.get(self.name, 0.0) + time.monotonic() - self.start
+            self.seconds[self.name] = round(spent, 2)
+            self.name = ""
 
 
 def decompose(
@@ -80,6 +88,8 @@ def decompose(
     """
     watch = Watch(progress or Silent())
     device = devices.choose(settings.device)
+    method, reason = choose_method(settings, device)
+    watch.say(reason)
     ffmpeg = export.find_ffmpeg(settings.ffmpeg)
     inputs = [source, *(p for p in (settings.masks, settings.background) if p)]
     state = out.parent / f".{out.name}.finetune.pt"  # stays when interrupted, to resume from
@@ -88,19 +98,33 @@ def decompose(
         info, clip = video.read_clip(source, lambda size: settings.size or working_size(size))
         watch.stage("masks")
         masks = find_masks(settings, info, watch)
-        watch.stage("background", info.frames)
         plate = find_plate(info, masks, settings.background, watch)
-        write_plate(folder, plate, watch)
 
+        owner = owner_network(settings, method, device)
         size = (clip.frames.shape[1], clip.frames.shape[2])
-        plates = ownership.working_plates(plate, size, len(clip))
         small = masks.resized(size)
-        tensors = ClipTensors.from_arrays(clip.frames, small, plates, masks.order, device)
-        found = coordinate(tensors, settings, watch, state)
+        gap = settings.gap or owners.frame_gap(info.fps, info.frames)
+
+        def tensors() -> ClipTensors:
+            plates = ownership.working_plates(plate, size, len(clip))
+            return ClipTensors.from_arrays(clip.frames, small, plates, masks.order, device)
+
+        if owner is not None and settings.background is None:
+            for _ in range(settings.passes - 1):
+                watch.stage("ownership", len(clip))
+                found = owners.own(owner, tensors(), gap, watch)
+                plate = owners.second_plate(
+                    lambda: video.iter_frames(source), plate, found, masks, watch
+                )
+        write_plate(folder, plate, watch)
+        if method == "ownership":
+            association = take_ownership(owner, tensors(), gap, watch)
+        else:
+            association = coordinate(tensors(), settings, watch, state)
 
         watch.stage("writing", info.frames)
-        noise = residual_noise(clip.frames, plates, small)
-        layers_of = frame_maker(found, masks, noise)
+        noise = residual_noise(clip.frames, ownership.working_plates(plate, size, len(clip)), small)
+        layers_of = frame_maker(association, masks, noise)
         writer = ResultWriter(folder, info, masks.names, plate, layers_of, settings.exact, ffmpeg)
         scores = writer.write(watch)
         watch.finish()
@@ -113,10 +137,11 @@ def decompose(
             "seed": settings.seed,
             "device": devices.describe(device),
             "working_size": "{}x{}".format(*size),
-            "network": found.network,
-            "iterations": found.iterations,
-            "losses": asdict(found.losses) if found.losses else None,
-            "psnr": {"before_detail": found.psnr, **scores},
+            "method": method,
+            "network": association.network,
+            "iterations": association.iterations,
+            "losses": asdict(association.losses) if association.losses else None,
+            "psnr": {"before_detail": association.psnr, **scores},
             "seconds": watch.seconds,
             "peak_memory_mb": peak_memory_mb(),
         }
@@ -137,7 +162,6 @@ def write_background(
     found = None
     if masks is not None:
         found = find_masks(Settings(masks=masks), info, progress)
-    progress.stage("background", info.frames)
     plate = find_plate(info, found, None, progress)
     if not plate.valid.all():
         progress.say(unseen_warning(plate))

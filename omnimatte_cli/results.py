@@ -20,6 +20,7 @@ from omnimatte_cli.video import VideoInfo
 
 WORKERS = 2  # threads that resolve frames; NumPy and OpenCV release the interpreter lock
 LOOKAHEAD = 4  # frames resolved ahead of the one being written: bounds the memory
+CHECKS = 24  # squares of the preview's checkerboard from top to bottom
 VISIBLE_ALPHA = 0.02  # a layer counts as present above this alpha
 
 MakeLayers = Callable[[int, np.ndarray, np.ndarray], FrameLayers]  # (t, frame, plate)
@@ -63,8 +64,8 @@ class ResultWriter:
         fps = self.info.fps
         with ExitStack() as stack:
             layers = stack.enter_context(export.LayerWriter(self.folder / "layers", self.names))
-            if self.exact:
-                plates = stack.enter_context(export.LayerWriter(self.folder, ["background"]))
+            rest_folder = ["background"] if self.exact else []
+            plates = stack.enter_context(export.LayerWriter(self.folder, rest_folder))
             movies: dict[str, export.VideoWriter] = {}
             for t, result in enumerate(self.frames()):
                 for name, rgba in zip(self.names, result.rgba, strict=True):
@@ -120,5 +121,6 @@ class ResultWriter:
 def on_checker(rgba: np.ndarray) -> np.ndarray:
     """A layer (H, W, 4) uint8 over a checkerboard, (H, W, 3) uint8."""
     alpha = rgba[..., 3:].astype(np.float32) / 255
-    board = export.checkerboard((rgba.shape[0], rgba.shape[1]))
+    height, width = rgba.shape[:2]
+    board = export.checkerboard((height, width), max(4, height // CHECKS))
     return (board + alpha * (rgba[..., :3] - board.astype(np.float32)) + 0.5).astype(np.uint8)

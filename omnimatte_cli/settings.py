@@ -11,10 +11,12 @@ from omnimatte_cli.windows import Hiding
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Detail = Literal["resolve", "transfer"]
+Method = Literal["auto", "coordination", "ownership"]
 
 GPU_ITERATIONS = 1000  # the paper's and the customer's
 CPU_ITERATIONS = 250  # within 10 minutes for 90 frames and 2 objects on two cores
 GPU_WEIGHTS, CPU_WEIGHTS = "base", "small"
+OWNER_WEIGHTS = "ownership"
 GPU_WIDTH, CPU_WIDTH = 64, 24  # network width of a random start
 
 
@@ -42,10 +44,12 @@ class Settings:
     masks: Path | None = None  # folder of the user's masks
     order: str | None = None  # object names back to front, separated by commas
     background: Path | None = None  # a plate, plate video or folder that replaces the estimate
+    method: Method = "auto"  # how layers are associated; auto: by device
+    passes: int = 2  # estimates of the plate; the later ones leave out what objects own
     iterations: int | None = None  # finetuning steps; None: by device
     batch_size: int = FinetuneSettings.batch_size
     lr: float = FinetuneSettings.lr
-    gap: int = FinetuneSettings.gap  # frames between the frames of a window
+    gap: int | None = None  # frames between the frames of a window; None: by method
     hiding: Hiding = FinetuneSettings.hiding
     seed: int = 0
     device: DeviceName = "auto"
@@ -57,14 +61,24 @@ class Settings:
     ffmpeg: Path | None = None  # the ffmpeg program; None: found
 
     def __post_init__(self) -> None:
-        for name, kinds in (("device", DeviceName), ("detail", Detail), ("hiding", Hiding)):
+        for name, kinds in (
+            ("device", DeviceName),
+            ("method", Method),
+            ("detail", Detail),
+            ("hiding", Hiding),
+        ):
             value, known = getattr(self, name), get_args(kinds)
             check(value in known, f"--{name} takes {' or '.join(known)}, not {value!r}")
         check(self.iterations is None or self.iterations >= 0, "--iterations must be 0 or more")
         check(self.batch_size >= 1, "--batch-size must be at least 1")
         check(0 < self.lr <= 1, "--lr must be above 0 and at most 1")
-        check(self.gap >= 1, "--gap must be at least 1")
+        check(1 <= self.passes <= 5, "--passes must be from 1 to 5")
+        check(self.gap is None or self.gap >= 1, "--gap must be at least 1")
         check(0 <= self.seed < 2**32, "--seed must be from 0 to 4294967295")
+        check(
+            not (self.method == "ownership" and self.detail == "transfer"),
+            "--detail transfer needs the layers of --method coordination",
+        )
         if self.size is not None:
             good = all(s >= 32 and s % 16 == 0 for s in self.size)
             check(good, "--size must be HxW with both sides multiples of 16, at least 32")

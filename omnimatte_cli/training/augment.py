@@ -144,8 +144,7 @@ def estimated_plate(
     the rest, which stand for longer clips, most keep ghosts: part of some objects' effects at
     a moment or on average over the clip, outside their masks; and what was always covered is soft.
     """
-    b, t, _, h, w = frames.shape
-    n = masks.shape[1]
+    b, t, n = *frames.shape[:2], masks.shape[1]
     median = masked_median(frames, masks.amax(1) > 0.5)
     out = plate
     if solos is not None:

@@ -73,7 +73,9 @@ def _write(folder: Path, seed: int, options: SceneOptions, device: torch.device 
     for t, frame in enumerate(frames):
         path = folder / f"rgba_{t:05d}.jpg"
         _save(path, frame, cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
-        read[t] = cv2.imread(str(path))[..., ::-1]
+        written = cv2.imread(str(path))
+        assert written is not None, path
+        read[t] = written[..., ::-1]
     for i in range(len(masks)):
         for t in range(options.frames):
             name = f"{i}_{t:05d}.png"

@@ -72,16 +72,19 @@ def ownership_loss(
     plate = torch.where(exact[:, None, None, None], samples.plate, samples.estimate)[:, None]
     logits = net(samples.frames, plate, samples.masks[:, :masked]).float()
     residual = samples.frames - plate
-    weight = residual.abs().sum(2).clamp(max=0.5) + RESIDUAL_FLOOR  # (B, T, H, W)
+    # Where an effect rests the estimated plate holds its ghost and the residual is nearly 0; the
+    # true change keeps such pixels counting, so that a second plate can be estimated without them.
+    change = truth.changes.abs().sum((1, 3))
+    weight = torch.maximum(residual.abs().sum(2), change).clamp(max=0.5) + RESIDUAL_FLOOR
     body = samples.visible[:, :masked, :, 0].amax(1)
     weight = weight * (1 - (1 - BODY_WEIGHT) * body)
     log_share = F.log_softmax(logits, 1)
     entropy = -(truth.share * log_share).sum(1)
     cross = (weight * entropy).sum() / weight.sum()
     owned = log_share[:, :-1].exp().unsqueeze(3) * residual[:, None]
-    change = (1 - 0.5 * body)[:, None, :, None] * (owned - truth.changes).abs()
-    loss = cross + CHANGE_WEIGHT * change.mean()
-    return loss, {"cross_entropy": cross, "change": change.mean()}
+    error = (1 - 0.5 * body)[:, None, :, None] * (owned - truth.changes).abs()
+    loss = cross + CHANGE_WEIGHT * error.mean()
+    return loss, {"cross_entropy": cross, "change": error.mean()}
 
 
 def coordination_loss(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .shapes import Family
+from .families import Family
 
 CANDIDATES = 40  # paths drawn at once for an object, of which a fitting one is taken
 

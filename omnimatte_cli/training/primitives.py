@@ -21,7 +21,7 @@ OCCLUSION_REACH = 2.5  # radii from its middle up to which a primitive darkens i
 NEAR = 1e-3  # hits nearer than this are the surface that the ray starts from, in scene units
 
 
-def dot(a: Tensor, b: Tensor) -> Tensor:
+def dot(a: Tensor | tuple[Tensor, ...], b: Tensor | tuple[Tensor, ...]) -> Tensor:
     """Dot product over the first axis, (3, ...) x (3, ...) -> (...)."""
     return torch.addcmul(torch.addcmul(a[0] * b[0], a[1], b[1]), a[2], b[2])
 
@@ -116,11 +116,11 @@ def gap_ellipsoid(half: Tensor, o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
 def gap_box(half: Tensor, o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     """As `gap_ellipsoid`: separating axes of the box's outline as seen along the ray."""
     a = d.abs()
-    gap = None
+    gap = torch.full_like(d[0], -MISS)
     for i, j in ((1, 2), (2, 0), (0, 1)):
         length = (d[i] * d[i] + d[j] * d[j]).clamp_min(1e-9).rsqrt()
         g = ((o[i] * d[j] - o[j] * d[i]).abs() - half[i] * a[j] - half[j] * a[i]) * length
-        gap = g if gap is None else torch.maximum(gap, g)
+        gap = torch.maximum(gap, g)
     near, far = _slabs(half, o, d)
     t = torch.where(near < far, torch.where(far > NEAR, near.clamp_min(2 * NEAR), -1.0), -dot(o, d))
     return gap, t

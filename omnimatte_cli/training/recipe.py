@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from omnimatte_cli.errors import OptionError
 from omnimatte_cli.settings import check
 from omnimatte_cli.windows import Hiding
 
 Network = Literal["coordination", "ownership"]
 
-# Scenes of pretraining, of validation and of the evaluation on rendered data never share a seed.
+# Scenes of training, of validation and of written datasets never share a seed.
 TRAINING_SEEDS = 0
 VALIDATION_SEEDS = 1 << 40
+DATASET_SEEDS = 1 << 41
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,25 @@ class Recipe:
     def facts(self) -> dict[str, Any]:
         """The recipe as JSON values."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+
+
+def make_recipe(named: dict[str, Any], pairs: list[str]) -> Recipe:
+    """A recipe from named values and "name=value" texts. Raises OptionError for what it cannot be."""
+    types = {f.name: f for f in fields(Recipe)}
+    values = dict(named)
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        check(name in types and bool(text), f"--set {pair}: the recipe has no such choice")
+        default = types[name].default
+        try:
+            if isinstance(default, tuple):
+                values[name] = tuple(int(x) for x in text.split(","))
+            elif isinstance(default, bool):
+                values[name] = {"true": True, "false": False}[text.lower()]
+            elif name == "textures":
+                values[name] = Path(text)
+            else:
+                values[name] = type(default)(text)
+        except (ValueError, KeyError):
+            raise OptionError(f"--set {pair}: {text!r} is not a value for {name}.") from None
+    return Recipe(**values)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import primitives as prim
-from . import scenes as sc
+from . import stages as st
 from .scenes import ScenePlan
 from .textures import Atlas
 from .trace import Geometry, columns, cull, nearest
@@ -27,7 +27,7 @@ LIGHTS = 3  # lights of a scene, padded with dark ones
 @dataclass(frozen=True)
 class Stage:
     """The fixed numbers of B scenes. planes: (Q, PLANE_COLUMNS, B); lights: (L, LIGHT_COLUMNS, B);
-    materials: (COLUMNS, M); sky: (14, B); eye (3, B), basis (9, B): right, up, forward; tan (B,)."""
+    materials: (COLUMNS, M); sky (14, B); eye (3, B); basis (9, B): right, up, forward; tan (B,)."""
 
     planes: Tensor
     lights: Tensor
@@ -42,15 +42,15 @@ class Stage:
 def gather_stage(plans: Sequence[ScenePlan], atlas: Atlas, device: torch.device) -> Stage:
     """Stack the fixed numbers of several scenes."""
     slots = max(len(p.planes) for p in plans)
-    planes = np.zeros((slots, sc.PLANE_COLUMNS, len(plans)), np.float32)
-    planes[:, sc.NORMAL] = np.array([0, 0, 1], np.float32)[None, :, None]
-    planes[:, sc.EXTENT] = -1  # an empty slot is a plane without extent
-    lights = np.zeros((LIGHTS, sc.LIGHT_COLUMNS, len(plans)), np.float32)
+    planes = np.zeros((slots, st.PLANE_COLUMNS, len(plans)), np.float32)
+    planes[:, st.NORMAL] = np.array([0, 0, 1], np.float32)[None, :, None]
+    planes[:, st.EXTENT] = -1  # an empty slot is a plane without extent
+    lights = np.zeros((LIGHTS, st.LIGHT_COLUMNS, len(plans)), np.float32)
     lights[:, 2], lights[:, 6:] = 10, 1
     material = 0
     for i, plan in enumerate(plans):
         planes[: len(plan.planes), :, i] = plan.planes
-        planes[:, sc.SURFACE, i] += material
+        planes[:, st.SURFACE, i] += material
         material += len(plan.materials)
         lights[: len(plan.lights), :, i] = plan.lights
     cameras = [p.camera for p in plans]
@@ -121,7 +121,7 @@ def object_albedo(
 
 def _ripples(plane: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Slopes along a plane's axes of three crossed waves plus a fine roughness, (M,) each."""
-    height, frequency = plane[sc.RIPPLE.start], plane[sc.RIPPLE.start + 1]
+    height, frequency = plane[st.RIPPLE.start], plane[st.RIPPLE.start + 1]
     su, sv = torch.zeros_like(x), torch.zeros_like(x)
     for angle, stretch in ((0.3, 1.0), (1.4, 1.7), (2.5, 2.9)):
         cu, cv = float(np.cos(angle)), float(np.sin(angle))
@@ -129,7 +129,7 @@ def _ripples(plane: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         su, sv = su + cu * wave, sv + cv * wave
     grain = torch.frac(torch.sin(x * 127.1 + y * 311.7) * 437.5) * 2
     other = torch.frac(torch.sin(x * 269.5 + y * 183.3) * 437.5) * 2
-    return su + plane[sc.ROUGH] * grain, sv + plane[sc.ROUGH] * other
+    return su + plane[st.ROUGH] * grain, sv + plane[st.ROUGH] * other
 
 
 def see_static(
@@ -140,38 +140,38 @@ def see_static(
     which = torch.zeros_like(scene)
     for q in range(len(stage.planes)):
         plane = columns(stage.planes[q, :14], scene)
-        facing = prim.dot(d, plane[sc.NORMAL])
-        rel = plane[sc.ORIGIN] - o
-        t = prim.dot(rel, plane[sc.NORMAL]) / facing.clamp_max(-1e-6)
+        facing = prim.dot(d, plane[st.NORMAL])
+        rel = plane[st.ORIGIN] - o
+        t = prim.dot(rel, plane[st.NORMAL]) / facing.clamp_max(-1e-6)
         at = t * d - rel
-        inside = prim.dot(at, plane[sc.U]).abs() < plane[12]
-        inside &= prim.dot(at, plane[sc.V]).abs() < plane[13]
+        inside = prim.dot(at, plane[st.U]).abs() < plane[12]
+        inside &= prim.dot(at, plane[st.V]).abs() < plane[13]
         hit = (facing < -1e-6) & (t > prim.NEAR) & (t < best) & inside
         best, which = torch.where(hit, t, best), torch.where(hit, q, which)
     sky = best >= prim.MISS
     best = best.clamp_max(1e4)
-    flat = stage.planes.permute(1, 0, 2).reshape(sc.PLANE_COLUMNS, -1)
+    flat = stage.planes.permute(1, 0, 2).reshape(st.PLANE_COLUMNS, -1)
     plane = columns(flat, which * stage.planes.shape[2] + scene)
     point = o + best * d
-    rel = point - plane[sc.ORIGIN]
-    x, y = prim.dot(rel, plane[sc.U]), prim.dot(rel, plane[sc.V])
-    normal = plane[sc.NORMAL].clone()
+    rel = point - plane[st.ORIGIN]
+    x, y = prim.dot(rel, plane[st.U]), prim.dot(rel, plane[st.V])
+    normal = plane[st.NORMAL].clone()
     cosine = -prim.dot(d, normal).clamp(-1, 0)
     covered = best if before is None else best + before
     pixel = covered * (2 * stage.tan[scene] * TEXTURE_PIXEL) * cosine.clamp_min(0.05).rsqrt()
-    rows = columns(stage.materials, plane[sc.SURFACE].long())
+    rows = columns(stage.materials, plane[st.SURFACE].long())
     albedo = paint(rows, stage.atlas, x, y, pixel)
-    low, high = plane[sc.REFLECT]
+    low, high = plane[st.REFLECT]
     reflect = low + (high - low) * (1 - cosine) ** 4
-    tile, scale, level = plane[sc.PUDDLE]
+    tile, scale, level = plane[st.PUDDLE]
     wet = stage.atlas.sample(tile.clamp_min(0).long(), x * scale, y * scale, pixel * scale)[0]
     wet = ((wet - level) * 14 + 0.5).clamp(0, 1)
     puddled = tile >= 0
     reflect = torch.where(puddled, reflect * wet, reflect)
     albedo = torch.where(puddled, albedo * (1 - 0.4 * wet), albedo)
     su, sv = _ripples(plane, x, y)
-    bumped = prim.normalised(normal - su * plane[sc.U] - sv * plane[sc.V])
-    fade = plane[sc.FADE]
+    bumped = prim.normalised(normal - su * plane[st.U] - sv * plane[st.V])
+    fade = plane[st.FADE]
 
     index, t, number = _clutter_hits(geometry, scene, o, d, best)
     if len(index):
@@ -227,5 +227,5 @@ def fall_of_light(stage: Stage, scene: Tensor, point: Tensor, normal: Tensor):
     to = to * away2.rsqrt()
     facing = prim.dot(to, normal[:, None]).clamp_min(0)
     weaken = (lights[:, 7] * lights[:, 7] / away2).clamp(0.05, 2.5)
-    weaken = torch.where(lights[:, 7] >= sc.FAR, 1.0, weaken)
+    weaken = torch.where(lights[:, 7] >= st.FAR, 1.0, weaken)
     return to, facing * weaken, lights[:, 6].expand_as(facing)

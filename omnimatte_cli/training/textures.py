@@ -51,7 +51,7 @@ class Atlas:
         ix, iy = x0.long(), y0.long()
         left, right = ix & last, (ix + 1) & last
         top, bottom = base + (iy & last) * side, base + ((iy + 1) & last) * side
-        out = None
+        out = torch.zeros(3, len(tile), device=tile.device)
         for index, weight in (
             (top + left, (1 - fy) * (1 - fx)),
             (top + right, (1 - fy) * fx),
@@ -59,7 +59,7 @@ class Atlas:
             (bottom + right, fy * fx),
         ):
             part = self.texels.index_select(0, index)[:, :3].t() * (weight * (1 / 255))
-            out = part if out is None else out + part
+            out += part
         return out
 
 

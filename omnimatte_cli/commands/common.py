@@ -1,0 +1,71 @@
+"""What the commands share: their common options, and errors as one sentence and an exit code."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from omnimatte_cli.errors import OmnimatteError
+
+INTERRUPTED = 130
+
+Video = Annotated[Path, typer.Argument(help="Video file, or folder of images.", metavar="VIDEO")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print what is decided on the way.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the facts of the result as JSON.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing result.")]
+MasksFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--masks",
+        help="Folder with a folder of images or a video per object, or with indexed PNGs.",
+        metavar="DIR",
+    ),
+]
+FFmpeg = Annotated[
+    Path | None, typer.Option("--ffmpeg", help="The ffmpeg program to encode with.", metavar="PATH")
+]
+
+
+def set_up_logging(verbose: bool) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
+    )
+
+
+def friendly(command: Callable[..., None]) -> Callable[..., None]:
+    """One sentence and an exit code in place of a traceback."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except OmnimatteError as e:
+            fail(str(e), e.exit_code)
+        except KeyboardInterrupt:
+            fail("Interrupted.", INTERRUPTED)
+        except BrokenPipeError:
+            raise typer.Exit(1) from None
+        except MemoryError:
+            fail("Not enough memory: try a smaller --size or --batch-size.", 1)
+        except OSError as e:
+            logging.getLogger(__name__).info("traceback", exc_info=True)
+            where = f" ({e.filename})" if e.filename else ""
+            fail(f"{e.strerror or e}{where}.", 1)
+        except Exception as e:
+            logging.getLogger(__name__).info("traceback", exc_info=True)
+            fail(f"Internal error: {type(e).__name__}: {e} (-v shows where; please report it).", 1)
+
+    return run
+
+
+def fail(message: str, code: int) -> None:
+    """Print one sentence to stderr and leave."""
+    print(f"Error: {message}" if code != INTERRUPTED else message, file=sys.stderr)
+    raise typer.Exit(code)

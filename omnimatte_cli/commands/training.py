@@ -1,0 +1,188 @@
+"""`omnimatte synth`, `pretrain` and `evaluate`: rendered scenes, networks from them, scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from omnimatte_cli.commands.common import Quiet, Verbose, friendly, set_up_logging
+from omnimatte_cli.errors import OptionError
+from omnimatte_cli.progress import terminal_progress
+from omnimatte_cli.settings import Settings, check, parse_size
+
+Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+@friendly
+def synth(
+    out: Folder,
+    count: Annotated[int, typer.Option(help="Scenes to write.")] = 10,
+    objects: Annotated[int, typer.Option(help="Objects a scene, 1 to 5.")] = 2,
+    effect: Annotated[str, typer.Option(help="shadow, reflection, both or mixed.")] = "both",
+    size: Annotated[str, typer.Option(help="Height and width: 128 or 128x224.")] = "128",
+    frames: Annotated[int, typer.Option(help="Frames a scene, at 12 a second.")] = 24,
+    seed: Annotated[int, typer.Option(help="Seed of the first scene.")] = 0,
+    textures: Annotated[
+        Path | None, typer.Option(help="Folder of pictures for surfaces.", metavar="DIR")
+    ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Render scenes with true layers, in the layout that `evaluate` reads."""
+    set_up_logging(verbose)
+    check(count >= 1, "--count must be at least 1")
+    check(1 <= objects <= 5, "--objects must be from 1 to 5")
+    check(effect in ("shadow", "reflection", "both", "mixed"), f"--effect {effect} is unknown")
+    check(frames >= 3, "--frames must be at least 3")
+    check(seed >= 0, "--seed must be 0 or more")
+    height, width = parse_size(size if "x" in size.lower() else f"{size}x{size}")
+    check(min(height, width) >= 32, "--size must be at least 32")
+    from omnimatte_cli.training.dataset import write_dataset
+    from omnimatte_cli.training.recipe import DATASET_SEEDS
+
+    with terminal_progress(quiet) as progress:
+        write_dataset(
+            out,
+            count,
+            objects,
+            effect,
+            (height, width),
+            frames,
+            DATASET_SEEDS + seed,
+            progress,
+            textures=textures,
+        )
+    if not quiet:
+        print(out)
+
+
+@friendly
+def pretrain(
+    out: Folder,
+    network: Annotated[str, typer.Option(help="coordination or ownership.")] = "coordination",
+    width: Annotated[int, typer.Option(help="Width of the coordination network.")] = 24,
+    size: Annotated[str, typer.Option(help="Height and width: 64 or 128x224.")] = "64",
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 4000,
+    start: Annotated[
+        Path | None, typer.Option(help="Weights to begin with.", metavar="FILE")
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Any other choice of the recipe, such as --set lr=0.0005 --set objects=2,3; "
+            "see omnimatte_cli/training/recipe.py.",
+            metavar="NAME=VALUE",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Save and stop after this long; run again to go on.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads that training computes with.")
+    ] = None,
+    device: Device = Settings.device,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a network on rendered scenes. An interrupted run goes on where it was saved."""
+    set_up_logging(verbose)
+    from omnimatte_cli.training.recipe import make_recipe
+
+    height, width_pixels = parse_size(size if "x" in size.lower() else f"{size}x{size}")
+    named = {"network": network, "width": width, "steps": steps}
+    named |= {"height": height, "width_pixels": width_pixels}
+    recipe = make_recipe(named, options or [])
+    import torch
+
+    from omnimatte_cli import device as devices
+    from omnimatte_cli.training.loop import pretrain as run
+
+    if threads is not None:
+        check(threads >= 1, "--threads must be at least 1")
+        torch.set_num_threads(threads)
+    seconds = None if minutes is None else 60 * minutes
+    with terminal_progress(quiet) as progress:
+        weights = run(recipe, out, devices.choose(device), progress, start, seconds)
+    if not quiet:
+        print(weights)
+
+
+@friendly
+def evaluate(
+    dataset: Annotated[
+        Path, typer.Argument(help="Folder of videos, or of sets of videos.", metavar="DATASET")
+    ],
+    out: Folder,
+    method: Annotated[
+        list[str] | None, typer.Option(help="ownership or coordination; may be repeated.")
+    ] = None,
+    iterations: Annotated[
+        str, typer.Option(help="Finetuning steps to score after, such as 0,50,200.")
+    ] = "0",
+    plate: Annotated[
+        list[str] | None, typer.Option(help="estimated, true or own; may be repeated.")
+    ] = None,
+    detail: Annotated[
+        list[str] | None, typer.Option(help="none, transfer or resolve; may be repeated.")
+    ] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(help="A name, a file, none or auto; may be repeated.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Windows a step.")] = Settings.batch_size,
+    subset: Annotated[int | None, typer.Option(help="The first K videos of each set.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = Settings.seed,
+    device: Device = Settings.device,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score decompositions of videos whose true layers are known. Goes on where it stopped."""
+    set_up_logging(verbose)
+    methods = method or ["ownership"]
+    plates, details = plate or ["estimated"], detail or ["resolve"]
+    for name, values, known in (
+        ("method", methods, ("ownership", "coordination")),
+        ("plate", plates, ("estimated", "true", "own")),
+        ("detail", details, ("none", "transfer", "resolve")),
+    ):
+        for value in values:
+            check(value in known, f"--{name} takes {', '.join(known)}, not {value!r}")
+    try:
+        steps = [int(s) for s in iterations.split(",")]
+    except ValueError:
+        raise OptionError(
+            f"--iterations takes numbers such as 0,50,200, not {iterations!r}."
+        ) from None
+    check(all(s >= 0 for s in steps), "--iterations must be 0 or more")
+    check(subset is None or subset >= 1, "--subset must be at least 1")
+    settings = Settings(batch_size=batch_size, seed=seed)
+    from omnimatte_cli import device as devices
+    from omnimatte_cli import evaluate as scoring
+
+    rows = scoring.make_rows(methods, plates, steps, details, weights or ["auto"])
+    videos = scoring.find_videos(dataset, subset)
+    with terminal_progress(quiet) as progress, devices.deterministic():
+        results = scoring.evaluate(videos, rows, out, settings, devices.choose(device), progress)
+    if not quiet:
+        print_table(scoring.summarise(results))
+        print(f"{out / 'summary.csv'}, {out / 'summary.json'}")
+
+
+def print_table(lines: list[dict]) -> None:
+    """One line a way of answering and set."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    for name, value in lines[0].items():
+        table.add_column(name, justify="right" if isinstance(value, int | float) else "left")
+    for line in lines:
+        cells = (
+            f"{v:.3f}" if isinstance(v, float) else "-" if v is None else str(v)
+            for v in line.values()
+        )
+        table.add_row(*cells)
+    Console().print(table)

@@ -1,0 +1,345 @@
+"""Score decompositions of a folder of videos whose true layers are known.
+
+The layout is that of the authors' data: a folder a video with `rgba_00000.*`, `mask{i}_00000.png`,
+`bg.png`, `bg_est.png`, `order.txt` and `gt/mask{i}_00000.png`; `omnimatte synth` writes it.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from omnimatte_cli.arrays import Background, Masks, to_float, to_uint8
+from omnimatte_cli.associate import Association, coordinate, owner_network, take_ownership
+from omnimatte_cli.errors import InputError
+from omnimatte_cli.finetune import ClipTensors
+from omnimatte_cli.images import read_image
+from omnimatte_cli.metrics import PSNR, effect_region, iou
+from omnimatte_cli.owners import frame_gap, own, second_plate
+from omnimatte_cli.ownership import shares
+from omnimatte_cli.progress import Progress, Silent
+from omnimatte_cli.resolve import residual_noise, resolve_frame
+from omnimatte_cli.settings import Settings, working_size
+from omnimatte_cli.transfer import transfer_frame, upsample_layer
+
+BENCHMARK_FPS = Fraction(12)
+COORDINATION_GAP = 3  # frames between a window's frames on 12 fps renderings (paper, section 5.1)
+SCORES = (
+    "iou",
+    "effect_recall",
+    "precision",
+    "wrong_owner",
+    "plate_psnr",
+    "plate_ssim",
+    "solo_psnr",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to answer. method: masks, ownership or coordination; iterations: finetuning steps;
+    plate: estimated (the given one), true or own (two passes of ours); detail: none, transfer or
+    resolve; weights: as in `--weights`."""
+
+    method: str
+    plate: str = "estimated"
+    iterations: int = 0
+    detail: str = "resolve"
+    weights: str = "auto"
+
+    @property
+    def name(self) -> str:
+        steps = f" {self.iterations} it" if self.method == "coordination" else ""
+        weights = f" {self.weights}" if self.weights != "auto" else ""
+        detail = f" {self.detail}" if self.method == "coordination" else ""
+        return f"{self.method}{weights}{steps}{detail}, {self.plate} plate"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A video with its true layers.
+
+    frames (T, H, W, 3) uint8; masks, regions (N, T, H, W) bool; plates: name to (H, W, 3) uint8;
+    order (T, N); solos (N, T, H, W, 3) uint8 or None.
+    """
+
+    name: str
+    frames: np.ndarray
+    masks: np.ndarray
+    regions: np.ndarray
+    plates: dict[str, np.ndarray]
+    order: np.ndarray
+    solos: np.ndarray | None
+
+
+def find_videos(dataset: Path, subset: int | None = None) -> list[Path]:
+    """Videos of a folder of videos, or of a folder of sets; `subset`: the first K of each set."""
+    if not dataset.is_dir():
+        raise InputError(f"No dataset folder {dataset}.")
+
+    def videos(folder: Path) -> list[Path]:
+        found = [p.parent for p in folder.glob("*/order.txt")]
+        return sorted(found, key=lambda p: (len(p.name), p.name))
+
+    sets = [dataset] if videos(dataset) else sorted(p for p in dataset.iterdir() if p.is_dir())
+    found = [v for folder in sets for v in videos(folder)[:subset]]
+    if not found:
+        raise InputError(f"{dataset} has no videos in it: folders with rgba_00000.* and order.txt.")
+    return found
+
+
+def read_truth(folder: Path) -> Truth:
+    """Read one video of a dataset. Raises InputError naming what is missing."""
+    frames = _stack(folder, "rgba_*", colour=True)
+    count = len({p.name.split("_")[0] for p in folder.glob("mask*_00000.png")})
+    if count == 0:
+        raise InputError(f"{folder} has no mask0_00000.png.")
+    masks = np.stack([_stack(folder, f"mask{i}_*") > 127 for i in range(count)])
+    regions = np.stack([_stack(folder / "gt", f"mask{i}_*") > 127 for i in range(count)])
+    solos = None
+    if (folder / "solo").is_dir():
+        solos = np.stack([_stack(folder / "solo", f"solo{i}_*", colour=True) for i in range(count)])
+    plates = {"true": _one(folder / "bg.png"), "estimated": _one(folder / "bg_est.png")}
+    lines = (folder / "order.txt").read_text().split("\n")
+    order = np.array([[int(x) for x in line.split()] for line in lines if line.strip()])
+    if not len(frames) == masks.shape[1] == regions.shape[1] == len(order):
+        raise InputError(f"{folder}: frames, masks, gt and order.txt differ in number.")
+    name = f"{folder.parent.name}/{folder.name}"
+    return Truth(name, frames, masks, regions, plates, order, solos)
+
+
+def _stack(folder: Path, pattern: str, colour: bool = False) -> np.ndarray:
+    files = sorted(folder.glob(pattern))
+    if not files:
+        raise InputError(f"{folder} has no {pattern}.")
+    return np.stack([_one(f, colour) for f in files])
+
+
+def _one(path: Path, colour: bool = True) -> np.ndarray:
+    image = read_image(path)
+    if image is None:
+        raise InputError(f"Cannot read {path}.")
+    image = np.atleast_3d(image)
+    return np.ascontiguousarray(image[..., 2::-1] if colour else image[..., 0])
+
+
+def answer(
+    truth: Truth, row: Row, settings: Settings, device: torch.device, progress: Progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every object alone over the row's plate (N, T, H, W, 3) uint8, and that plate."""
+    n, t, height, width = truth.masks.shape
+    plate = truth.plates["true" if row.plate == "true" else "estimated"]
+    if row.method == "masks":
+        return np.where(truth.masks[..., None], truth.frames, plate), plate
+    settings = replace(settings, weights=row.weights, iterations=row.iterations, detail=row.detail)
+    exact = height % 16 == 0 and width % 16 == 0 and height * width <= 2 * 128 * 224
+    size = (height, width) if exact else working_size((height, width))
+    masks = Masks.from_arrays(truth.masks, [str(i) for i in range(n)], truth.order)
+    owner = owner_network(settings, row.method, device)
+    gap = frame_gap(BENCHMARK_FPS, t)
+
+    def tensors() -> ClipTensors:
+        small = _resized(truth.frames, size), masks.resized(size), _resized(plate[None], size)
+        return ClipTensors.from_arrays(*small, truth.order, device)
+
+    if row.plate == "own":
+        assert owner is not None
+        for _ in range(settings.passes - 1):
+            found = own(owner, tensors(), gap, progress)
+            back = Background(plate, np.ones(masks.size, bool))
+            plate = second_plate(lambda: iter(truth.frames), back, found, masks, progress).plate
+    clip = tensors()
+    if row.method == "ownership":
+        association = take_ownership(owner, clip, gap, progress)
+    else:
+        association = coordinate(clip, replace(settings, gap=COORDINATION_GAP), progress)
+    noise = residual_noise(
+        _resized(truth.frames, size), _resized(plate[None], size), masks.resized(size)
+    )
+    return _solos(truth, masks, plate, association, row.detail, noise), plate
+
+
+def _solos(
+    truth: Truth, masks: Masks, plate: np.ndarray, found: Association, detail: str, noise: float
+) -> np.ndarray:
+    n, t = truth.masks.shape[:2]
+    below = to_float(plate)
+    out = np.empty((n, *truth.frames.shape), np.uint8)
+    for k in range(t):
+        frame, order = truth.frames[k], truth.order[k]
+        if found.layers is not None and detail == "transfer":
+            rgba = transfer_frame(frame, plate, found.layers[:, k], order).rgba / np.float32(255)
+        elif found.layers is not None and detail == "none":
+            large = (upsample_layer(x.astype(np.float32), masks.size) for x in found.layers[:, k])
+            rgba = np.stack(list(large))
+        else:
+            share = shares(found.ownership, k, masks.frame(k), order)
+            rgba = resolve_frame(frame, plate, share, order, noise).rgba / np.float32(255)
+        for i in range(n):
+            alpha = rgba[i, ..., 3:]
+            out[i, k] = to_uint8(alpha * rgba[i, ..., :3] + (1 - alpha) * below)
+    return out
+
+
+def _resized(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    from omnimatte_cli.arrays import resize_frames
+
+    return frames if frames.shape[1:3] == size else resize_frames(frames, size)
+
+
+def score(truth: Truth, solos: np.ndarray, plate: np.ndarray) -> dict[str, float | None]:
+    """The scores of one answer; see SCORES. Means over objects of figures over the whole clip.
+
+    effect_recall: found share of an object's true region outside all masks. wrong_owner: share of
+    the other objects' effects (outside all masks, not the object's own) that its layer claims.
+    """
+    regions = np.stack([effect_region(s, plate) for s in solos])
+    bodies = truth.masks.any(0)
+    found: dict[str, list[float]] = {
+        "iou": [],
+        "effect_recall": [],
+        "precision": [],
+        "wrong_owner": [],
+    }
+    for i, region in enumerate(regions):
+        true = truth.regions[i]
+        others = np.delete(truth.regions, i, 0).any(0) & ~true & ~bodies
+        found["iou"].append(iou(region, true))
+        for name, part, whole in (
+            ("effect_recall", region & true & ~bodies, true & ~bodies),
+            ("precision", region & true, region),
+            ("wrong_owner", region & others, others),
+        ):
+            if whole.any():
+                found[name].append(np.count_nonzero(part) / np.count_nonzero(whole))
+    scores: dict[str, float | None] = {
+        name: float(np.mean(values)) if values else None for name, values in found.items()
+    }
+    plate_psnr, solo_psnr = PSNR(), PSNR()
+    plate_psnr.add(to_float(plate), to_float(truth.plates["true"]))
+    scores["plate_psnr"] = plate_psnr.value
+    scores["plate_ssim"] = ssim(plate, truth.plates["true"])
+    if truth.solos is not None:
+        for mine, true in zip(
+            solos.reshape(-1, *solos.shape[2:]),
+            truth.solos.reshape(-1, *solos.shape[2:]),
+            strict=True,
+        ):
+            solo_psnr.add(to_float(mine), to_float(true))
+    scores["solo_psnr"] = solo_psnr.value
+    return scores
+
+
+def ssim(a: np.ndarray, b: np.ndarray) -> float:
+    """Structural similarity of two pictures (H, W, 3) uint8, mean over channels.
+
+    Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004,
+    with a Gaussian window of sigma 1.5.
+    """
+    import cv2
+
+    def blur(x: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(x, (11, 11), 1.5)
+
+    x, y = to_float(a).astype(np.float64), to_float(b).astype(np.float64)
+    c1, c2 = 0.01**2, 0.03**2
+    mx, my = blur(x), blur(y)
+    vx, vy, cov = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    top = (2 * mx * my + c1) * (2 * cov + c2)
+    full = top / ((mx * mx + my * my + c1) * (vx + vy + c2))
+    return float(full[5:-5, 5:-5].mean())
+
+
+def make_rows(
+    methods: Sequence[str],
+    plates: Sequence[str],
+    iterations: Sequence[int],
+    details: Sequence[str],
+    weights: Sequence[str],
+) -> list[Row]:
+    """All combinations that make sense, the masks as their own answer first."""
+    rows = [Row("masks", p) for p in plates if p != "own"]
+    if "ownership" in methods:
+        rows += [Row("ownership", p) for p in plates]
+    if "coordination" in methods:
+        combined = itertools.product(weights, iterations, details, plates)
+        rows += [Row("coordination", p, i, d, w) for w, i, d, p in combined]
+    return rows
+
+
+def evaluate(
+    videos: Sequence[Path],
+    rows: Sequence[Row],
+    out: Path,
+    settings: Settings,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> list[dict]:
+    """Score every row on every video; results are appended to `out`/results.jsonl as they come.
+
+    What is there already is not computed again. Returns one dict a video and row. Also writes
+    summary.json and summary.csv: means over the videos of each set.
+    """
+    progress = progress or Silent()
+    out.mkdir(parents=True, exist_ok=True)
+    log = out / "results.jsonl"
+    done = {_key(r): r for r in _read_lines(log)}
+    results = []
+    progress.stage("evaluating", len(videos) * len(rows))
+    for number, (folder, row) in enumerate(itertools.product(videos, rows)):
+        name = f"{folder.parent.name}/{folder.name}"
+        facts = {"video": name, "row": asdict(row), "seed": settings.seed}
+        result = done.get(_key(facts))
+        if result is None:
+            truth = read_truth(folder)
+            solos, plate = answer(truth, row, settings, device, Silent())
+            result = {**facts, **score(truth, solos, plate)}
+            with log.open("a", encoding="utf-8") as f:
+                f.write(json.dumps(result) + "\n")
+        results.append(result)
+        progress.step(number + 1, f"{name}: {row.name}: {result['iou']:.3f}")
+    write_summary(out, summarise(results))
+    return results
+
+
+def _key(result: dict) -> str:
+    return json.dumps([result["video"], result["row"], result["seed"]], sort_keys=True)
+
+
+def _read_lines(path: Path) -> Iterator[dict]:
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    whole = text[: text.rfind("\n") + 1]  # an interrupted run may have cut its last line
+    return (json.loads(line) for line in whole.splitlines())
+
+
+def summarise(results: Sequence[dict]) -> list[dict]:
+    """Means over videos for every row and set, rows in the order they came."""
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for result in results:
+        key = (Row(**result["row"]).name, result["video"].split("/")[0])
+        groups.setdefault(key, []).append(result)
+    table = []
+    for (row, name), members in groups.items():
+        line: dict = {"row": row, "set": name, "videos": len(members)}
+        for key in SCORES:
+            values = [m[key] for m in members if m[key] is not None]
+            line[key] = round(float(np.mean(values)), 4) if values else None
+        table.append(line)
+    return table
+
+
+def write_summary(out: Path, table: list[dict]) -> None:
+    """summary.json and summary.csv."""
+    (out / "summary.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    with (out / "summary.csv").open("w", newline="", encoding="utf-8") as f:
+        writer = csv.DictWriter(f, ["row", "set", "videos", *SCORES])
+        writer.writeheader()
+        writer.writerows(table)

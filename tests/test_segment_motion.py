@@ -1,0 +1,182 @@
+"""Moving objects before a static camera are found, outlined without shadows, and kept apart."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from segment_clips import BLUE, GREEN, RED, TWO, Actor, iou, render, walk
+
+from omnimatte_cli.arrays import unpack_mask
+from omnimatte_cli.errors import InputError
+from omnimatte_cli.segment import methods, motion
+from omnimatte_cli.segment.camera import camera_motion
+from omnimatte_cli.segment.prompts import Box, Point, Prompt
+from omnimatte_cli.segment.refine import enlarge_mask, occlusion_order
+
+
+def masks_of(rough: methods.Rough) -> dict[str, np.ndarray]:
+    return {n: np.stack([unpack_mask(m, rough.size) for m in v]) for n, v in rough.masks.items()}
+
+
+def best(found: dict[str, np.ndarray], truth: np.ndarray) -> tuple[float, str]:
+    return max((iou(m, truth), n) for n, m in found.items())
+
+
+def test_two_objects_with_shadows_noise_and_drifting_exposure() -> None:
+    frames, truth = render(TWO, 30)
+    rough = methods.by_motion(frames, [], 4, 0)
+    found = masks_of(rough)
+    assert list(found) == ["object1", "object2"]
+    near, far = best(found, truth["near"]), best(found, truth["far"])
+    assert near[0] >= 0.85 and far[0] >= 0.85, (near, far)
+    assert near[1] != far[1]
+    for name, values in rough.confidence.items():
+        assert len(values) == 30 and all(0 <= c <= 1 for c in values), name
+        assert np.mean(values) > 0.5
+
+
+def test_the_shadow_is_not_in_the_mask() -> None:
+    actors = [Actor("one", GREEN, walk(50, 80, 7), seed=5)]
+    lit, truth = render(actors, 24, shadow=0)
+    shaded, _ = render(actors, 24, shadow=0.45)
+    found = masks_of(methods.by_motion(shaded, [], 4, 0))["object1"]
+    # Where the shadow falls and the actor is not.
+    shadow = (np.abs(lit.astype(int) - shaded).max(3) > 25) & ~truth["one"]
+    assert shadow.sum() > 5000
+    assert (found & shadow).sum() < 0.1 * shadow.sum()
+    assert iou(found, truth["one"]) >= 0.85
+
+
+def test_a_person_in_pieces_stays_one_object() -> None:
+    frames, truth = render([Actor("one", RED, walk(60, 90, 7), (18, 40), 6)], 24)
+    plate = np.median(frames, axis=0).astype(np.uint8)
+    # A belt that looks exactly like the background parts the body.
+    for t in range(24):
+        y = 90
+        frames[t, y - 3 : y + 3] = plate[y - 3 : y + 3]
+    found = masks_of(methods.by_motion(frames, [], 4, 0))
+    assert len(found) == 1
+    assert iou(found["object1"], truth["one"]) > 0.75
+
+
+def test_crossing_objects_keep_their_identity() -> None:
+    actors = [
+        Actor("back", BLUE, walk(50, 82, 6), (16, 34), 7),
+        Actor("front", RED, walk(260, 96, -6), (16, 36), 8),
+    ]
+    frames, truth = render(actors, 36)
+    found = masks_of(methods.by_motion(frames, [], 4, 0))
+    back, front = best(found, truth["back"]), best(found, truth["front"])
+    assert back[1] != front[1]
+    assert front[0] >= 0.85 and back[0] >= 0.8, (front, back)
+
+
+def test_an_object_that_leaves_has_empty_masks() -> None:
+    actors = [
+        Actor("first", RED, lambda t: (200 + 9 * t, 90) if t < 20 else None, seed=9),
+        Actor("second", BLUE, lambda t: (-20 + 9 * (t - 20), 90) if t >= 20 else None, seed=10),
+    ]
+    frames, truth = render(actors, 40)
+    found = masks_of(methods.by_motion(frames, [], 4, 0))
+    assert len(found) == 2
+    for name in ("first", "second"):
+        score, which = best(found, truth[name])
+        assert score >= 0.85
+        away = ~truth[name].any((1, 2))
+        assert not found[which][away].any()
+
+
+def test_only_the_most_prominent_objects_are_kept() -> None:
+    frames, truth = render(TWO, 24)
+    rough = methods.by_motion(frames, [], 1, 0)
+    assert best(masks_of(rough), truth["near"])[0] >= 0.85
+    assert len(rough.masks) == 1 and "2 things move" in rough.notes[0]
+
+
+def test_a_point_or_a_box_selects_and_names_a_moving_object() -> None:
+    frames, truth = render(TWO, 24)
+    prompts = [
+        Prompt("walker", 3, (Point(40 + 21, 60),)),
+        Prompt("lady", 2, box=Box(248, 84, 284, 156)),
+    ]
+    found = masks_of(methods.by_motion(frames, prompts, 4, 0))
+    assert list(found) == ["walker", "lady"]
+    assert iou(found["walker"], truth["far"]) >= 0.85
+    assert iou(found["lady"], truth["near"]) >= 0.85
+
+
+def test_a_prompt_where_nothing_moves_is_cut_out_by_colours() -> None:
+    still = Actor("still", RED, lambda t: (90, 90), (24, 40), 11)
+    frames, truth = render([still, Actor("mover", BLUE, walk(180, 60, 4), seed=12)], 12)
+    prompts = [Prompt("statue", 4, box=Box(62, 46, 118, 134))]
+    rough = methods.by_motion(frames, prompts, 4, 0)
+    assert iou(masks_of(rough)["statue"], truth["still"]) >= 0.85
+    assert "Nothing moves" in rough.notes[0]
+    point = [Prompt("statue", 4, (Point(90, 90), Point(90, 70), Point(140, 90, False)))]
+    again = masks_of(methods.by_motion(frames, point, 4, 0))["statue"]
+    assert iou(again, truth["still"]) >= 0.7
+
+
+@pytest.mark.parametrize("pan", [0.4, 3.0, 8.0])
+def test_a_moving_camera_is_recognised(pan: float) -> None:
+    frames, _ = render(TWO, 24, pan=pan)
+    assert camera_motion(frames).moving
+    with pytest.raises(InputError, match="static camera.*--sam"):
+        methods.by_motion(frames, [], 4, 0)
+
+
+def test_a_static_camera_is_recognised_behind_large_movers() -> None:
+    big = Actor("bus", GREEN, walk(0, 110, 6), (110, 55), 13)
+    frames, _ = render([big], 40)
+    assert not camera_motion(frames).moving
+
+
+def test_nothing_moving_is_an_error() -> None:
+    frames, _ = render([], 6)
+    with pytest.raises(InputError, match=r"Nothing was found.*--point"):
+        methods.by_motion(frames, [], 4, 0)
+
+
+def test_exposure_is_matched_where_nothing_moves() -> None:
+    frames, truth = render(TWO, 2, drift=0, noise=0, shadow=0)
+    plate, _ = render([], 1, drift=0, noise=0)
+    darker = np.clip(frames[0] * np.array([0.85, 0.9, 0.95]) + 6, 0, 255).astype(np.uint8)
+    matched = motion.match_exposure(darker, plate[0].astype(np.float32))
+    free = ~(truth["near"][0] | truth["far"][0])
+    assert np.abs(matched - plate[0])[free].mean() < 1.5
+
+
+def test_temporal_rank_agrees_with_numpy() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (9, 5, 7, 3), np.uint8)
+    assert (motion.temporal_rank(frames) == np.median(frames, axis=0)).all()
+
+
+def test_enlarged_masks_follow_the_picture() -> None:
+    frame = np.full((360, 480, 3), 200, np.uint8)
+    truth = np.zeros((360, 480), np.uint8)
+    cv2.circle(truth, (240, 180), 90, 1, -1)
+    frame[truth > 0] = 60
+    small = cv2.resize(truth, (120, 90), interpolation=cv2.INTER_AREA) > 0
+    blocky = cv2.resize(small.astype(np.uint8), (480, 360), interpolation=cv2.INTER_NEAREST) > 0
+    enlarged = enlarge_mask(small, frame)
+    assert iou(enlarged, truth > 0) > max(iou(blocky, truth > 0), 0.97)
+    assert not enlarge_mask(np.zeros((90, 120), bool), frame).any()
+
+
+def test_the_lower_object_is_nearer() -> None:
+    from omnimatte_cli.arrays import pack_mask
+
+    def box(top: int, bottom: int) -> bytes:
+        mask = np.zeros((60, 80), bool)
+        mask[top:bottom, 10:30] = True
+        return pack_mask(mask)
+
+    # The first object walks past the second towards the viewer.
+    first = [box(0, 20 + t) for t in range(30)]
+    second = [box(5, 35)] * 30
+    order = occlusion_order([first, second], (60, 80))
+    assert order.shape == (30, 2)
+    assert order[0].tolist() == [0, 1] and order[-1].tolist() == [1, 0]
+    # Once it has passed, it stays there: no flicker.
+    assert (np.diff(order[:, 0]) != 0).sum() == 1
