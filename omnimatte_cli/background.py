@@ -53,20 +53,22 @@ def estimate(
     plate = np.empty((height, width, 3), np.uint8)
     rows = max(1, min(height, budget_bytes // (info_frames * width * 3)))
     starts = range(0, height, rows)
+    buffer = np.empty((info_frames, rows * width * 3), np.uint8)  # one for all strips
     progress.stage("background", info_frames * len(starts))
-    for strip, top in enumerate(starts):
+    for done, top in enumerate(starts):
         part = slice(top, min(top + rows, height))
-        samples = np.empty((info_frames, part.stop - top, width, 3), np.uint8)
+        samples = buffer[:, : (part.stop - top) * width * 3]
         seen = 0
         for t, frame in zip(range(info_frames), frames(), strict=False):
-            samples[t] = frame[part]
-            samples[t][free.hidden(t, part)] = 255  # sorts to the end, where it does not count
+            strip = samples[t].reshape(-1, width, 3)
+            strip[:] = frame[part]
+            strip[free.hidden(t, part)] = 255  # sorts to the end, where it does not count
             seen = t + 1
-            progress.step(strip * info_frames + seen)
+            progress.step(done * info_frames + seen)
         if seen < info_frames:
             raise VideoError(f"The video ended after {seen} of {info_frames} frames.")
         counts = np.repeat(free.count[part].reshape(-1), 3)
-        plate[part] = masked_median(samples.reshape(info_frames, -1), counts).reshape(-1, width, 3)
+        plate[part] = masked_median(samples, counts).reshape(-1, width, 3)
     if valid.any() and not valid.all():
         holes = (~valid).astype(np.uint8)
         plate[...] = cv2.inpaint(plate, holes, INPAINT_RADIUS, cv2.INPAINT_TELEA)
