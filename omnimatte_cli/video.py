@@ -259,14 +259,16 @@ def _decode(
     reformatter = VideoReformatter()
     rate = stream.average_rate or stream.guessed_rate
     nominal = Fraction(rate) if rate else None
-    count, packets, size, end = 0, 0, None, Fraction(0)
+    count, size, end, matrix = 0, None, Fraction(0), None
     try:
         for packet in container.demux(stream):
-            packets += packet.size > 0
             if packet.is_corrupt:
                 raise VideoError(f"{path} is damaged or cut off at frame {count}.")
             for frame in packet.decode():
+                if not count:
+                    matrix = _display_matrix(frame)
                 image = _to_rgb(frame, reformatter, alpha)
+                image = image if matrix is None else _turn(image, matrix)
                 size = size or image.shape
                 if image.shape != size:
                     raise VideoError(
@@ -321,8 +323,17 @@ def _to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter, alpha: bool) ->
         src_colorspace=matrix if int(frame.colorspace) == UNTAGGED else None,
         interpolation=Interpolation.BICUBIC,
     ).to_ndarray()
+    return picture
+
+
+def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
+    """How players turn the picture: 9 int32, or None for as it is.
+
+    Ask one frame only, as it is the same for all: a frame whose side data were looked at stays in
+    memory until the garbage collector runs.
+    """
     sides: Any = frame.side_data.get("DISPLAYMATRIX")
-    return picture if sides is None else _turn(picture, np.frombuffer(bytes(sides), np.int32))
+    return None if sides is None else np.frombuffer(bytes(sides), np.int32)
 
 
 def _turn(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:

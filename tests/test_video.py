@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -91,6 +92,19 @@ def test_matrix_and_range(size, tags: str, matrix: str, tmp_path: Path) -> None:
         filters += ",setparams=colorspace=unknown:color_primaries=unknown:color_trc=unknown"
     path = encode(tmp_path / "v.mkv", video, "-vf", filters, "-c:v", "libx264", "-qp", "0")
     assert np.abs(frames(path).astype(int) - video).max() <= 4
+
+
+def test_frames_are_freed_at_once(tmp_path: Path, clip) -> None:
+    """None waits for the garbage collector: hundreds of MB would, at 1080p."""
+    path = encode(tmp_path / "v.mp4", clip[0], "-c:v", "libx264", "-pix_fmt", "yuv420p")
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(list(iter_frames(path))) == 6
+        left = sum(type(o).__name__ == "VideoFrame" for o in gc.get_objects())
+    finally:
+        gc.enable()
+    assert left <= 1  # the one that was asked for its display matrix
 
 
 TURNS = ["0", "90", "180", "270", "0 -display_hflip", "90 -display_hflip", "0 -display_vflip"]
