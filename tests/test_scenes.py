@@ -16,6 +16,15 @@ from omnimatte_cli.training.scenes import SceneOptions, plan_scene
 SMALL = SceneOptions(frames=3, height=48, width=48, min_objects=1, max_objects=3)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Many small operations: threads cost more than they give, above all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def batch() -> SceneBatch:
     return render_scenes(range(8), SMALL)
@@ -85,7 +94,7 @@ def test_shapes_and_ranges(batch: SceneBatch) -> None:
     assert batch.solos is not None and batch.solos.shape == (8, n, 3, 3, 48, 48)
     for x in (batch.frames, batch.plate, batch.solos, batch.masks):
         assert x.dtype == torch.float32 and x.isfinite().all()
-        assert 0 <= x.min() and x.max() <= 1
+        assert x.min() >= 0 and x.max() <= 1
     assert ((batch.masks == 0) | (batch.masks == 1)).all()
     assert batch.masks.sum(1).max() <= 1  # disjoint
     assert (batch.order.sort(-1).values == torch.arange(n)).all()
@@ -151,12 +160,13 @@ def test_shadows_darken_and_mirrors_change() -> None:
         options = SceneOptions(frames=2, height=48, width=48, effect=effect)
         made = render_scenes(range(20, 32), options)
         rest = (made.solos - made.plate[:, None, None]) * (made.masks.amax(1, keepdim=True) == 0)
+        rest = rest[made.present]
         return rest.clamp_min(0).mean(), rest.clamp_max(0).mean().neg()
 
     brighter, darker = changes("shadow")
     assert darker > 5 * brighter and darker > 0.003
-    brighter, darker = changes("reflection")
-    assert brighter + darker > 0.003 and brighter > 0.1 * darker
+    shining, darker = changes("reflection")
+    assert shining + darker > 0.003 and shining > 10 * brighter
 
 
 def test_most_objects_are_seen_and_have_an_effect() -> None:
@@ -176,9 +186,9 @@ def test_the_number_of_objects_is_as_asked() -> None:
 
 
 def test_a_long_clip_in_runs_of_frames_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = SceneOptions(frames=24, gap=1, height=32, width=32, max_objects=2)
+    options = SceneOptions(frames=24, gap=1, height=24, width=24, max_objects=2)
     whole = render_scenes([1, 4], options)
-    monkeypatch.setitem(render.CHUNK, "cpu", 32 * 32 * 3 * 5)
+    monkeypatch.setitem(render.CHUNK, "cpu", 24 * 24 * 3 * 9)
     runs = render_scenes([1, 4], options)
     for name in ("frames", "plate", "solos"):
         a, b = getattr(whole, name), getattr(runs, name)

@@ -24,6 +24,15 @@ from omnimatte_cli.training.render import SceneBatch, render_scenes
 from omnimatte_cli.training.scenes import SceneOptions
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Many small operations: threads cost more than they give, above all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def batch() -> SceneBatch:
     return render_scenes(range(10), SceneOptions(frames=4, height=48, width=64, max_objects=3))
@@ -44,7 +53,7 @@ def test_filming_is_deterministic_and_in_range(batch: SceneBatch, film: FilmedBa
     for name, value in tensors(film).items():
         torch.testing.assert_close(getattr(again, name), value, msg=name)
         if value.is_floating_point():
-            assert value.isfinite().all() and 0 <= value.min() and value.max() <= 1, name
+            assert value.isfinite().all() and value.min() >= 0 and value.max() <= 1, name
     assert not torch.equal(other.frames, film.frames)
     assert film.frames.shape == batch.frames.shape and film.masks.shape == batch.masks.shape
     assert film.plate_estimated.shape == batch.plate.shape
@@ -78,7 +87,9 @@ def test_masked_median_ignores_what_is_covered() -> None:
 
 def test_jpeg_is_close_to_opencv() -> None:
     rng = np.random.default_rng(0)
-    picture = cv2.GaussianBlur(rng.random((40, 56, 3)).astype(np.float32), (0, 0), 2.5)
+    grey, tint = rng.random((40, 56, 1)), rng.random((5, 7, 3))
+    tint = cv2.resize(tint, (56, 40), interpolation=cv2.INTER_CUBIC)
+    picture = np.float32(cv2.GaussianBlur(grey, (0, 0), 2)[..., None] * 2 + 0.3 * tint)
     picture = (picture - picture.min()) / (picture.max() - picture.min())
     ours = jpeg(torch.from_numpy(picture).permute(2, 0, 1)[None, None], torch.tensor([40.0]))
     bgr = (picture[..., ::-1] * 255).round().astype(np.uint8)
@@ -86,7 +97,7 @@ def test_jpeg_is_close_to_opencv() -> None:
     theirs = cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1] / 255.0
     error = np.abs(ours[0, 0].permute(1, 2, 0).numpy() - theirs).mean()
     loss = np.abs(picture - theirs).mean()
-    assert error < 0.35 * loss, (error, loss)
+    assert error < 0.5 * loss, (error, loss)
 
 
 def test_views_are_consistent_and_deterministic(film: FilmedBatch) -> None:

@@ -62,6 +62,6 @@ def jpeg(pictures: Tensor, quality: Tensor) -> Tensor:
     colour = []
     for plane in ycc[1:]:
         small = _quantised(F.avg_pool2d(plane, 2), cosine, steps(chroma))
-        colour.append(small.repeat_interleave(2, -1).repeat_interleave(2, -2))
+        colour.append(F.interpolate(small, scale_factor=2, mode="bilinear"))
     out = torch.einsum("ck,kbmhw->bmchw", to_rgb, torch.stack([y, *colour]))
     return (out[..., :h, :w] / 255).clamp(0, 1)

@@ -212,7 +212,7 @@ def shade(stage: Stage, geometry: Geometry, hits: Hits, pixel: float) -> tuple[T
     half = prim.normalised(light - hits.d[:, None])
     shine = rows[16] * prim.dot(half, normal[:, None]).clamp_min(0) ** rows[17] * (falls > 0)
     # Close to the ground less of the sky is seen; a round guess in place of more rays.
-    ambient = _ambient(stage, hits.scene, normal) * (0.55 + 0.45 * (2 * point[2]).clamp(0, 1))
+    ambient = _ambient(stage, hits.scene, normal) * (0.7 + 0.3 * (2 * point[2]).clamp(0, 1))
     colour = stage.lights[:, 3:6, hits.scene].transpose(0, 1)  # (3, L, M)
     full = albedo[:, None] * (falls * colour) + shine * colour
     base = albedo * ambient

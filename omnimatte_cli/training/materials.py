@@ -36,7 +36,7 @@ def random_colour(
     rng: np.random.Generator, low: float = 0.12, high: float = 0.95, muted: bool = False
 ) -> np.ndarray:
     """A display colour, (3,): grey, muted or saturated; `low` and `high` bound its brightest."""
-    value = rng.uniform(low, high)
+    value = low + (high - low) * rng.random() ** 0.7
     hue, kind = rng.random(), rng.random()
     saturation = rng.uniform(0, 0.12) if kind < 0.3 else rng.uniform(0.1, 0.5)
     if kind > 0.72:

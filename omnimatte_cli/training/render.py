@@ -139,7 +139,7 @@ def _group(
     height, width = options.height * s, options.width * s
     slots = max(len(p.counts) for p in plans)
     objects, b, p = slots - 1, len(plans), height * width
-    atlas = load_atlas(options.textures).to(device)
+    atlas = load_atlas(options.textures, device)
     stage = gather_stage(plans, atlas, device)
     geometry = gather_geometry(plans, range(0, 1), slots, device)
     scenes = torch.arange(b, device=device)

@@ -182,12 +182,17 @@ def plan_scene(seed: int, options: SceneOptions) -> ScenePlan:
     half = camera.distance * camera.tan
     grain = (0.15 / half, 1.2 / half)
     procedural, count, share = _tile_counts(options)
-    row = mat.material(rng, mat.GROUND, scale=grain, low=0.3, muted=True)
+    # On dark floors and under dark walls reflections brighten, and shadows are faint.
+    dark = effect != "shadow" and rng.random() < 0.6
+    low, high = (0.1, 0.6) if dark else (0.3, 0.95)
+    row = mat.material(rng, mat.GROUND, scale=grain, low=low, high=high, muted=True)
     rows = [mat.pictured(rng, row, procedural, count, 0.6)]
     planes = [ground]
     for wall in walls:
         wall[SURFACE] = len(rows)
-        row = mat.material(rng, mat.WALL, scale=grain, contrast=(0.1, 0.7), low=0.3, muted=True)
+        row = mat.material(
+            rng, mat.WALL, scale=grain, contrast=(0.1, 0.7), low=low, high=high, muted=True
+        )
         rows.append(mat.pictured(rng, row, procedural, count, 0.6))
         planes.append(wall)
     if panel is not None:

@@ -165,10 +165,10 @@ def random_lights(
     blue = np.array([0.55, 0.7, 1.0]) * rng.uniform(0.5, 1.1)
     top = np.clip(blue + 0.1 * rng.normal(size=3), 0, 2)
     if rng.random() < 0.4:
-        top = np.full(3, rng.uniform(0.3, 1.1))
-    horizon = np.clip(top * rng.uniform(0.8, 1.3) + rng.uniform(0, 0.3), 0, 2)
+        top = np.full(3, rng.uniform(0.05, 1.1))
+    horizon = np.clip(top * rng.uniform(0.8, 1.2) + rng.uniform(0, 0.2), 0, 1.3)
     tint = 1 - 0.7 * np.array([warm, 0.0, -warm])
-    sky = np.r_[ambient * tint, ambient * tint * rng.uniform(0.4, 0.8, 3), top, horizon,
+    sky = np.r_[ambient * tint, ambient * tint * rng.uniform(0.45, 0.95, 3), top, horizon,
                 math.exp(rng.normal() * 0.25) * 1.1, rng.uniform(1.9, 2.4)]  # fmt: skip
     return np.stack(rows), sky
 

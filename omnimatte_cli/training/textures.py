@@ -146,8 +146,10 @@ def _user_tiles(folder: Path) -> list[np.ndarray]:
 
 
 @lru_cache(maxsize=4)
-def load_atlas(textures: Path | None = None) -> Atlas:
-    """The procedural tiles and, after them, the pictures of the folder `textures` (on the CPU)."""
+def load_atlas(textures: Path | None = None, device: torch.device | str = "cpu") -> Atlas:
+    """The procedural tiles and, after them, the pictures of the folder `textures`."""
+    if torch.device(device).type != "cpu":
+        return load_atlas(textures).to(device)
     rng = np.random.default_rng(7)
     tiles = [np.stack([p, _noise(rng, 1.9), _noise(rng, 0.5)], -1) for p in _patterns()]
     procedural = len(tiles)
