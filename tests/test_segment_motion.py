@@ -5,7 +5,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from segment_clips import BLUE, GREEN, RED, TWO, Actor, iou, render, walk
 
 from omnimatte_cli.arrays import unpack_mask
 from omnimatte_cli.errors import InputError
@@ -13,6 +12,8 @@ from omnimatte_cli.segment import methods, motion
 from omnimatte_cli.segment.camera import camera_motion
 from omnimatte_cli.segment.prompts import Box, Point, Prompt
 from omnimatte_cli.segment.refine import enlarge_mask, occlusion_order
+
+from .segment_clips import BLUE, GREEN, RED, TWO, Actor, iou, render, walk
 
 
 def masks_of(rough: methods.Rough) -> dict[str, np.ndarray]:

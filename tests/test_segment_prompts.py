@@ -24,7 +24,16 @@ def test_points_and_boxes_are_gathered_by_object_and_frame() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["dog", "dog:0", "dog:0:1", "dog:x:1,2", "dog:-1:1,2", "dog:0:1,2,3", "dog:0:a,b", "dog:0:nan,1"],
+    [
+        "dog",
+        "dog:0",
+        "dog:0:1",
+        "dog:x:1,2",
+        "dog:-1:1,2",
+        "dog:0:1,2,3",
+        "dog:0:a,b",
+        "dog:0:nan,1",
+    ],
 )
 def test_unclear_points_are_refused(text: str) -> None:
     with pytest.raises(OptionError, match=r"name:frame:x,y, such as dog:0:312,180"):

@@ -10,6 +10,8 @@ import numpy as np
 STILL = 0.004  # displacement of the scene, share of the picture's width, that counts as static
 PAIRS = 8  # pairs of frames looked at, each at two distances
 FEATURES = 400
+TILES = 5  # rows and columns of the picture that each give their share of the features
+STAYS = 0.7  # pixels within which a feature counts as not moved
 ENOUGH = 12  # features that must agree before a motion is believed
 
 
@@ -37,7 +39,7 @@ def camera_motion(frames: np.ndarray) -> CameraMotion:
 
     def grey(t: int) -> np.ndarray:
         if t not in greys:
-            greys[t] = cv2.cvtColor(frames[t], cv2.COLOR_RGB2GRAY)
+            greys[t] = _even(cv2.cvtColor(frames[t], cv2.COLOR_RGB2GRAY))
         return greys[t]
 
     count, width = len(frames), frames.shape[2]
@@ -53,16 +55,27 @@ def camera_motion(frames: np.ndarray) -> CameraMotion:
     return CameraMotion(furthest, typical, furthest > STILL or pan)
 
 
+def _even(grey: np.ndarray) -> np.ndarray:
+    """Brightness and contrast made equal everywhere: exposure drifts, and must not look like motion.
+
+    (h, w) uint8 in and out.
+    """
+    fine = grey.astype(np.float32)
+    fine -= cv2.GaussianBlur(fine, (0, 0), 8)
+    spread = np.sqrt(cv2.GaussianBlur(fine * fine, (0, 0), 16))
+    return np.clip(128 + 40 * fine / (spread + 4), 0, 255).astype(np.uint8)
+
+
 def _shift(first: np.ndarray, second: np.ndarray) -> float | None:
     """Median displacement of the scene in pixels, None where too few features say anything."""
     h, w = first.shape
     # Spread over the picture, so that one textured mover does not hold the majority.
-    points = [
-        p + np.array([x, y], np.float32)
-        for y in range(0, h - h // 4 + 1, max(h // 4, 1))
-        for x in range(0, w - w // 4 + 1, max(w // 4, 1))
-        if (p := _corners(first[y : y + h // 4, x : x + w // 4])) is not None
-    ]
+    tiles = [(y * h // TILES, x * w // TILES) for y in range(TILES) for x in range(TILES)]
+    points = []
+    for y, x in tiles:
+        found = _corners(first[y : y + h // TILES, x : x + w // TILES])
+        if found is not None:
+            points.append(found + np.array([x, y], np.float32))
     if not points:
         return None
     start = np.concatenate(points).astype(np.float32)
@@ -74,16 +87,24 @@ def _shift(first: np.ndarray, second: np.ndarray) -> float | None:
     if good.sum() < ENOUGH:
         return None
     a, b = start[good, 0], end[good, 0]
-    # If a third of the features has not moved at all, the scene is static, whatever else does.
+    tile = (a * TILES // (w, h)).astype(int) @ (1, TILES)
     distance = np.sqrt(((b - a) ** 2).sum(1))
-    if (distance < 0.7).mean() > 0.33 and (distance < 0.7).sum() >= ENOUGH:
-        return float(np.median(distance[distance < 0.7]))
+    # If features over a third of the picture have not moved, the scene is static, whatever else
+    # does: a pan leaves none in place.
+    still = distance < STAYS
+    if still.sum() >= ENOUGH and len(np.unique(tile[still])) > len(np.unique(tile)) / 3:
+        return float(np.median(distance[still]))
     _, inlier = cv2.estimateAffinePartial2D(a, b, ransacReprojThreshold=1.5)
-    if inlier is None or inlier.sum() < max(ENOUGH, 0.3 * len(a)):
+    if inlier is None:
         return None
-    return float(np.median(distance[inlier.ravel() > 0]))
+    agree = inlier.ravel() > 0
+    # A mover is coherent too, but does not fill the picture.
+    spread = len(np.unique(tile[agree])) > len(np.unique(tile)) / 2
+    if agree.sum() < max(ENOUGH, 0.3 * len(a)) or not spread:
+        return None
+    return float(np.median(distance[agree]))
 
 
 def _corners(tile: np.ndarray) -> np.ndarray | None:
-    found = cv2.goodFeaturesToTrack(tile, FEATURES // 16, 0.02, 5)
+    found = cv2.goodFeaturesToTrack(tile, FEATURES // TILES**2, 0.02, 5)
     return None if found is None else found.reshape(-1, 1, 2)

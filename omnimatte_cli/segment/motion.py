@@ -19,8 +19,10 @@ NOISE_SIGMAS = 4.0  # standard deviations of a pixel's own noise that do not cou
 NOISE_RANK = 0.3  # quantile over time of a pixel's difference that measures its noise
 NOISE_CAP = 10.0  # grey levels; what differs more is a mover that stays
 SHADOW_RANGE = (0.35, 1.08)  # brightness against the plate that a shadow or reflection may have
-SHADOW_CHROMA = 0.035  # how far a shadow may shift the normalised colour (r, g, b sum to 1)
-SHADOW_TEXTURE = 0.07  # local deviation of log brightness ratio: a shadow keeps the plate's texture
+SHADOW_CHROMA = 0.03  # how far a shadow may shift the normalised colour (r, g, b sum to 1)
+VOTE = 0.022  # share of the picture's width over which pixels that differ follow their neighbours
+BRIDGE = 0.06  # share of the picture's width over which pieces of one object are joined
+SHADOW_TEXTURE = 0.03  # local deviation of log brightness ratio: a shadow keeps the plate's texture
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,9 @@ def shadow_like(frame: np.ndarray, plate: np.ndarray, noise: np.ndarray) -> np.n
     chroma_plate = (smooth_plate + 4) / light_plate[..., None]
     chroma = np.sqrt(((chroma_frame - chroma_plate) ** 2).sum(2))
     chroma = cv2.blur(chroma, (3, 3))
-    mean = cv2.blur(log_ratio, (7, 7))
-    deviation = np.sqrt(np.maximum(cv2.blur(log_ratio**2, (7, 7)) - mean**2, 0))
+    # Against a mean that is local too, so that the soft slope of a penumbra is no texture.
+    fine = log_ratio - cv2.blur(log_ratio, (7, 7))
+    deviation = np.sqrt(cv2.blur(fine * fine, (7, 7)))
     # What noise alone does to the ratio, after the blur above has averaged about a dozen pixels.
     grain = 1.5 * noise / np.maximum(light_frame, 1)
     return within & (chroma < SHADOW_CHROMA + grain) & (deviation < SHADOW_TEXTURE + grain)
@@ -127,6 +130,8 @@ def shadow_like(frame: np.ndarray, plate: np.ndarray, noise: np.ndarray) -> np.n
 
 def foreground(frame: np.ndarray, scene: Scene) -> np.ndarray:
     """Moving objects without their shadows in one frame (h, w, 3) uint8, as (h, w) bool."""
+    width = frame.shape[1]
+    wide, bridge = (2 * max(round(share * width / 2), 1) + 1 for share in (VOTE, BRIDGE))
     matched = match_exposure(frame, scene.plate)
     miss = np.maximum(np.maximum(matched - scene.high, scene.low - matched), 0).max(2)
     miss = cv2.GaussianBlur(miss, (0, 0), 0.8)
@@ -137,15 +142,33 @@ def foreground(frame: np.ndarray, scene: Scene) -> np.ndarray:
     solid = cv2.morphologyEx(solid.astype(np.uint8), cv2.MORPH_OPEN, _disc(3))
     # A plain coat before a plain wall looks like a shadow in places; its outline does not. Pixels
     # that differ join the object where most of what differs around them is solid.
-    around = cv2.blur(solid.astype(np.float32), (15, 15))
-    changed = cv2.blur(differs.astype(np.float32), (15, 15))
+    around = cv2.blur(solid.astype(np.float32), (wide, wide))
+    changed = cv2.blur(differs.astype(np.float32), (wide, wide))
     solid = ((solid > 0) | (differs & (around > 0.6 * np.maximum(changed, 0.25)))).astype(np.uint8)
     solid = fill_holes(cv2.morphologyEx(solid, cv2.MORPH_CLOSE, _disc(7)))
     # A wide closing may only add what differs a little: it bridges a coat, not the gap of two legs.
-    bridged = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, _disc(21))
+    bridged = close_each(solid, bridge)
     solid = fill_holes(solid | (bridged & (miss > threshold / 2).astype(np.uint8)))
     solid = cv2.morphologyEx(solid, cv2.MORPH_OPEN, _disc(3))
     return keep_supported(solid, certain)
+
+
+def close_each(mask: np.ndarray, size: int) -> np.ndarray:
+    """Close gaps up to `size` pixels within each component of a mask (h, w) uint8 0/1.
+
+    Not between components: two people who walk side by side stay two.
+    """
+    result = mask.copy()
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        cv2.dilate(mask, _disc(5)), connectivity=8
+    )
+    for label, (x, y, w, h, _) in enumerate(stats[1:], start=1):
+        part = (labels[y : y + h, x : x + w] == label) & (mask[y : y + h, x : x + w] > 0)
+        # The border keeps what closing does at the box's edge like elsewhere.
+        padded = np.pad(part.astype(np.uint8), size)
+        closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, _disc(size))
+        result[y : y + h, x : x + w] |= closed[size : size + h, size : size + w]
+    return result
 
 
 def keep_supported(mask: np.ndarray, support: np.ndarray, least: int = 4) -> np.ndarray:

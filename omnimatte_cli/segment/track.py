@@ -55,10 +55,21 @@ class Track:
         old = self.histogram
         self.histogram = histogram if old is None else 0.9 * old + 0.1 * histogram
 
+    def run(self) -> list[int]:
+        """The frames since it last appeared, latest first."""
+        frames = []
+        t = self.last
+        while t in self.masks:
+            frames.append(t)
+            t -= 1
+        return frames
+
     def take(self, other: Track) -> None:
-        """Swallow another track that turned out to be a piece of this one."""
-        for t in other.masks:
+        """Swallow what another track was since it last appeared: it was a piece of this one."""
+        for t in other.run():
             self.put(t, self.at(t) | other.at(t), max(self.doubt.get(t, 0), other.doubt[t]))
+            for table in (other.masks, other.doubt, other.centres, other.areas):
+                del table[t]  # type: ignore[attr-defined]
 
     def travel(self) -> float:
         """Diagonal of the region in which the centre moves, in pixels."""

@@ -105,15 +105,17 @@ class Tracker:
                 kept.append(n)
                 continue
             rival = kept[0]
-            young, old = sorted((known[n], known[rival]), key=lambda t: len(t.masks))
+            young, old = sorted((known[n], known[rival]), key=lambda t: len(t.run()))
             small = expected[n].sum() < PIECE * expected[rival].sum()
             # What never stood alone, or not for long, is a piece: legs under a dark coat.
-            piece = len(young.masks) < YOUNG or (
-                young.together.get(old.number, 0) > CONSTANTLY * len(young.masks)
-            )
+            lived = len(young.run())
+            joined = young.together.get(old.number, 0)
+            piece = lived < YOUNG or joined > CONSTANTLY * lived
             if piece and expected[young.number].sum() < 0.5 * expected[old.number].sum():
                 old.take(young)
-                self.tracks.remove(young)
+                young.together.clear()
+                if not young.masks:
+                    self.tracks.remove(young)
                 del known[young.number]
                 if young.number in kept:
                     kept[kept.index(young.number)] = old.number
@@ -186,9 +188,9 @@ class Tracker:
             centre = track.centres[track.last]
             distance = float(np.hypot(x + w / 2 - centre[0], y + h / 2 - centre[1]))
             # It may have gone on while hidden, but did not jump.
-            allowed = 0.7 * max(w, h) + 0.012 * min(away, 15) * self.size[1]
+            allowed = 0.7 * max(w, h) + 0.006 * min(away, 15) * self.size[1]
             fit = similarity(histogram, track.histogram)
-            if distance <= allowed and fit > max(0.6 + 0.3 * away / AWAY, best_fit):
+            if distance <= allowed and fit > max(0.65 + 0.35 * away / AWAY, best_fit):
                 best, best_fit = track, fit
         if best is None:
             if not large:
