@@ -169,6 +169,23 @@ def _x264_command(path: Path, size: Size, fps: Fraction, program: str, crf: int)
 # ------------------------------------------------------------------------------------------ images
 
 
+def check_file(path: Path, overwrite: bool, suffixes: Sequence[str] | None = None) -> None:
+    """Raise OutputError, before any work, if `path` exists, has no folder, or a wrong suffix.
+
+    suffixes: allowed ones; None: any picture format that OpenCV writes.
+    """
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists: choose another name, or --overwrite it.")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder: give a file name.")
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"{path.parent} is not a folder: make it first.")
+    good = cv2.haveImageWriter(path.name) if suffixes is None else path.suffix in suffixes
+    if path.suffix == "" or not good:
+        known = "a picture format such as .png" if suffixes is None else " or ".join(suffixes)
+        raise OutputError(f"{path} does not end in {known}.")
+
+
 def write_image(path: Path, rgb: np.ndarray) -> None:
     """Write (H, W, 3) RGB, (H, W, 4) straight RGBA or (H, W) grey uint8 in any format of OpenCV.
 

@@ -12,6 +12,20 @@ from .errors import OutputError
 
 RESULT_FILES = ("manifest.json", "masks.json")  # a folder with one of these is a result of ours
 
+# All that `decompose` ever writes to its folder: anything else is the user's.
+RESULT_ENTRIES = frozenset(
+    [
+        "background",
+        "background.png",
+        "background_unseen.png",
+        "composite.mp4",
+        "layers",
+        "manifest.json",
+        "masks",
+        "preview.mp4",
+    ]
+)
+
 
 @contextlib.contextmanager
 def output_folder(out: Path, overwrite: bool, inputs: Sequence[Path] = ()) -> Iterator[Path]:
@@ -64,6 +78,13 @@ def _check(out: Path, overwrite: bool, inputs: Sequence[Path]) -> None:
             f"{out} is not a result of this tool (it has no {' or '.join(RESULT_FILES)}): "
             "it is not overwritten."
         )
+    if (out / "manifest.json").is_file():
+        strange = sorted(p.name for p in out.iterdir() if p.name not in RESULT_ENTRIES)
+        if strange:
+            raise OutputError(
+                f"{out} also holds {strange[0]}, which is not of this tool: move it away, or "
+                "write to another folder."
+            )
 
 
 def _put_in_place(partial: Path, out: Path) -> None:

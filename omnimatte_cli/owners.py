@@ -56,8 +56,8 @@ def own(net: OwnerNet, clip: ClipTensors, gap: int, progress: Progress) -> Owner
         frames, masks, plates, _ = clip.windows(index)
         with torch.inference_mode(), autocast(frames.device):
             logits = net(frames, plates, masks).float()
-        logits[:, -1] += NOBODY_BIAS
-        share = logits.softmax(1)[0, :, kept].cpu().numpy()
+            logits[:, -1] += NOBODY_BIAS
+            share = logits.softmax(1)[0, :, kept].cpu().numpy()
         claims[:, line[kept]], nobody[line[kept]] = share[:-1], share[-1]
         seen[line[kept]] = True
         progress.step(int(seen.sum()))

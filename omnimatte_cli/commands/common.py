@@ -54,6 +54,8 @@ def friendly(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(1) from None
         except MemoryError:
             fail("Not enough memory: try a smaller --size or --batch-size.", 1)
+        except ImportError as e:
+            fail(missing_library(e), 1)
         except OSError as e:
             logging.getLogger(__name__).info("traceback", exc_info=True)
             where = f" ({e.filename})" if e.filename else ""
@@ -63,6 +65,17 @@ def friendly(command: Callable[..., None]) -> Callable[..., None]:
             fail(f"Internal error: {type(e).__name__}: {e} (-v shows where; please report it).", 1)
 
     return run
+
+
+def missing_library(error: ImportError) -> str:
+    """What to install for a library that does not load."""
+    text = str(error)
+    if "libGL" in text or "libgthread" in text or "libglib" in text:
+        return (
+            f"OpenCV needs a system library ({text.split(':')[0]}): on Debian or Ubuntu install it "
+            "with `apt-get install libgl1 libglib2.0-0`."
+        )
+    return f"A library does not load ({text}): reinstall with `pip install --force-reinstall omnimatte`."
 
 
 def fail(message: str, code: int) -> None:

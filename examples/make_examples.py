@@ -1,0 +1,44 @@
+"""Make the shipped example again: a rendered scene as a video and masks.
+
+usage: python examples/make_examples.py OUT_DIR
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+from omnimatte_cli.evaluate import read_truth
+from omnimatte_cli.export import VideoWriter, find_ffmpeg, write_image
+from omnimatte_cli.training.dataset import write_scene
+from omnimatte_cli.training.recipe import DATASET_SEEDS
+from omnimatte_cli.training.scenes import SceneOptions
+
+SCENE = 7  # of `omnimatte synth --objects 2 --effect both --size 128x224`
+NAMES = ("brown_dog", "blue_dog")
+
+
+def make(out: Path) -> None:
+    options = SceneOptions(
+        frames=24, gap=1, height=128, width=224, min_objects=2, max_objects=2,
+        effect="both", supersample=2,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "set" / "scene"
+        folder.parent.mkdir()
+        write_scene(folder, DATASET_SEEDS + SCENE, options)
+        truth = read_truth(folder)
+    for i, name in enumerate(NAMES):
+        (out / "masks" / name).mkdir(parents=True)
+        for t, mask in enumerate(truth.masks[i]):
+            write_image(out / "masks" / name / f"{t:05d}.png", mask.astype("uint8") * 255)
+    size = (truth.frames.shape[1], truth.frames.shape[2])
+    with VideoWriter(out / "video.mp4", size, Fraction(12), find_ffmpeg(), crf=16) as video:
+        for frame in truth.frames:
+            video.write(frame)
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]))

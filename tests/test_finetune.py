@@ -1,0 +1,129 @@
+"""Finetuning learns, repeats itself exactly, and resumes where it was interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from omnimatte_cli import device as devices
+from omnimatte_cli.device import deterministic
+from omnimatte_cli.errors import OptionError
+from omnimatte_cli.finetune import ClipTensors, finetune, mask_weight, random_crop
+from omnimatte_cli.infer import predict_layers
+from omnimatte_cli.model import LayerNet
+from omnimatte_cli.progress import Silent
+from omnimatte_cli.settings import FinetuneSettings
+from tests.conftest import scene
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def tensors() -> ClipTensors:
+    video, masks = scene(8, (32, 48))
+    plate, _ = scene(1, (32, 48))
+    background = np.median(video, axis=0).astype(np.uint8)[None]
+    order = np.zeros((8, 1), np.int64)
+    return ClipTensors.from_arrays(video, masks[None], background, order, CPU)
+
+
+def new_net() -> LayerNet:
+    torch.manual_seed(0)
+    return LayerNet(8, (2, 3))
+
+
+def settings(iterations: int) -> FinetuneSettings:
+    return FinetuneSettings(iterations=iterations, batch_size=2, lr=2e-3, save_interval=0.0)
+
+
+def test_finetuning_lowers_the_loss(tensors: ClipTensors) -> None:
+    early = finetune(new_net(), tensors, settings(20), Silent())
+    late = finetune(new_net(), tensors, settings(120), Silent())
+    assert early is not None and late is not None
+    assert late.reconstruction < 0.6 * early.reconstruction
+    assert late.total < 0.6 * early.total
+    assert finetune(new_net(), tensors, settings(0), Silent()) is None
+
+
+def test_same_seed_same_weights_and_another_seed_others(tensors: ClipTensors) -> None:
+    with deterministic():
+        nets = []
+        for seed in (3, 3, 4):
+            net = new_net()
+            finetune(net, tensors, FinetuneSettings(iterations=3, batch_size=2, seed=seed), Silent())
+            nets.append(net.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(nets[0].values(), nets[1].values(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(nets[0].values(), nets[2].values(), strict=True))
+
+
+class Interrupting(Silent):
+    """Interrupts like Ctrl-C after some steps."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.said: list[str] = []
+
+    def step(self, done: int, note: str = "") -> None:
+        if done == self.after:
+            raise KeyboardInterrupt
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+@pytest.mark.parametrize("interval", [0.0, 1e9])
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    tensors: ClipTensors, tmp_path: Path, interval: float
+) -> None:
+    whole, parts = new_net(), new_net()
+    options = FinetuneSettings(iterations=6, batch_size=2, save_interval=interval)
+    state = tmp_path / "state.pt"
+    finetune(whole, tensors, options, Silent())
+    with pytest.raises(KeyboardInterrupt):
+        finetune(parts, tensors, options, Interrupting(4), state, "key")
+    fresh, watcher = new_net(), Interrupting(99)
+    finetune(fresh, tensors, options, watcher, state, "key")
+    assert "iteration 4" in watcher.said[0]
+    pairs = zip(whole.state_dict().values(), fresh.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    other, watcher = new_net(), Interrupting(99)
+    finetune(other, tensors, options, watcher, state, "another input")
+    assert watcher.said == []  # a state of another input is not taken
+
+
+def test_mask_weight_falls_at_a_tenth_and_a_fifth() -> None:
+    options = FinetuneSettings(iterations=100)
+    weights = [mask_weight(options, i) for i in (0, 9, 10, 19, 20, 99)]
+    assert weights == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_crops_move_frames_masks_and_plates_alike() -> None:
+    rng = np.random.default_rng(0)
+    y, x = torch.meshgrid(torch.linspace(0, 1, 32), torch.linspace(0, 1, 48), indexing="ij")
+    ramp = torch.stack([x, y, x * y]).expand(4, 5, 3, 32, 48)
+    masks = (ramp[:, None, :, :1] > 0.5).float()
+    options = FinetuneSettings(iterations=1, crop_chance=1.0, crop=0.2)
+    frames, cropped, plates = random_crop(rng, ramp, masks, ramp, options)
+    assert torch.equal(frames, plates)
+    assert not torch.allclose(frames, ramp, atol=0.02)
+    agree = (frames[:, None, :, :1] > 0.5).float() == cropped
+    assert agree.float().mean() > 0.97
+    spread = frames[:, 0, 0].amax((1, 2)) - frames[:, 0, 0].amin((1, 2))
+    assert bool((spread > 0.55).all()) and bool((spread <= 1).all())
+
+
+def test_every_frame_gets_its_layer(tensors: ClipTensors) -> None:
+    found = list(predict_layers(new_net(), tensors, 1, Silent(), batch_size=3))
+    frames = [f for part, _ in found for f in part]
+    assert frames == list(range(8))
+    assert all(rgba.shape == (1, len(part), 32, 48, 4) for part, rgba in found)
+
+
+def test_devices() -> None:
+    assert devices.choose("cpu") == CPU
+    if not torch.cuda.is_available():
+        with pytest.raises(OptionError, match="--device cuda"):
+            devices.choose("cuda")
