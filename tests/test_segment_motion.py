@@ -123,7 +123,7 @@ def test_a_prompt_where_nothing_moves_is_cut_out_by_colours() -> None:
 def test_a_moving_camera_is_recognised(pan: float) -> None:
     frames, _ = render(TWO, 24, pan=pan)
     assert camera_motion(frames).moving
-    with pytest.raises(InputError, match="static camera.*--sam"):
+    with pytest.raises(InputError, match=r"static camera.*--sam"):
         methods.by_motion(frames, [], 4, 0)
 
 

@@ -42,7 +42,7 @@ def test_unclear_points_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "two words"])
 def test_names_must_be_folders_and_words(name: str) -> None:
-    with pytest.raises(OptionError, match="cannot name an object|cannot be understood"):
+    with pytest.raises(OptionError, match=r"cannot name an object|cannot be understood"):
         parse_prompts([f"{name}:0:1,2"], [])
 
 
@@ -70,7 +70,7 @@ def test_prompts_outside_the_video_are_refused() -> None:
     check_prompts(parse_prompts(["a:9:199,99"], ["b:0:0,0,200,100"]), 10, size)
     with pytest.raises(OptionError, match="frames are 0 to 9"):
         check_prompts(parse_prompts(["a:10:1,1"], []), 10, size)
-    with pytest.raises(OptionError, match="'a' in frame 0: 200,5 is outside.*200x100"):
+    with pytest.raises(OptionError, match=r"'a' in frame 0: 200,5 is outside.*200x100"):
         check_prompts(parse_prompts(["a:0:200,5"], []), 10, size)
     with pytest.raises(OptionError, match="outside"):
         check_prompts(parse_prompts([], ["a:0:10,10,50,120"]), 10, size)

@@ -56,7 +56,7 @@ def camera_motion(frames: np.ndarray) -> CameraMotion:
 
 
 def _even(grey: np.ndarray) -> np.ndarray:
-    """Brightness and contrast made equal everywhere: exposure drifts, and must not look like motion.
+    """Brightness and contrast made equal everywhere, as a drifting exposure must not look moving.
 
     (h, w) uint8 in and out.
     """

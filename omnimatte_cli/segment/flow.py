@@ -52,3 +52,15 @@ def agreement(there: np.ndarray, back: np.ndarray) -> np.ndarray:
     miss = np.sqrt(((there + returned) ** 2).sum(2))
     # Longer ways may end a little further off.
     return miss <= INCONSISTENT + 0.05 * np.sqrt((there**2).sum(2))
+
+
+def mismatch(frame: np.ndarray, other: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """How different each pixel looks from where `backward_flow` finds it, (h, w) float32.
+
+    frame, other: (h, w, 3) uint8. In grey levels, the largest of three channels, smoothed.
+    """
+    h, w = frame.shape[:2]
+    x = np.arange(w, dtype=np.float32)[None] + flow[..., 0]
+    y = np.arange(h, dtype=np.float32)[:, None] + flow[..., 1]
+    found = cv2.remap(other, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.blur(cv2.absdiff(frame, found).max(2).astype(np.float32), (5, 5))

@@ -10,14 +10,18 @@ import numpy as np
 
 from omnimatte_cli.arrays import pack_mask, unpack_mask
 from omnimatte_cli.progress import Progress, Silent
-from omnimatte_cli.segment.flow import agreement, backward_flow, carry
+from omnimatte_cli.segment.flow import agreement, backward_flow, carry, mismatch
 
 AGREES = 0.6  # IoU from which a second opinion confirms the carried mask
 AREA_JUMP = 2.0  # factor by which a believable area changes from one frame to the next
+EDGE_JUMP = 4.0  # ... where the object is cut off by the picture's edge
+CONTAINS = 0.8  # share of the smaller mask that then lies in the larger
+REMNANT = 0.08  # share of its largest area at which what sticks to the picture's edge is gone
 SURE = 0.85  # quality from which a second opinion may overrule a carried mask that flow doubts
 FADE = 0.985  # confidence kept from one frame to the next, if nothing speaks against it
 DOUBT = 0.8  # ... if the second opinion disagrees
 LOST = 0.12  # confidence below which an object counts as lost
+UNLIKE = 40.0  # grey levels by which a carried pixel may change if its flow is not consistent
 SMALLEST = 12  # pixels below which an object counts as gone
 
 Keys = Mapping[str, Mapping[int, np.ndarray]]  # object -> frame -> known mask (h, w) bool
@@ -35,12 +39,16 @@ class Correct(Protocol):
 
 @dataclass
 class Carried:
-    """One object in one frame: packed mask, confidence in [0, 1], frames from a known mask."""
+    """One object in one frame: packed mask, confidence in [0, 1], frames from a known mask.
+
+    largest: its largest area in pixels so far.
+    """
 
     mask: bytes
     confidence: float
     distance: int
     area: int
+    largest: int = 0
 
 
 def propagate(
@@ -81,7 +89,9 @@ def settle(
     size = frame.shape[:2]
     there = backward_flow(frame, frame_before)
     sound = agreement(there, backward_flow(frame_before, frame))
-    carried = {n: carry(unpack_mask(c.mask, size), there) for n, c in before.items()}
+    # What flow cannot follow and what looks different there is no longer the object: it left.
+    other = (~sound) & (mismatch(frame, frame_before, there) > UNLIKE)
+    carried = {n: carry(unpack_mask(c.mask, size), there) & ~other for n, c in before.items()}
     consistent = {n: float(sound[m].mean()) if m.any() else 0.0 for n, m in carried.items()}
     return carried, consistent
 
@@ -118,7 +128,9 @@ def _sweep(
                 )
                 now[name] = Carried(b"", confidence, state[name].distance + 1, 0)
         for name, mask in _without_theft(masks, carried, now).items():
-            now[name].mask, now[name].area = pack_mask(mask), int(mask.sum())
+            area = int(mask.sum())
+            largest = max(area, state[name].largest if name in state else 0)
+            now[name].mask, now[name].area, now[name].largest = pack_mask(mask), area, largest
         result[t] = state = now
         progress.step(done + (0 if direction > 0 else count - 1))
     return result
@@ -135,7 +147,8 @@ def _judge(
     """The better of carried mask and second opinion, and the confidence in it."""
     area = int(carried.sum())
     confidence = before.confidence * FADE * (0.9 + 0.1 * consistency)
-    if area < SMALLEST or before.confidence < LOST:
+    left = area < REMNANT * before.largest and at_edge(carried)
+    if area < SMALLEST or left or before.confidence < LOST:
         carried, area = np.zeros_like(carried), 0
         confidence = max(before.confidence * FADE, LOST)
     answer = correct(t, name, carried) if correct else None
@@ -144,18 +157,31 @@ def _judge(
         return carried, confidence * (DOUBT if jump and area else 1)
     mask, quality = answer
     found = int(mask.sum())
+    if found < SMALLEST and (consistency < 0.5 or quality >= SURE):
+        return np.zeros_like(carried), confidence  # it is not there any more
     if area == 0:
         # It was away: only a sure answer brings it back.
         sure = quality >= SURE and found >= SMALLEST
         return (mask, 0.7 * quality) if sure else (carried, confidence)
-    common = float((mask & carried).sum()) / max(float((mask | carried).sum()), 1)
-    jump = not 1 / AREA_JUMP < found / area < AREA_JUMP
-    if common >= AGREES and not jump:
+    both = float((mask & carried).sum())
+    common = both / max(float((mask | carried).sum()), 1)
+    # At the picture's edge an object may come in (or go) faster than it grows elsewhere.
+    entering = both >= CONTAINS * min(area, found) and at_edge(
+        carried | unpack_mask(before.mask, (carried.shape[0], carried.shape[1]))
+    )
+    limit = EDGE_JUMP if entering else AREA_JUMP
+    jump = not 1 / limit < found / area < limit
+    if (common >= AGREES or entering) and not jump:
         # Two ways to the same mask: confidence may recover, towards the second's own.
         return mask, min(0.5 * before.confidence + 0.5 * quality * (0.5 + 0.5 * common), 1.0)
     if quality >= SURE and consistency < 0.5 and not jump:
         return mask, confidence * DOUBT
     return carried, confidence * DOUBT
+
+
+def at_edge(mask: np.ndarray) -> bool:
+    """Whether a mask (h, w) bool touches the edge of the picture."""
+    return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
 
 
 def _without_theft(

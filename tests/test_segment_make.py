@@ -1,0 +1,214 @@
+"""`omnimatte masks` from the command line to the files, which `decompose --masks` reads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from omnimatte_cli.errors import InputError, MaskError, OptionError, OutputError, WeightsError
+from omnimatte_cli.masks import load_masks
+from omnimatte_cli.segment import MaskSettings, make_masks
+from omnimatte_cli.segment.command import masks_command
+from omnimatte_cli.segment.make import BUDGET, working_size
+from omnimatte_cli.video import iter_frames, probe
+
+from .segment_clips import TWO, iou, read, render, save
+from .test_segment_sam import checkpoint
+
+__all__ = ["checkpoint"]  # a fixture
+
+COUNT = 20
+Two = tuple[Path, dict[str, np.ndarray]]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Two:
+    """A video of two moving objects, and their true masks."""
+    frames, truth = render(TWO, COUNT)
+    return save(tmp_path_factory.mktemp("clip") / "two.mp4", frames), truth
+
+
+@pytest.fixture(scope="module")
+def made(two: Two, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Masks by motion, made with points that name the objects."""
+    out = tmp_path_factory.mktemp("made") / "masks"
+    make_masks(two[0], out, MaskSettings(points=("near:0:280,120", "far:0:40,60")))
+    return out
+
+
+def command(*args: object) -> tuple[int, str, BaseException | None]:
+    """Run the command as the CLI registers it: exit code, stdout, and what it raised."""
+    app = typer.Typer()
+    app.command()(masks_command)
+    result = CliRunner().invoke(app, [str(a) for a in args])
+    return result.exit_code, result.stdout, result.exception
+
+
+def test_everything_is_written_and_can_be_read_back(made: Path, two: Two) -> None:
+    video, truth = two
+    assert sorted(p.name for p in made.iterdir()) == [
+        "far",
+        "masks.json",
+        "near",
+        "order.txt",
+        "preview.mp4",
+    ]
+    for name, expected in truth.items():
+        found = read(made / name)
+        assert found.shape == expected.shape and iou(found, expected) >= 0.85
+    assert (made / "order.txt").read_text() == "far near\n" * COUNT
+    masks = load_masks(made, COUNT, (180, 320))
+    assert masks.names == ("far", "near") and masks.order_source == "order.txt"
+    facts = json.loads((made / "masks.json").read_text())
+    assert facts["method"] == "motion" and facts["objects"] == ["near", "far"]
+    assert facts["options"]["points"] == ["near:0:280,120", "far:0:40,60"]
+    assert len(facts["confidence"]["far"]) == COUNT
+    assert facts["input"]["sha256"] == probe(video).sha256
+    assert {"omnimatte", "numpy", "opencv-python"} <= facts["versions"].keys()
+
+
+def test_the_preview_outlines_the_objects(made: Path, two: Two) -> None:
+    info = probe(made / "preview.mp4")
+    assert info.frames == COUNT and info.size == (180, 320)
+    shown, plain = next(iter_frames(made / "preview.mp4")), next(iter_frames(two[0]))
+    changed = np.abs(shown.astype(int) - plain).max(2) > 60
+    assert 150 < changed.sum() < 4000
+
+
+def test_frames_that_are_kept_stay_and_the_others_follow(
+    made: Path, two: Two, tmp_path: Path
+) -> None:
+    import shutil
+
+    import cv2
+
+    video, truth = two
+    work = tmp_path / "masks"
+    shutil.copytree(made, work)
+    # The user corrects one frame, and every other one is lost.
+    for name, right in truth.items():
+        for t in range(COUNT):
+            mask = right[t] if t == 9 else np.zeros_like(right[t])
+            mask[:3, :3] = t != 9
+            cv2.imwrite(str(work / name / f"{t:05d}.png"), mask.astype(np.uint8) * 255)
+    settings = MaskSettings(from_masks=work, keep=(9,))
+    result = make_masks(video, tmp_path / "again", settings)
+    assert result.confidence["near"][9] == 1
+    for name, right in truth.items():
+        found = read(tmp_path / "again" / name)
+        assert (found[9] == right[9]).all()
+        kept, old = (d / name / "00009.png" for d in (tmp_path / "again", work))
+        assert kept.read_bytes() == old.read_bytes()
+        assert iou(found, right) >= 0.85
+    with pytest.raises(OptionError, match=r"--keep 20: the video's frames are 0 to 19"):
+        make_masks(video, tmp_path / "no", MaskSettings(from_masks=work, keep=(20,)))
+
+
+def test_larger_videos_get_masks_of_their_own_size(tmp_path: Path) -> None:
+    import cv2
+
+    frames, truth = render(TWO[1:], 16)
+    large = np.stack([cv2.resize(f, (960, 540), interpolation=cv2.INTER_CUBIC) for f in frames])
+    video = save(tmp_path / "large.mp4", large)
+    # Points are in the video's pixels.
+    make_masks(video, tmp_path / "out", MaskSettings(points=("lady:0:840,360",)))
+    found = read(tmp_path / "out" / "lady")
+    assert found.shape == (16, 540, 960)
+    right = np.stack([cv2.resize(m.astype(np.uint8), (960, 540)) > 0 for m in truth["near"]])
+    assert iou(found, right) >= 0.85
+
+
+def test_sam_from_the_command_line(checkpoint: Path, two: Two, tmp_path: Path) -> None:
+    out = tmp_path / "masks"
+    code, text, error = command(
+        two[0], "-o", out, "--sam-checkpoint", checkpoint, "--box", "near:4:230,80,275,160",
+        "--point", "far:0:40,60", "--point", "far:0:200,100-", "--every", 3, "--device", "cpu",
+        "-q",
+    )  # fmt: skip
+    # Random weights: any mask will do, as long as there is one.
+    if isinstance(error, MaskError):
+        pytest.fail(str(error))
+    assert code == 0 and error is None and text == ""
+    facts = json.loads((out / "masks.json").read_text())
+    assert facts["method"] == "sam" and facts["objects"] == ["far", "near"]
+    assert facts["confidence"]["near"][4] == 1
+    assert read(out / "near").shape == (COUNT, 180, 320)
+
+
+def test_the_command_says_what_it_made(two: Two, tmp_path: Path) -> None:
+    out = tmp_path / "masks"
+    code, text, _ = command(two[0], "-o", out, "--max-objects", 1)
+    assert code == 0
+    assert f"{out / 'object1'}: in {COUNT} of {COUNT} frames" in text and "preview.mp4" in text
+    code, text, error = command(two[0], "-o", out)
+    assert code == 1 and isinstance(error, OutputError)
+    code, text, _ = command(two[0], "-o", out, "--overwrite", "--json", "-q")
+    assert code == 0 and json.loads(text)["objects"] == ["object1", "object2"]
+
+
+@pytest.mark.parametrize(
+    ("args", "kind", "says"),
+    [
+        (["--point", "dog"], OptionError, "such as dog:0:312,180"),
+        (["--point", "dog:0:500,10"], OptionError, "outside the picture of 320x180"),
+        (["--point", "dog:20:5,10"], OptionError, "frames are 0 to 19"),
+        (["--keep", "x"], OptionError, "--keep takes"),
+        (["--keep", "3"], OptionError, "--keep needs --from"),
+        (["--method", "sam"], OptionError, "--sam vit_b"),
+        (["--method", "best"], OptionError, "--method must be"),
+        (["--sam-checkpoint", "nowhere.pth"], WeightsError, r"nowhere\.pth does not exist"),
+        (["--sam-checkpoint", __file__], WeightsError, "cannot be read"),
+        (["--from", "nowhere", "--keep", "1"], MaskError, "does not exist"),
+        (["--from", "x", "--keep", "1", "--point", "a:0:1,1"], OptionError, "cannot be combined"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(
+    two: Two, tmp_path: Path, args: list[str], kind: type[InputError], says: str
+) -> None:
+    import re
+
+    code, _, error = command(two[0], "-o", tmp_path / "out", "-q", *args)
+    assert code != 0 and isinstance(error, kind), error
+    assert re.search(says, str(error)) and "\n" not in str(error)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_moving_camera_writes_nothing(tmp_path: Path) -> None:
+    frames, _ = render(TWO, 12, pan=5)
+    video = save(tmp_path / "pan.mp4", frames)
+    with pytest.raises(InputError, match="static camera"):
+        make_masks(video, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    # Pointing helps, without SAM too.
+    result = make_masks(video, tmp_path / "out", MaskSettings(boxes=("far:0:24,30,56,90",)))
+    assert "The camera moves" in result.notes[0]
+
+
+def test_two_runs_write_the_same_bytes(two: Two, tmp_path: Path) -> None:
+    for out in ("a", "b"):
+        make_masks(two[0], tmp_path / out, MaskSettings(boxes=("thing:2:100,20,140,60",)))
+    one, other = (sorted((tmp_path / o / "thing").glob("*.png")) for o in ("a", "b"))
+    assert [p.read_bytes() for p in one] == [p.read_bytes() for p in other]
+
+
+def test_working_frames_fit_in_memory() -> None:
+    assert working_size((1080, 1920), 90, 640) == (360, 640)
+    assert working_size((240, 321), 90, 640) == (240, 321)
+    h, w = working_size((1080, 1920), 20_000, 640)
+    assert 0.9 * BUDGET < h * w * 3 * 20_000 <= 1.1 * BUDGET
+
+
+def test_importing_the_command_imports_no_torch() -> None:
+    code = (
+        "import sys, omnimatte_cli.segment.command\n"
+        "sys.exit(' '.join({'torch', 'cv2', 'av'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert not done.stderr.strip(), done.stderr
