@@ -36,6 +36,9 @@ class FilmedBatch:
     present: Tensor
     order: Tensor
 
+    def __len__(self) -> int:
+        return len(self.frames)
+
 
 def _uniform(generator: Generator, low: float, high: float, *shape: int) -> Tensor:
     return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device)

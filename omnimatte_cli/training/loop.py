@@ -162,7 +162,9 @@ def pretrain(
             if main and (done % recipe.validate_steps == 0 or last):
                 scores = validate(averaged(net, ema), recipe, device, out / "sheet.png")
                 _append(out / "log.jsonl", {"step": done, **_rounded(scores)})
-                progress.say(f"step {done}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+                progress.say(
+                    f"step {done}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items())
+                )
                 save_weights(out, recipe, net, ema, done, machine.world, scores)
                 net.train()
             late = time.monotonic() - saved > 60 * recipe.save_minutes

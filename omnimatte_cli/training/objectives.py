@@ -21,7 +21,7 @@ from omnimatte_cli.losses import (
 from omnimatte_cli.windows import hide
 
 if TYPE_CHECKING:
-    from omnimatte_cli.training.pool import Samples
+    from omnimatte_cli.training.augment import FilmedBatch
     from omnimatte_cli.training.recipe import Recipe
 
 UNMASKED_CHANCE = 0.15  # clips whose last object loses its mask: a stranger that nobody owns
@@ -42,7 +42,7 @@ class OwnershipTruth:
     changes: Tensor
 
 
-def ownership_truth(samples: Samples, masked: int) -> OwnershipTruth:
+def ownership_truth(samples: FilmedBatch, masked: int) -> OwnershipTruth:
     """Each object's share of the picture's change, by the true solos.
 
     The first `masked` objects have masks; what the others change belongs to nobody. Where an object
@@ -62,14 +62,14 @@ def ownership_truth(samples: Samples, masked: int) -> OwnershipTruth:
 
 
 def ownership_loss(
-    net: nn.Module, samples: Samples, recipe: Recipe, step: int, rng: np.random.Generator
+    net: nn.Module, samples: FilmedBatch, recipe: Recipe, step: int, rng: np.random.Generator
 ) -> tuple[Tensor, Terms]:
     """Cross-entropy against the true shares, weighted by the residual, plus |w_i D - change_i|."""
     n = samples.masks.shape[1]
     masked = n - 1 if n > 1 and rng.random() < UNMASKED_CHANCE else n
     truth = ownership_truth(samples, masked)
     exact = torch.from_numpy(rng.random(len(samples)) < TRUE_PLATE_CHANCE).to(samples.plate.device)
-    plate = torch.where(exact[:, None, None, None], samples.plate, samples.estimate)[:, None]
+    plate = torch.where(exact[:, None, None, None], samples.plate, samples.plate_estimated)[:, None]
     logits = net(samples.frames, plate, samples.masks[:, :masked]).float()
     residual = samples.frames - plate
     # Where an effect rests the estimated plate holds its ghost and the residual is nearly 0; the
@@ -88,7 +88,7 @@ def ownership_loss(
 
 
 def coordination_loss(
-    net: nn.Module, samples: Samples, recipe: Recipe, step: int, rng: np.random.Generator
+    net: nn.Module, samples: FilmedBatch, recipe: Recipe, step: int, rng: np.random.Generator
 ) -> tuple[Tensor, Terms]:
     """The paper's losses, with the curriculum of the recipe."""
     b, t = samples.frames.shape[:2]
@@ -110,7 +110,7 @@ def coordination_loss(
     rows = torch.arange(b, device=device)[:, None]
     target, order = samples.frames[rows, decoded], samples.order[rows, decoded]
     masks = samples.masks.transpose(1, 2)[rows, decoded].transpose(1, 2)
-    plate = samples.estimate[:, None].expand_as(target)
+    plate = samples.plate_estimated[:, None].expand_as(target)
     layers, sorted_masks = in_order(rgba, order), in_order(masks, order)
     composite = over(layers, plate)
     weight = object_weight(sorted_masks)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from types import TracebackType
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from omnimatte_cli.training.augment import filmed
+from omnimatte_cli.training.augment import FilmedBatch, augment_views, filmed
 from omnimatte_cli.training.recipe import TRAINING_SEEDS, Recipe
 from omnimatte_cli.training.render import render_scenes
 from omnimatte_cli.training.scenes import SceneOptions
@@ -24,33 +25,28 @@ from omnimatte_cli.training.scenes import SceneOptions
 AHEAD = 2  # chunks that are being rendered for each worker
 
 
-@dataclass(frozen=True)
-class Samples:
-    """B clips with N objects each, float32 in [0, 1] unless stored (then uint8).
+def changed(batch: FilmedBatch, change: Callable[[Tensor], Tensor]) -> FilmedBatch:
+    """Every tensor of a batch through a function."""
+    values = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return FilmedBatch(**{k: None if v is None else change(v) for k, v in values.items()})
 
-    frames (B, T, 3, H, W) as filmed; masks (B, N, T, 1, H, W) rough; visible (B, N, T, 1, H, W) the
-    true masks; plate (B, 3, H, W) true; estimate (B, 3, H, W) as estimated from the clip; solos
-    (B, N, T, 3, H, W) object i alone over the true plate; order (B, T, N) int64, back to front.
-    """
 
-    frames: Tensor
-    masks: Tensor
-    visible: Tensor
-    plate: Tensor
-    estimate: Tensor
-    solos: Tensor
-    order: Tensor
+def stored(batch: FilmedBatch) -> FilmedBatch:
+    """Pictures as uint8, a quarter of the memory."""
+    return changed(batch, lambda x: (x * 255).round().byte() if x.is_floating_point() else x)
 
-    def map(self, change) -> Samples:
-        return Samples(*(change(getattr(self, f.name)) for f in fields(self)))
 
-    def __len__(self) -> int:
-        return len(self.frames)
+def restored(batch: FilmedBatch, device: torch.device) -> FilmedBatch:
+    """A stored batch as float32 in [0, 1] on a device."""
+    return changed(
+        batch,
+        lambda x: x.to(device).float() / 255 if x.dtype == torch.uint8 else x.to(device),
+    )
 
 
 def render_chunk(
     recipe: Recipe, number: int, base: int, device: str, objects: int | None = None
-) -> Samples:
+) -> FilmedBatch:
     """Chunk `number` of the run's clips, as uint8, with equally many objects in every clip."""
     run = recipe.seed if base == TRAINING_SEEDS else 0  # validation is the same for every run
     rng = np.random.default_rng((run, base, number))
@@ -68,11 +64,7 @@ def render_chunk(
     first = base + (run << 32) + number * recipe.chunk
     batch = render_scenes(range(first, first + recipe.chunk), options, device, solos=True)
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-    film = filmed(batch, generator)
-    samples = Samples(
-        film.frames, film.masks, film.visible, film.plate, film.plate_estimated, film.solos, film.order
-    )
-    return samples.map(lambda x: (x * 255).round().byte() if x.is_floating_point() else x)
+    return stored(filmed(batch, generator))
 
 
 def _start_worker() -> None:
@@ -85,8 +77,8 @@ class Pool:
 
     def __init__(self, recipe: Recipe, device: torch.device, base: int = TRAINING_SEEDS) -> None:
         self.recipe, self.device, self.base = recipe, device, base
-        self.chunks: OrderedDict[int, Samples] = OrderedDict()
-        self.jobs: dict[int, Future[Samples]] = {}
+        self.chunks: OrderedDict[int, FilmedBatch] = OrderedDict()
+        self.jobs: dict[int, Future[FilmedBatch]] = {}
         self.workers: ProcessPoolExecutor | None = None
         if device.type == "cpu":
             context = multiprocessing.get_context("spawn")
@@ -109,7 +101,7 @@ class Pool:
         drawn = (step + 1) * self.recipe.batch_size
         return int(drawn / (self.recipe.reuse * self.recipe.chunk))
 
-    def draw(self, step: int, rank: int = 0) -> Samples:
+    def draw(self, step: int, rank: int = 0) -> FilmedBatch:
         """The clips of one step, float on the device."""
         newest = self.newest(step)
         oldest = max(0, newest - self.recipe.pool + 1)
@@ -119,17 +111,15 @@ class Pool:
         chunk = self.chunk(int(rng.integers(oldest, newest + 1)), newest)
         picks = rng.choice(self.recipe.chunk, self.recipe.batch_size, replace=False)
         index = torch.from_numpy(picks).to(chunk.frames.device)
-        return chunk.map(lambda x: x[index]).map(
-            lambda x: x.to(self.device).float() / 255 if x.dtype == torch.uint8 else x.to(self.device)
-        )
+        clips = restored(changed(chunk, lambda x: x[index]), self.device)
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        return augment_views(clips, generator)
 
-    def chunk(self, number: int, newest: int) -> Samples:
+    def chunk(self, number: int, newest: int) -> FilmedBatch:
         """A chunk, rendered if it is not there; the ones after the newest are begun meanwhile."""
         if self.workers is None:
             if number not in self.chunks:
-                self.chunks[number] = render_chunk(
-                    self.recipe, number, self.base, str(self.device)
-                )
+                self.chunks[number] = render_chunk(self.recipe, number, self.base, str(self.device))
             return self.chunks[number]
         for n in [number, *range(newest, newest + 1 + AHEAD * self.recipe.workers)]:
             if n not in self.chunks and n not in self.jobs:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from omnimatte_cli.metrics import REGION_THRESHOLD
-from omnimatte_cli.training.pool import Samples, render_chunk
+from omnimatte_cli.training.augment import FilmedBatch
+from omnimatte_cli.training.pool import render_chunk, restored
 from omnimatte_cli.training.recipe import VALIDATION_SEEDS, Recipe
 
 SHEET_CLIPS = 4
@@ -21,22 +22,22 @@ def regions(solo: Tensor, plate: Tensor) -> Tensor:
     return (255 * (solo - plate)).square().sum(-3) >= REGION_THRESHOLD
 
 
-def solo_predictions(net: nn.Module, samples: Samples, recipe: Recipe) -> tuple[Tensor, Tensor]:
+def solo_predictions(net: nn.Module, samples: FilmedBatch, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """Every object alone over the estimated plate, and the true regions it is scored against.
 
     Returns (B, N, K, 3, H, W) for the K scored frames and their indices (K,).
     """
     t = samples.frames.shape[1]
     if recipe.network == "ownership":
-        logits = net(samples.frames, samples.estimate[:, None], samples.masks)
+        logits = net(samples.frames, samples.plate_estimated[:, None], samples.masks)
         owned = logits.softmax(1)[:, :-1].unsqueeze(3)
-        residual = samples.frames - samples.estimate[:, None]
-        return samples.estimate[:, None, None] + owned * residual[:, None], torch.arange(t)
+        residual = samples.frames - samples.plate_estimated[:, None]
+        return samples.plate_estimated[:, None, None] + owned * residual[:, None], torch.arange(t)
     hidden = torch.zeros(samples.frames.shape[:2], dtype=torch.bool, device=samples.frames.device)
     hidden[:, -max(1, recipe.hidden) :] = True
     kept = torch.full((len(samples), 1), t - max(1, recipe.hidden), device=hidden.device)
     rgba = net(samples.frames, samples.masks, hidden, kept).float()
-    plate = samples.estimate[:, None, None]
+    plate = samples.plate_estimated[:, None, None]
     return rgba[:, :, :, :3] * rgba[:, :, :, 3:] + (1 - rgba[:, :, :, 3:]) * plate, kept[0].cpu()
 
 
@@ -54,13 +55,11 @@ def validate(
     found: dict[str, list[float]] = {"iou": [], "masks_iou": [], "effect_recall": [], "wrong": []}
     for number, objects in enumerate(recipe.validation_objects):
         chunk = render_chunk(recipe, number, VALIDATION_SEEDS, str(device), objects)
-        samples = chunk.map(
-            lambda x: x.to(device).float() / 255 if x.dtype == torch.uint8 else x.to(device)
-        )
+        samples = restored(chunk, device)
         solos, frames = solo_predictions(net, samples, recipe)
         frames = frames.to(device)
         truth = regions(samples.solos[:, :, frames], samples.plate[:, None, None])
-        result = regions(solos, samples.estimate[:, None, None])
+        result = regions(solos, samples.plate_estimated[:, None, None])
         mask = samples.masks[:, :, frames, 0] > 0.5
         body = (samples.visible[:, :, frames, 0] > 0.5).any(1, keepdim=True)
         scores = {
@@ -82,13 +81,13 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     return part.sum((2, 3, 4)).float() / whole.sum((2, 3, 4)).float()
 
 
-def write_sheet(path: Path, samples: Samples, solos: Tensor, frames: Tensor) -> None:
+def write_sheet(path: Path, samples: FilmedBatch, solos: Tensor, frames: Tensor) -> None:
     """A row a clip: frame, estimated plate, then each object's prediction above its truth."""
     middle = len(frames) // 2
     rows = []
     for i in range(min(SHEET_CLIPS, len(samples))):
         frame = samples.frames[i, frames[middle]]
-        top, bottom = [frame, *solos[i, :, middle]], [samples.estimate[i]]
+        top, bottom = [frame, *solos[i, :, middle]], [samples.plate_estimated[i]]
         bottom += list(samples.solos[i, :, frames[middle]])
         rows += [torch.cat(top, 2), torch.cat(bottom, 2)]
     picture = torch.cat(rows, 1).clamp(0, 1).permute(1, 2, 0).cpu().numpy()

@@ -1,0 +1,218 @@
+"""Pretraining: losses fall, runs resume exactly, processes agree, targets are what they should be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from omnimatte_cli import weights
+from omnimatte_cli.errors import OptionError
+from omnimatte_cli.owner_model import OwnerNet
+from omnimatte_cli.progress import Silent
+from omnimatte_cli.training.loop import learning_rate, new_network, pretrain
+from omnimatte_cli.training.objectives import coordination_loss, ownership_truth
+from omnimatte_cli.training.pool import Pool, render_chunk, restored
+from omnimatte_cli.training.recipe import (
+    TRAINING_SEEDS,
+    VALIDATION_SEEDS,
+    Recipe,
+    make_recipe,
+)
+
+CPU = torch.device("cpu")
+TINY = Recipe(
+    height=32, width_pixels=32, steps=6, batch_size=2, chunk=2, pool=2, reuse=2.0, width=8,
+    objects=(2,), warmup=1, validate_steps=100, validation_objects=(2,), ema=0.5,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def chunk():
+    recipe = replace(TINY, height=64, width_pixels=64, chunk=4)
+    return restored(render_chunk(recipe, 0, VALIDATION_SEEDS, "cpu"), CPU)
+
+
+def state(path: Path) -> dict[str, torch.Tensor]:
+    return weights.read_tensors(path)
+
+
+def equal(a: Path, b: Path) -> bool:
+    first, second = state(a), state(b)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.mark.parametrize("network", ["ownership", "coordination"])
+def test_a_stopped_run_resumes_exactly(tmp_path: Path, network: str) -> None:
+    recipe = replace(TINY, network=network, auxiliary_steps=2, squared_steps=3, layer_steps=4)
+    whole = pretrain(recipe, tmp_path / "whole", CPU, Silent())
+    pretrain(recipe, tmp_path / "parts", CPU, Silent(), stop_after=0.0)
+    first = torch.load(tmp_path / "parts" / "state.pt", weights_only=True)
+    assert first["done"] == 1
+    parts = pretrain(recipe, tmp_path / "parts", CPU, Silent())
+    assert equal(whole, parts)
+    found = weights.find(str(whole), network)
+    assert found.metadata["samples"] == "12"
+    assert json.loads(found.metadata["recipe"])["steps"] == 6
+    assert (tmp_path / "whole" / "sheet.png").is_file()
+    lines = [json.loads(x) for x in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert 0 <= lines[-1]["iou"] <= 1
+    with pytest.raises(OptionError, match="other options"):
+        pretrain(replace(recipe, lr=0.5), tmp_path / "parts", CPU, Silent())
+
+
+def test_warm_start_takes_the_weights(tmp_path: Path) -> None:
+    first = pretrain(replace(TINY, steps=1), tmp_path / "first", CPU, Silent())
+    frozen = replace(TINY, steps=1, lr=1e-12, height=48, width_pixels=64)
+    second = pretrain(frozen, tmp_path / "second", CPU, Silent(), start_from=first)
+    pairs = zip(state(first).values(), state(second).values(), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-3) for a, b in pairs)
+
+
+def test_ownership_learns_on_one_batch(chunk) -> None:
+    from omnimatte_cli.training.objectives import ownership_loss
+
+    torch.manual_seed(0)
+    net = OwnerNet()
+    optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3)
+    losses = []
+    for step in range(25):
+        loss, _ = ownership_loss(net, chunk, TINY, step, np.random.default_rng(step))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:5]), losses
+
+
+def test_coordination_learns_on_one_batch(chunk) -> None:
+    recipe = replace(TINY, network="coordination", height=64, width_pixels=64, auxiliary_steps=30)
+    net = new_network(recipe)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3)
+    losses = []
+    for step in range(25):
+        loss, terms = coordination_loss(net, chunk, recipe, 0, np.random.default_rng(step))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert set(terms) == {"reconstruction", "l1", "l0", "mask", "layer"}
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5]), losses
+
+
+def test_the_curriculum_changes_with_the_steps(chunk) -> None:
+    recipe = replace(TINY, network="coordination", auxiliary_steps=10, layer_steps=10)
+    shapes = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, frames, masks, hidden, decoded):
+            shapes.append((decoded.shape[1], int(hidden.sum()), hidden.gather(1, decoded)))
+            rgba = torch.zeros(len(frames), masks.shape[1], decoded.shape[1], 4, 64, 64)
+            return rgba.requires_grad_()
+
+    for step in (0, 10):
+        _, terms = coordination_loss(Spy(), chunk, recipe, step, np.random.default_rng(0))
+        assert ("layer" in terms) == (step < 10)
+    assert shapes[0][0] == 4 and not shapes[0][2][:, 3].any() and shapes[0][2][:, :3].all()
+    assert shapes[1][0] == 3 and shapes[1][2].all()
+    none = replace(recipe, hidden=0)
+    coordination_loss(Spy(), chunk, none, 0, np.random.default_rng(0))
+    assert shapes[2][:2] == (5, 0)
+
+
+def test_ownership_targets(chunk) -> None:
+    n = chunk.masks.shape[1]
+    truth = ownership_truth(chunk, n)
+    assert torch.allclose(truth.share.sum(1), torch.ones_like(truth.share[:, 0]), atol=1e-4)
+    body = chunk.visible[:, :, :, 0] > 0.5
+    assert bool((truth.share[:, :n][body] == 1).all())
+    still = (chunk.solos - chunk.plate[:, None, None]).abs().amax((1, 3)) < 1e-3
+    assert bool((truth.share[:, n][still & ~body.any(1)] > 0.99).all())
+    fewer = ownership_truth(chunk, n - 1)
+    assert bool((fewer.share[:, -1][body[:, -1]] == 1).all())  # an unmasked mover is nobody's
+
+
+def test_pool_draws_the_same_whatever_the_speed(tmp_path: Path) -> None:
+    recipe = replace(TINY, steps=10)
+    with Pool(recipe, CPU) as pool:
+        one_by_one = [pool.draw(step) for step in range(6)]
+    with Pool(recipe, CPU) as pool:
+        late = pool.draw(5)
+    assert torch.equal(one_by_one[5].frames, late.frames)
+    assert not torch.equal(one_by_one[4].frames, late.frames)
+    assert set(range(3)) >= {Pool(recipe, torch.device("meta")).newest(s) for s in range(4)}
+
+
+def test_validation_scenes_are_nobodys_training() -> None:
+    train = render_chunk(TINY, 0, TRAINING_SEEDS, "cpu")
+    held = render_chunk(TINY, 0, VALIDATION_SEEDS, "cpu")
+    assert not torch.equal(train.frames, held.frames)
+    other = render_chunk(replace(TINY, seed=5), 0, VALIDATION_SEEDS, "cpu")
+    assert torch.equal(held.frames, other.frames)
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    recipe = Recipe(steps=100, warmup=10, lr=1.0, final_lr=0.1)
+    rates = [learning_rate(recipe, s) for s in range(100)]
+    assert rates[0] == pytest.approx(0.1, rel=0.01) and max(rates) <= 1
+    assert rates.index(max(rates)) in range(8, 12)
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_recipes_from_text() -> None:
+    recipe = make_recipe({"steps": 5}, ["lr=0.5", "objects=2,3", "tie=false", "hiding=prediction"])
+    assert (recipe.steps, recipe.lr, recipe.objects) == (5, 0.5, (2, 3))
+    assert recipe.tie is False and recipe.hiding == "prediction"
+    for bad in ("nothing=1", "lr", "lr=fast", "tie=perhaps", "hidden=5"):
+        with pytest.raises(OptionError):
+            make_recipe({}, [bad])
+
+
+PROGRAM = """
+import sys, torch
+from pathlib import Path
+from omnimatte_cli.progress import Silent
+from omnimatte_cli.training.loop import pretrain
+from tests.test_training import TINY
+from dataclasses import replace
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    recipe = replace(TINY, network="coordination", steps=4)
+    import os
+    from safetensors.torch import save_file
+    import omnimatte_cli.training.loop as loop
+    nets = []
+    new = loop.new_network
+    loop.new_network = lambda recipe: nets.append(new(recipe)) or nets[-1]
+    out = Path(sys.argv[1])
+    pretrain(recipe, out, torch.device("cpu"), Silent())
+    save_file(dict(nets[0].state_dict()), out / f"rank{os.environ['RANK']}.safetensors")
+"""
+
+
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    """torchrun with two CPU processes: one network, not that of either process alone."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    root = Path(__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    done = subprocess.run(
+        [*command, str(program), str(tmp_path / "two")],
+        capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    recipe = replace(TINY, network="coordination", steps=4)
+    alone = pretrain(recipe, tmp_path / "one", CPU, Silent())
+    both = tmp_path / "two" / "weights.safetensors"
+    assert weights.find(str(both)).metadata["samples"] == "16"
+    assert not equal(alone, both)
+    ranks = [state(tmp_path / "two" / f"rank{i}.safetensors") for i in range(2)]
+    assert all(torch.equal(ranks[0][k], ranks[1][k]) for k in ranks[0])
