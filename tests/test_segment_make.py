@@ -20,9 +20,9 @@ from omnimatte_cli.segment.make import BUDGET, working_size
 from omnimatte_cli.video import iter_frames, probe
 
 from .segment_clips import TWO, iou, read, render, save
-from .test_segment_sam import checkpoint
+from .test_segment_sam import checkpoint, one_thread
 
-__all__ = ["checkpoint"]  # a fixture
+__all__ = ["checkpoint", "one_thread"]  # fixtures
 
 COUNT = 20
 Two = tuple[Path, dict[str, np.ndarray]]

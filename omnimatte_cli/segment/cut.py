@@ -9,7 +9,7 @@ from omnimatte_cli.segment.prompts import Prompt
 
 DOT = 0.008  # share of the picture's width around a point that surely is the object
 REACH = 0.15  # share of the picture's width to which an object with points only may extend
-ROUNDS = 3  # of GrabCut for a prompt
+ROUNDS = 5  # of GrabCut for a prompt
 CROP = 260  # pixels, longest side of the picture that GrabCut sees: bounds its time
 
 

@@ -147,20 +147,21 @@ def foreground(frame: np.ndarray, scene: Scene) -> np.ndarray:
     solid = ((solid > 0) | (differs & (around > 0.6 * np.maximum(changed, 0.25)))).astype(np.uint8)
     solid = fill_holes(cv2.morphologyEx(solid, cv2.MORPH_CLOSE, _disc(7)))
     # A wide closing may only add what differs a little: it bridges a coat, not the gap of two legs.
-    bridged = close_each(solid, bridge)
+    bridged = close_each(solid, bridge, wide)
     solid = fill_holes(solid | (bridged & (miss > threshold / 2).astype(np.uint8)))
     solid = cv2.morphologyEx(solid, cv2.MORPH_OPEN, _disc(3))
     return keep_supported(solid, certain)
 
 
-def close_each(mask: np.ndarray, size: int) -> np.ndarray:
+def close_each(mask: np.ndarray, size: int, reach: int) -> np.ndarray:
     """Close gaps up to `size` pixels within each component of a mask (h, w) uint8 0/1.
 
-    Not between components: two people who walk side by side stay two.
+    Pieces less than `reach` pixels apart are one component. Not between components: two people who
+    walk side by side stay two.
     """
     result = mask.copy()
     _, labels, stats, _ = cv2.connectedComponentsWithStats(
-        cv2.dilate(mask, _disc(5)), connectivity=8
+        cv2.dilate(mask, _disc(reach)), connectivity=8
     )
     for label, (x, y, w, h, _) in enumerate(stats[1:], start=1):
         part = (labels[y : y + h, x : x + w] == label) & (mask[y : y + h, x : x + w] > 0)

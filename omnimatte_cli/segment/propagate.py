@@ -172,6 +172,8 @@ def _judge(
     limit = EDGE_JUMP if entering else AREA_JUMP
     jump = not 1 / limit < found / area < limit
     if (common >= AGREES or entering) and not jump:
+        if quality < SURE:  # an opinion that saw no more than flow did: confidence cannot recover
+            return mask, confidence * (0.9 + 0.1 * common)
         # Two ways to the same mask: confidence may recover, towards the second's own.
         return mask, min(0.5 * before.confidence + 0.5 * quality * (0.5 + 0.5 * common), 1.0)
     if quality >= SURE and consistency < 0.5 and not jump:

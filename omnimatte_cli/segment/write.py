@@ -82,7 +82,7 @@ def outlined(
     """A frame (H, W, 3) uint8 at `size` with each mask's outline and name, (h, w, 3) uint8."""
     h, w = size
     picture = np.ascontiguousarray(cv2.resize(frame, (w, h), interpolation=cv2.INTER_AREA))
-    letters = max(w / 1280, 0.45)
+    letters = max(w / 1280, 0.5)
     for i, (mask, name) in enumerate(zip(masks, names, strict=True)):
         if not mask.any():
             continue
@@ -92,7 +92,7 @@ def outlined(
         cv2.drawContours(picture, edges, -1, colour, max(round(w / 640), 1), cv2.LINE_AA)
         x, y, _, _ = cv2.boundingRect(small)
         at = (x, max(y - 4, round(24 * letters)))
-        for ink, thickness in (((0, 0, 0), 4), (colour, 1)):
+        for ink, thickness in (((0, 0, 0), 3), (colour, 1)):
             cv2.putText(
                 picture, name, at, cv2.FONT_HERSHEY_SIMPLEX, letters, ink, thickness, cv2.LINE_AA
             )
