@@ -1,7 +1,7 @@
 """omnimatte: split a video into one RGBA layer per object, effects included, and a clean plate.
 
-    from omnimatte_cli import decompose
-    result = decompose("input.mp4", masks="masks/", out="out/")
+from omnimatte_cli import decompose
+result = decompose("input.mp4", masks="masks/", out="out/")
 """
 
 __version__ = "0.1.0"

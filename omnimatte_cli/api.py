@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omnimatte_cli.progress import Progress
+from omnimatte_cli.segment.options import MaskSettings
 from omnimatte_cli.settings import Detail, DeviceName, Method, Settings
 from omnimatte_cli.windows import Hiding
 
@@ -21,6 +22,7 @@ def decompose(
     *,
     out: PathLike,
     masks: PathLike | None = None,
+    making: MaskSettings | None = None,
     order: str | None = Settings.order,
     background: PathLike | None = None,
     method: Method = Settings.method,
@@ -43,7 +45,8 @@ def decompose(
     """Split a video into one RGBA layer per object and a clean plate.
 
     source: video file or folder of images. out: folder to write. The options are those of
-    `omnimatte decompose`, described in `omnimatte_cli.settings.Settings`. progress: see
+    `omnimatte decompose`, described in `omnimatte_cli.settings.Settings`; without masks they are
+    made first, as `making` says. progress: see
     `omnimatte_cli.progress`; None is silent.
     Returns paths and figures. Raises `omnimatte_cli.errors.InputError` (or a kind of it) for wrong
     input and options, `OmnimatteError` for other failures; `out` is then as it was.
@@ -55,6 +58,7 @@ def decompose(
 
     settings = Settings(
         masks=path(masks),
+        making=making or MaskSettings(),
         order=order,
         background=path(background),
         method=method,

@@ -95,7 +95,7 @@ class Masks:
 
     def union(self, t: int) -> np.ndarray:
         """Where any object is in frame t, (H, W) bool."""
-        return self.frame(t).any(0)
+        return np.any(self.frame(t), axis=0)
 
     def resized(self, size: Size) -> np.ndarray:
         """All masks at another size, (N, T, h, w) bool: on where at least half a pixel is covered.

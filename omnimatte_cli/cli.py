@@ -11,6 +11,8 @@ import typer
 
 from omnimatte_cli import __version__
 from omnimatte_cli.commands import decompose, training, weights
+from omnimatte_cli.commands.common import friendly
+from omnimatte_cli.segment.command import masks_command
 
 app = typer.Typer(
     help="Split a video into one RGBA layer per object, with its shadows and reflections, "
@@ -22,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(decompose.decompose)
 app.command()(decompose.background)
+app.command("masks")(friendly(masks_command))
 app.command()(training.synth)
 app.command()(training.pretrain)
 app.command()(training.evaluate)

@@ -27,7 +27,7 @@ from omnimatte_cli.owners import frame_gap, own, second_plate
 from omnimatte_cli.ownership import shares
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.resolve import residual_noise, resolve_frame
-from omnimatte_cli.settings import Settings, working_size
+from omnimatte_cli.settings import Detail, Settings, working_size
 from omnimatte_cli.transfer import transfer_frame, upsample_layer
 
 BENCHMARK_FPS = Fraction(12)
@@ -139,7 +139,8 @@ def answer(
     plate = truth.plates["true" if row.plate == "true" else "estimated"]
     if row.method == "masks":
         return np.where(truth.masks[..., None], truth.frames, plate), plate
-    settings = replace(settings, weights=row.weights, iterations=row.iterations, detail=row.detail)
+    detail: Detail = "resolve" if row.detail == "resolve" else "transfer"
+    settings = replace(settings, weights=row.weights, iterations=row.iterations, detail=detail)
     exact = height % 16 == 0 and width % 16 == 0 and height * width <= 2 * 128 * 224
     size = (height, width) if exact else working_size((height, width))
     masks = Masks.from_arrays(truth.masks, [str(i) for i in range(n)], truth.order)
@@ -324,11 +325,11 @@ def summarise(results: Sequence[dict]) -> list[dict]:
     """Means over videos for every row and set, rows in the order they came."""
     groups: dict[tuple[str, str], list[dict]] = {}
     for result in results:
-        key = (Row(**result["row"]).name, result["video"].split("/")[0])
-        groups.setdefault(key, []).append(result)
+        group = (Row(**result["row"]).name, result["video"].split("/")[0])
+        groups.setdefault(group, []).append(result)
     table = []
-    for (row, name), members in groups.items():
-        line: dict = {"row": row, "set": name, "videos": len(members)}
+    for (title, name), members in groups.items():
+        line: dict = {"row": title, "set": name, "videos": len(members)}
         for key in SCORES:
             values = [m[key] for m in members if m[key] is not None]
             line[key] = round(float(np.mean(values)), 4) if values else None

@@ -22,12 +22,15 @@ LIBRARIES = ("torch", "numpy", "opencv-python", "av", "ffmpeg-python", "safetens
 def library_versions() -> dict[str, str]:
     """Versions of the tool, Python and the libraries that the result depends on."""
     found = {"omnimatte": __version__, "python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+    return found | {name: library_version(name) for name in LIBRARIES}
+
+
+def library_version(name: str) -> str:
+    """The version of an installed distribution, or "unknown"."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def describe_input(info: VideoInfo) -> dict[str, Any]:
@@ -69,10 +72,17 @@ def describe_plate(plate: Background, given: Path | None) -> dict[str, Any]:
 
 def describe_options(settings: Settings) -> dict[str, Any]:
     """All options in force, defaults too."""
-    options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()}
+    options: dict[str, Any] = _plain(asdict(settings))
     if settings.size is not None:
         options["size"] = "{}x{}".format(*settings.size)
     return options
+
+
+def _plain(value: Any) -> Any:
+    """Paths as strings, also inside dicts."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return str(value) if isinstance(value, Path) else value
 
 
 def peak_memory_mb() -> float | None:

@@ -50,7 +50,7 @@ class TimeAttention(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """x (B, N, T, S, D), positions (S, D) to (B, N, T, S, D)."""
-        b, n, t, s, d = x.shape
+        b, n, t, s, _ = x.shape
         y = self.norm(x).flatten(0, 1)  # (M, T, S, D)
         q, k, v = self.qkv(y + positions).chunk(3, -1)
         # Keys and values of the frames around each frame; those outside the clip are masked.

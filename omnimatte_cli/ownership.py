@@ -76,7 +76,7 @@ def shares(ownership: Ownership, t: int, masks: np.ndarray, order: np.ndarray) -
     masks: (N, H, W) bool; order: (N,) indices back to front. Where masks overlap the front object's
     counts. An object owns its own body and a narrow edge around it; nobody else does.
     """
-    n, height, width = masks.shape
+    height, width = masks.shape[1:]
     size = (height, width)
     visible = masks.copy()
     for place, i in enumerate(order):

@@ -19,7 +19,6 @@ from omnimatte_cli.associate import (
     owner_network,
     take_ownership,
 )
-from omnimatte_cli.errors import OptionError
 from omnimatte_cli.finetune import ClipTensors
 from omnimatte_cli.manifest import (
     describe_input,
@@ -34,6 +33,7 @@ from omnimatte_cli.masks import load_masks
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.resolve import FrameLayers, residual_noise, resolve_frame
 from omnimatte_cli.results import MakeLayers, ResultWriter
+from omnimatte_cli.segment import make_masks
 from omnimatte_cli.settings import Settings, working_size
 from omnimatte_cli.transfer import transfer_frame
 from omnimatte_cli.video import VideoInfo
@@ -97,7 +97,7 @@ def decompose(
         watch.stage("reading")
         info, clip = video.read_clip(source, lambda size: settings.size or working_size(size))
         watch.stage("masks")
-        masks = find_masks(settings, info, watch)
+        masks = find_masks(source, folder, settings, info, watch)
         plate = find_plate(info, masks, settings.background, watch)
 
         owner = owner_network(settings, method, device)
@@ -161,7 +161,10 @@ def write_background(
     info = video.probe(source)
     found = None
     if masks is not None:
-        found = find_masks(Settings(masks=masks), info, progress)
+        progress.stage("masks")
+        found = load_masks(masks, info.frames, info.size)
+        for note in found.notes:
+            progress.say(note)
     plate = find_plate(info, found, None, progress)
     if not plate.valid.all():
         progress.say(unseen_warning(plate))
@@ -169,14 +172,20 @@ def write_background(
     return plate
 
 
-def find_masks(settings: Settings, info: VideoInfo, progress: Progress) -> Masks:
-    """The user's masks."""
-    if settings.masks is None:
-        raise OptionError("Give the objects' masks with --masks FOLDER.")
-    masks = load_masks(settings.masks, info.frames, info.size, settings.order)
-    for note in masks.notes:
+def find_masks(
+    source: Path, folder: Path, settings: Settings, info: VideoInfo, progress: Progress
+) -> Masks:
+    """The user's masks; without any, masks made here and kept in `folder`/masks."""
+    masks = settings.masks
+    if masks is None:
+        masks = folder / "masks"
+        made = make_masks(source, masks, settings.making, progress, settings.ffmpeg)
+        progress.say(f"Masks made for {', '.join(made.names)}: look at masks/preview.mp4.")
+        progress.stage("masks")
+    found = load_masks(masks, info.frames, info.size, settings.order)
+    for note in found.notes:
         progress.say(note)
-    return masks
+    return found
 
 
 def find_plate(
@@ -196,7 +205,9 @@ def write_plate(folder: Path, plate: Background, progress: Progress) -> None:
     export.write_image(folder / "background.png", plate.plate)
     if not plate.valid.all():
         progress.say(unseen_warning(plate))
-        unseen = np.where(plate.valid[..., None], plate.plate // 2, np.uint8(UNSEEN_COLOUR))
+        unseen = np.where(
+            plate.valid[..., None], plate.plate // 2, np.array(UNSEEN_COLOUR, np.uint8)
+        )
         export.write_image(folder / "background_unseen.png", unseen)
 
 

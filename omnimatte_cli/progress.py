@@ -38,7 +38,8 @@ class Plain(AbstractContextManager["Plain"]):
     INTERVAL = 10.0  # seconds between two lines of one stage
 
     def __init__(self) -> None:
-        self.name, self.total, self.started, self.last = "", None, 0.0, 0.0
+        self.name, self.started, self.last = "", 0.0, 0.0
+        self.total: int | None = None
 
     def stage(self, name: str, total: int | None = None) -> None:
         self.name, self.total = name, total

@@ -2,8 +2,8 @@
 
 With C the composite so far, back to front, and d the change that a layer has to make, the sparsest
 layer that makes it has alpha = max over channels of d / (1 - C) where d > 0 and -d / C where d < 0,
-and colour C + d / alpha. Any larger alpha makes the same change with a colour nearer to the frame's;
-in the object's own body alpha is 1 and the colour is the frame's.
+and colour C + d / alpha. Any larger alpha makes the same change with a colour nearer to the
+frame's; in the object's own body alpha is 1 and the colour is the frame's.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ def remaining_plate(frame: np.ndarray, plate: np.ndarray, layers: FrameLayers) -
 def residual_noise(frames: np.ndarray, plates: np.ndarray, masks: np.ndarray) -> float:
     """Standard deviation of the residual where nothing happens, in [0, 1], at least 1/255.
 
-    frames: (T, h, w, 3) uint8; plates: (1 or T, h, w, 3) uint8; masks: (N, T, h, w) bool. The median
-    absolute residual outside the masks stands for the noise: effects cover less than half of it.
+    frames: (T, h, w, 3) uint8; plates: (1 or T, h, w, 3) uint8; masks: (N, T, h, w) bool. The
+    smaller half of the residual outside the masks stands for the noise: effects cover less.
     """
     values = [
         np.abs(frames[t].astype(np.int16) - plates[t if len(plates) > 1 else 0])[

@@ -45,8 +45,8 @@ class FrameResult:
 class ResultWriter:
     """Resolves frames with `make_layers` and writes them below `folder`.
 
-    Scores are PSNRs in dB of the written 8-bit layers over the plate against the input: of the whole
-    picture ("after_detail"), where any layer's alpha is above 0.02 ("after_detail_in_layers") and,
+    Scores are PSNRs in dB of the written 8-bit layers over the plate against the input: of the
+    whole picture ("after_detail"), where any alpha is above 0.02 ("after_detail_in_layers") and,
     if `exact`, of the layers over the plates with the rest ("exact").
     """
 
@@ -104,7 +104,7 @@ class ResultWriter:
         layers = self.make_layers(t, frame, plate)
         truth, composite = to_float(frame), to_uint8(layers.composite)
         scores = {"after_detail": PSNR(), "after_detail_in_layers": PSNR()}
-        seen = (layers.rgba[..., 3] > VISIBLE_ALPHA * 255).any(0)
+        seen = np.any(layers.rgba[..., 3] > VISIBLE_ALPHA * 255, axis=0)
         scores["after_detail"].add(layers.composite, truth)
         scores["after_detail_in_layers"].add(layers.composite, truth, seen)
         rest = None

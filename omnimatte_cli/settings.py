@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from omnimatte_cli.errors import OptionError
+from omnimatte_cli.segment.options import MaskSettings
 from omnimatte_cli.windows import Hiding
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -41,7 +42,8 @@ class FinetuneSettings:
 class Settings:
     """Everything that `decompose` can be told; None means decided from device or input."""
 
-    masks: Path | None = None  # folder of the user's masks
+    masks: Path | None = None  # folder of the user's masks; None: make them first
+    making: MaskSettings = field(default_factory=MaskSettings)  # how masks are made
     order: str | None = None  # object names back to front, separated by commas
     background: Path | None = None  # a plate, plate video or folder that replaces the estimate
     method: Method = "auto"  # how layers are associated; auto: by device

@@ -32,6 +32,40 @@ FFmpeg = Annotated[
     Path | None, typer.Option("--ffmpeg", help="The ffmpeg program to encode with.", metavar="PATH")
 ]
 
+Points = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--point",
+        help="A pixel on an object in a frame, such as dog:0:312,180; with - at the end, not on "
+        "it. May be repeated.",
+        metavar="NAME:FRAME:X,Y[-]",
+    ),
+]
+Boxes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--box",
+        help="A box around an object in a frame, such as car:10:50,60,200,180. May be repeated.",
+        metavar="NAME:FRAME:X0,Y0,X1,Y1",
+    ),
+]
+SamModel = Annotated[
+    str | None,
+    typer.Option(
+        "--sam",
+        help="Make masks with SAM; downloads the checkpoint once (375 MB, 1.2 GB, 2.6 GB).",
+        metavar="vit_b|vit_l|vit_h",
+    ),
+]
+SamCheckpoint = Annotated[
+    Path | None,
+    typer.Option("--sam-checkpoint", help="Make masks with this SAM checkpoint.", metavar="FILE"),
+]
+MaxObjects = Annotated[
+    int,
+    typer.Option("--max-objects", help="The most objects to find where none is pointed at."),
+]
+
 
 def set_up_logging(verbose: bool) -> None:
     logging.basicConfig(
@@ -75,7 +109,7 @@ def missing_library(error: ImportError) -> str:
             f"OpenCV needs a system library ({text.split(':')[0]}): on Debian or Ubuntu install it "
             "with `apt-get install libgl1 libglib2.0-0`."
         )
-    return f"A library does not load ({text}): reinstall with `pip install --force-reinstall omnimatte`."
+    return f"A library does not load ({text}): install the package again."
 
 
 def fail(message: str, code: int) -> None:

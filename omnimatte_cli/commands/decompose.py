@@ -9,18 +9,24 @@ from typing import Annotated, Any
 import typer
 
 from omnimatte_cli.commands.common import (
+    Boxes,
     FFmpeg,
     Json,
     MasksFolder,
+    MaxObjects,
     Overwrite,
+    Points,
     Quiet,
+    SamCheckpoint,
+    SamModel,
     Verbose,
     Video,
     friendly,
     set_up_logging,
 )
 from omnimatte_cli.progress import terminal_progress
-from omnimatte_cli.settings import CPU_ITERATIONS, GPU_ITERATIONS, Settings, parse_size
+from omnimatte_cli.segment.options import MaskSettings
+from omnimatte_cli.settings import CPU_ITERATIONS, GPU_ITERATIONS, Settings, check, parse_size
 
 
 @friendly
@@ -28,6 +34,11 @@ def decompose(
     source: Video,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")],
     masks: MasksFolder = None,
+    point: Points = None,
+    box: Boxes = None,
+    sam: SamModel = None,
+    sam_checkpoint: SamCheckpoint = None,
+    max_objects: MaxObjects = MaskSettings.max_objects,
     order: Annotated[
         str | None,
         typer.Option(help="Object names back to front, separated by commas.", metavar="A,B"),
@@ -96,8 +107,18 @@ def decompose(
 ) -> None:
     """Split VIDEO into one RGBA layer per object and a clean plate."""
     set_up_logging(verbose)
+    prompted = point or box or sam or sam_checkpoint
+    check(not (masks and prompted), "--masks contradicts --point, --box and --sam")
     settings = Settings(
         masks=masks,
+        making=MaskSettings(
+            points=tuple(point or ()),
+            boxes=tuple(box or ()),
+            sam=sam,
+            sam_checkpoint=sam_checkpoint,
+            max_objects=max_objects,
+            device=device,
+        ),
         order=order,
         background=background,
         method=method,  # type: ignore[arg-type]

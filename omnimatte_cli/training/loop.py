@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from omnimatte_cli import weights
 from omnimatte_cli.device import autocast
 from omnimatte_cli.errors import OptionError, OutputError
-from omnimatte_cli.model import LayerNet
+from omnimatte_cli.model import Block, LayerNet
 from omnimatte_cli.owner_model import OwnerNet
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.training.objectives import coordination_loss, ownership_loss
@@ -69,14 +69,15 @@ def new_network(recipe: Recipe) -> nn.Module:
 def tie_start(net: LayerNet) -> None:
     """Let queries look where they are: equal, larger positions, equal cross-attention projections.
 
-    With positions of standard deviation 0.02 the attention starts flat and stays so for thousands of
-    steps; started this way a mask's token finds the picture's token at its own place at once.
+    With positions of standard deviation 0.02 the attention starts flat and stays so for thousands
+    of steps; started this way a mask's token finds the picture's token at its own place at once.
     """
     for table in ("x", "y", "t"):
         query, key = getattr(net.query_positions, table), getattr(net.key_positions, table)
         query.normal_(std=TIED_POSITION_STD)
         key.copy_(query)
     for block in net.blocks:
+        assert isinstance(block, Block)
         attention = block.cross_attention
         attention.key.weight.copy_(attention.query.weight)
         attention.key.bias.copy_(attention.query.bias)
@@ -206,7 +207,9 @@ def save_weights(
         "recipe": json.dumps(recipe.facts()),
         "validation": json.dumps(_rounded(scores)),
     }
-    weights.save(averaged(net, ema), out / "weights.safetensors", facts, half=True)
+    twin = averaged(net, ema)
+    assert isinstance(twin, LayerNet | OwnerNet)
+    weights.save(twin, out / "weights.safetensors", facts, half=True)
 
 
 def warm_start(net: nn.Module, path: Path, recipe: Recipe) -> None:

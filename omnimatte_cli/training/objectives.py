@@ -48,6 +48,7 @@ def ownership_truth(samples: FilmedBatch, masked: int) -> OwnershipTruth:
     The first `masked` objects have masks; what the others change belongs to nobody. Where an object
     is visible the pixel is its own; elsewhere each object's share is in proportion to its change.
     """
+    assert samples.solos is not None
     changes = samples.solos - samples.plate[:, None, None]
     size = changes.abs().sum(3)  # (B, N, T, H, W)
     # The square makes the larger change clearly the owner.
@@ -127,6 +128,7 @@ def coordination_loss(
 
     fade = max(0.0, 1 - step / recipe.layer_steps) if recipe.layer_steps else 0.0
     if recipe.layer_weight * fade > 0:
+        assert samples.solos is not None
         solo = samples.solos.transpose(1, 2)[rows, decoded].transpose(1, 2)
         true_plate = samples.plate[:, None, None]
         alone = rgba[:, :, :, :3] * rgba[:, :, :, 3:] + (1 - rgba[:, :, :, 3:]) * true_plate

@@ -1,7 +1,7 @@
 """Rendered clips for training: made ahead by worker processes, kept for a while, drawn from.
 
 Which chunk enters at which step and which clips a step draws follow from the seed alone, however
-fast the workers are; a run that is resumed renders the chunks of its pool again and goes on exactly.
+fast the workers are; a resumed run renders the chunks of its pool again and goes on exactly.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ AHEAD = 2  # chunks that are being rendered for each worker
 
 def changed(batch: FilmedBatch, change: Callable[[Tensor], Tensor]) -> FilmedBatch:
     """Every tensor of a batch through a function."""
-    values = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return FilmedBatch(**{k: None if v is None else change(v) for k, v in values.items()})
+    return FilmedBatch(*(change(getattr(batch, f.name)) for f in fields(batch)))
 
 
 def stored(batch: FilmedBatch) -> FilmedBatch:

@@ -1,4 +1,4 @@
-"""What a pretraining run does: every choice with its default. A run's recipe goes into its weights."""
+"""What a pretraining run does: every choice with its default. It is written into the weights."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Recipe:
 
 
 def make_recipe(named: dict[str, Any], pairs: list[str]) -> Recipe:
-    """A recipe from named values and "name=value" texts. Raises OptionError for what it cannot be."""
+    """A recipe from named values and "name=value" texts. Raises OptionError."""
     types = {f.name: f for f in fields(Recipe)}
     values = dict(named)
     for pair in pairs:
@@ -92,6 +92,7 @@ def make_recipe(named: dict[str, Any], pairs: list[str]) -> Recipe:
             elif name == "textures":
                 values[name] = Path(text)
             else:
+                assert isinstance(default, int | float | str), default
                 values[name] = type(default)(text)
         except (ValueError, KeyError):
             raise OptionError(f"--set {pair}: {text!r} is not a value for {name}.") from None

@@ -58,6 +58,7 @@ def validate(
         samples = restored(chunk, device)
         solos, frames = solo_predictions(net, samples, recipe)
         frames = frames.to(device)
+        assert samples.solos is not None
         truth = regions(samples.solos[:, :, frames], samples.plate[:, None, None])
         result = regions(solos, samples.plate_estimated[:, None, None])
         mask = samples.masks[:, :, frames, 0] > 0.5
@@ -83,6 +84,7 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
 
 def write_sheet(path: Path, samples: FilmedBatch, solos: Tensor, frames: Tensor) -> None:
     """A row a clip: frame, estimated plate, then each object's prediction above its truth."""
+    assert samples.solos is not None
     middle = len(frames) // 2
     rows = []
     for i in range(min(SHEET_CLIPS, len(samples))):
