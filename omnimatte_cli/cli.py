@@ -10,9 +10,7 @@ from typing import Annotated
 import typer
 
 from omnimatte_cli import __version__
-from omnimatte_cli.commands import decompose, training, weights
-from omnimatte_cli.commands.common import friendly
-from omnimatte_cli.segment.command import masks_command
+from omnimatte_cli.commands import decompose, masks, training, weights
 
 app = typer.Typer(
     help="Split a video into one RGBA layer per object, with its shadows and reflections, "
@@ -24,7 +22,7 @@ app = typer.Typer(
 )
 app.command()(decompose.decompose)
 app.command()(decompose.background)
-app.command("masks")(friendly(masks_command))
+app.command()(masks.masks)
 app.command()(training.synth)
 app.command()(training.pretrain)
 app.command()(training.evaluate)

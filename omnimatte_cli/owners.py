@@ -20,6 +20,7 @@ from omnimatte_cli.progress import Progress
 SPACING = 0.25  # seconds between a frame and its neighbours in training
 CHUNK = 24  # frames that are computed together, besides the context at both ends
 NOBODY_BIAS = 0.0  # added to 'nobody', calibrated on rendered scenes that no training saw
+ABSENCE = 4  # spacings (a second) after which an object out of sight owns nothing any more
 TAKEN = 0.5  # a pixel owned by more than this is no sample of the plate
 FEWEST = 3  # samples that a second plate needs at a pixel; else the first one stays
 
@@ -62,7 +63,19 @@ def own(net: OwnerNet, clip: ClipTensors, gap: int, progress: Progress) -> Owner
         seen[line[kept]] = True
         progress.step(int(seen.sum()))
     assert seen.all(), np.flatnonzero(~seen)
+    claims[far_from_sight(clip.masks.flatten(2).any(2).cpu().numpy(), ABSENCE * gap)] = 0
     return Ownership(claims, nobody)
+
+
+def far_from_sight(seen: np.ndarray, reach: int) -> np.ndarray:
+    """Where an object is further than `reach` frames from any frame that shows it.
+
+    seen: (N, T) bool. Returns (N, T) bool. A shadow may come into the picture before its owner
+    does, but not long before.
+    """
+    kernel = np.ones(2 * reach + 1, int)
+    near = [np.convolve(row, kernel)[reach : reach + seen.shape[1]] > 0 for row in seen]
+    return ~np.stack(near)
 
 
 def owned_masks(ownership: Ownership, masks: Masks) -> Masks:

@@ -21,9 +21,7 @@ def authors_shapes() -> dict[tuple[str, str], tuple[int, ...]]:
     shapes = {}
     for ours, (module, name, kind) in parameter_names().items():
         shape = tuple(net[ours].shape)
-        if kind == "conv":
-            shape = (shape[2], shape[3], shape[1], shape[0])
-        elif kind == "deconv":
+        if kind == "conv" or kind == "deconv":
             shape = (shape[2], shape[3], shape[1], shape[0])
         elif kind == "linear":
             shape = shape[::-1]

@@ -24,7 +24,6 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def tensors() -> ClipTensors:
     video, masks = scene(8, (32, 48))
-    plate, _ = scene(1, (32, 48))
     background = np.median(video, axis=0).astype(np.uint8)[None]
     order = np.zeros((8, 1), np.int64)
     return ClipTensors.from_arrays(video, masks[None], background, order, CPU)
@@ -53,10 +52,14 @@ def test_same_seed_same_weights_and_another_seed_others(tensors: ClipTensors) ->
         nets = []
         for seed in (3, 3, 4):
             net = new_net()
-            finetune(net, tensors, FinetuneSettings(iterations=3, batch_size=2, seed=seed), Silent())
+            finetune(
+                net, tensors, FinetuneSettings(iterations=3, batch_size=2, seed=seed), Silent()
+            )
             nets.append(net.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(nets[0].values(), nets[1].values(), strict=True))
-    assert any(not torch.equal(a, b) for a, b in zip(nets[0].values(), nets[2].values(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(nets[0].values(), nets[2].values(), strict=True)
+    )
 
 
 class Interrupting(Silent):

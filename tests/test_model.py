@@ -22,7 +22,9 @@ HIDDEN = slice(2, 5)
 def reference() -> dict[str, Tensor]:
     """The oracle's arrays as (B, T, C, H, W) or (B, N, T, C, H, W) in [0, 1]."""
     z = np.load(DATA / "oracle_64x96.npz")
-    unit = {k: (torch.from_numpy(z[k].astype(np.float32)) + 1) / 2 for k in ("frame", "bg", "recon")}
+    unit = {
+        k: (torch.from_numpy(z[k].astype(np.float32)) + 1) / 2 for k in ("frame", "bg", "recon")
+    }
     out = {k: v.permute(0, 2, 1, 3, 4) for k, v in unit.items()}
     out["rgba"] = (torch.from_numpy(z["rgba"]).permute(0, 2, 3, 1, 4, 5) + 1) / 2
     out["mask"] = torch.from_numpy(z["mask"])[:, :, :, None].float()
@@ -147,4 +149,4 @@ def test_narrow_networks_and_other_sizes(width: int) -> None:
     with torch.no_grad():
         rgba = net(frames, masks, hidden)
     assert rgba.shape == (1, 3, 3, 4, 48, 64)
-    assert 0 <= float(rgba.min()) and float(rgba.max()) <= 1
+    assert float(rgba.min()) >= 0 and float(rgba.max()) <= 1

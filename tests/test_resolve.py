@@ -30,7 +30,9 @@ def smooth_picture(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarra
     import cv2
 
     small = rng.integers(40, 216, (4, 5, 3)).astype(np.float32)
-    return cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+    return (
+        cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+    )
 
 
 def recompose(rgba: np.ndarray, plate: np.ndarray, order) -> np.ndarray:
@@ -57,7 +59,9 @@ def test_least_alpha_is_the_smallest_by_search() -> None:
 def test_quantised_layers_make_the_change_within_half_a_level() -> None:
     rng = np.random.default_rng(1)
     below = rng.uniform(0, 1, (64, 64, 3)).astype(np.float32)
-    change = ((rng.uniform(0, 1, (64, 64, 3)) - below) * rng.uniform(0, 1, (64, 64, 1))).astype("f4")
+    change = ((rng.uniform(0, 1, (64, 64, 3)) - below) * rng.uniform(0, 1, (64, 64, 1))).astype(
+        "f4"
+    )
     colour, alpha = quantise_layer(least_alpha(change, below), change, below)
     a = to_float(alpha)[..., None]
     made = a * (to_float(colour) - below)
@@ -100,7 +104,9 @@ def test_a_reflection_brightens_and_is_transparent() -> None:
 
 def test_a_frame_equal_to_the_plate_gives_empty_layers() -> None:
     plate = smooth_picture(np.random.default_rng(3), (24, 24))
-    layers = resolve_frame(plate, plate, flat_shares(np.full((2, 24, 24), 0.5)), np.arange(2), NOISE)
+    layers = resolve_frame(
+        plate, plate, flat_shares(np.full((2, 24, 24), 0.5)), np.arange(2), NOISE
+    )
     assert layers.rgba[..., 3].max() == 0
     assert np.array_equal(layers.composite, to_float(plate))
 

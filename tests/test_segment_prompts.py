@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from omnimatte_cli.commands.masks import parse_frames
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.segment import MaskSettings
-from omnimatte_cli.segment.command import parse_frames
 from omnimatte_cli.segment.prompts import Box, Point, Prompt, check_prompts, parse_prompts
 
 

@@ -1,4 +1,4 @@
-"""Pretraining: losses fall, runs resume exactly, processes agree, targets are what they should be."""
+"""Pretraining: losses fall, runs resume exactly, processes agree, targets are right."""
 
 from __future__ import annotations
 
@@ -203,7 +203,14 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
     program.write_text(PROGRAM)
     root = Path(__file__).parent.parent
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--standalone",
+    ]
     done = subprocess.run(
         [*command, str(program), str(tmp_path / "two")],
         capture_output=True, text=True, env=environment,

@@ -8,18 +8,31 @@ from typing import Annotated
 
 import typer
 
+from omnimatte_cli.commands.common import (
+    Boxes,
+    FFmpeg,
+    Json,
+    MaxObjects,
+    Overwrite,
+    Points,
+    Quiet,
+    SamCheckpoint,
+    SamModel,
+    Verbose,
+    Video,
+    friendly,
+    set_up_logging,
+)
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.progress import terminal_progress
 from omnimatte_cli.segment.options import MaskSettings
 
-DEFAULTS = MaskSettings()
 UNSURE = 0.5  # confidence below which a frame is named to the user
 
 
-def masks_command(
-    source: Annotated[
-        Path, typer.Argument(help="Video file, or folder of images.", metavar="VIDEO")
-    ],
+@friendly
+def masks(
+    source: Video,
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Folder to write the masks to.", metavar="DIR")
     ],
@@ -30,45 +43,21 @@ def masks_command(
             "auto: sam if a checkpoint is named, else motion.",
             metavar="auto|motion|sam",
         ),
-    ] = DEFAULTS.method,
-    point: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A pixel on an object in a frame, such as dog:0:312,180; "
-            "with - at the end, not on it. May be repeated.",
-            metavar="NAME:FRAME:X,Y[-]",
-        ),
-    ] = None,
-    box: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A box around an object in a frame, such as car:10:50,60,200,180. "
-            "May be repeated.",
-            metavar="NAME:FRAME:X0,Y0,X1,Y1",
-        ),
-    ] = None,
-    sam: Annotated[
-        str | None,
-        typer.Option(
-            help="Use SAM; downloads the checkpoint once (375 MB, 1.2 GB, 2.6 GB).",
-            metavar="vit_b|vit_l|vit_h",
-        ),
-    ] = DEFAULTS.sam,
-    sam_checkpoint: Annotated[
-        Path | None, typer.Option(help="Use SAM with this checkpoint file.", metavar="FILE")
-    ] = DEFAULTS.sam_checkpoint,
+    ] = MaskSettings.method,
+    point: Points = None,
+    box: Boxes = None,
+    sam: SamModel = None,
+    sam_checkpoint: SamCheckpoint = None,
     every: Annotated[
         int, typer.Option(help="SAM looks at every K-th frame; optical flow does the others.")
-    ] = DEFAULTS.every,
-    max_objects: Annotated[
-        int, typer.Option(help="The most objects to keep where none is pointed at.")
-    ] = DEFAULTS.max_objects,
+    ] = MaskSettings.every,
+    max_objects: MaxObjects = MaskSettings.max_objects,
     from_masks: Annotated[
         Path | None,
         typer.Option(
             "--from", help="Masks to carry anew from the frames in --keep.", metavar="MASKS"
         ),
-    ] = DEFAULTS.from_masks,
+    ] = MaskSettings.from_masks,
     keep: Annotated[
         str | None,
         typer.Option(
@@ -76,19 +65,18 @@ def masks_command(
             metavar="FRAMES",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="For SAM: auto, cpu, cuda or mps.")] = DEFAULTS.device,
-    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = DEFAULTS.seed,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing result.")
-    ] = DEFAULTS.overwrite,
-    ffmpeg: Annotated[
-        Path | None,
-        typer.Option("--ffmpeg", help="The ffmpeg program to encode with.", metavar="PATH"),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print masks.json.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
+    device: Annotated[
+        str, typer.Option(help="For SAM: auto, cpu, cuda or mps.")
+    ] = MaskSettings.device,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = MaskSettings.seed,
+    overwrite: Overwrite = MaskSettings.overwrite,
+    ffmpeg: FFmpeg = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Make rough masks of the objects in VIDEO: what moves, or what you point at."""
+    set_up_logging(verbose)
     settings = MaskSettings(
         method=method,
         points=tuple(point or ()),
@@ -108,14 +96,14 @@ def masks_command(
     with terminal_progress(quiet) as progress:
         result = make_masks(source, out, settings, progress, ffmpeg)
     if as_json:
-        typer.echo(json.dumps(result.facts, indent=1))
+        print(json.dumps(result.facts, indent=1))
     elif not quiet:
         for name in result.names:
             seen = [c for c in result.confidence[name] if c > 0]
             unsure = sum(c < UNSURE for c in seen)
             doubt = f", unsure in {unsure}" if unsure else ""
-            typer.echo(f"{out / name}: in {len(seen)} of {result.frames} frames{doubt}")
-        typer.echo(f"Look at {result.preview} before you go on.")
+            print(f"{out / name}: in {len(seen)} of {result.frames} frames{doubt}")
+        print(f"Look at {result.preview} before you go on.")
 
 
 def parse_frames(text: str) -> tuple[int, ...]:

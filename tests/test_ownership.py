@@ -1,0 +1,152 @@
+"""The ownership network, its run over a clip, and the second plate."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from omnimatte_cli.arrays import Background, Masks
+from omnimatte_cli.finetune import ClipTensors
+from omnimatte_cli.owner_model import CONTEXT, OwnerNet
+from omnimatte_cli.owners import chunks, far_from_sight, frame_gap, own, owned_masks, second_plate
+from omnimatte_cli.ownership import Ownership, claims_of, shares, upsample
+from omnimatte_cli.progress import Silent
+from omnimatte_cli.resolve import resolve_frame
+
+
+@pytest.fixture(scope="module")
+def net() -> OwnerNet:
+    torch.manual_seed(0)
+    return OwnerNet().eval()
+
+
+def batch(seed: int, n: int, t: int = 5, size: tuple[int, int] = (32, 48)):
+    g = torch.Generator().manual_seed(seed)
+    frames = torch.rand(1, t, 3, *size, generator=g)
+    plate = torch.rand(1, 1, 3, *size, generator=g)
+    masks = (torch.rand(1, n, t, 1, *size, generator=g) > 0.8).float()
+    return frames, plate, masks
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_the_order_of_objects_does_not_matter(net: OwnerNet, n: int) -> None:
+    frames, plate, masks = batch(n, n)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(n))
+    with torch.no_grad():
+        first = net(frames, plate, masks)
+        second = net(frames, plate, masks[:, order])
+    assert first.shape == (1, n + 1, 5, 32, 48)
+    assert torch.allclose(first[:, :-1][:, order], second[:, :-1], atol=1e-4)
+    assert torch.allclose(first[:, -1], second[:, -1], atol=1e-4)
+
+
+def test_neighbouring_frames_count_and_far_ones_do_not(net: OwnerNet) -> None:
+    frames, plate, masks = batch(1, 2, t=12)
+    changed = frames.clone()
+    changed[:, 0] = torch.rand_like(changed[:, 0])
+    with torch.no_grad():
+        difference = (
+            (net(frames, plate, masks) - net(changed, plate, masks)).abs().amax((0, 1, 3, 4))
+        )
+    assert bool((difference[: CONTEXT + 1] > 0).all())
+    assert float(difference[CONTEXT + 1 :].max()) < 1e-5
+
+
+@pytest.mark.parametrize("gap", [1, 2, 3])
+@pytest.mark.parametrize("length", [3, 4, 11, 24, 60])
+def test_every_frame_is_computed_once_with_its_context(length: int, gap: int) -> None:
+    kept = np.zeros(length, int)
+    for line, part in chunks(length, gap):
+        assert (np.diff(line) == gap).all()
+        kept[line[part]] += 1
+        first, last = line[part][0], line[part][-1]
+        for side in range(1, CONTEXT + 1):  # all the context that the clip has is there
+            assert first - side * gap < 0 or first - side * gap in line
+            assert last + side * gap >= length or last + side * gap in line
+    assert (kept == 1).all()
+
+
+def test_chunks_give_what_the_whole_clip_gives(net: OwnerNet) -> None:
+    rng = np.random.default_rng(0)
+    t = 60
+    frames = rng.integers(0, 256, (t, 32, 48, 3), np.uint8)
+    masks = rng.random((2, t, 32, 48)) > 0.9
+    order = np.tile([0, 1], (t, 1))
+    clip = ClipTensors.from_arrays(frames, masks, frames[:1], order, torch.device("cpu"))
+    found = own(net, clip, 2, Silent())
+    pictures, visible, plates, _ = clip.windows(torch.arange(0, t, 2)[None])
+    with torch.no_grad():
+        whole = net(pictures, plates, visible).softmax(1)[0].numpy()
+    assert np.abs(found.claims[:, ::2] - whole[:-1]).max() < 2e-3
+    assert np.abs(found.nobody[::2] - whole[-1]).max() < 2e-3
+
+
+def test_gap_follows_the_frame_rate() -> None:
+    assert frame_gap(Fraction(12), 100) == 3
+    assert frame_gap(Fraction(30000, 1001), 100) == 7
+    assert frame_gap(Fraction(60), 9) == 2  # a short clip has no neighbours further away
+    assert frame_gap(Fraction(1), 3) == 1
+
+
+def test_objects_long_out_of_sight_own_nothing() -> None:
+    seen = np.zeros((2, 12), bool)
+    seen[0, 3] = True
+    far = far_from_sight(seen, 2)
+    assert np.flatnonzero(~far[0]).tolist() == [1, 2, 3, 4, 5]
+    assert far[1].all()
+    assert not far_from_sight(np.ones((1, 4), bool), 9).any()
+
+
+def test_a_layers_claim_is_its_change() -> None:
+    plate = np.full((16, 16, 3), 0.5, np.float32)
+    layer = np.zeros((16, 16, 4), np.float32)
+    layer[4:12, 4:12, 3] = 0.5  # half-transparent black: darkens by 0.25 in each channel
+    claim = claims_of(layer, plate)
+    assert claim[8, 8] == pytest.approx(0.75, abs=0.01) and claim[0, 0] < 1e-3
+
+
+def test_the_second_plate_loses_its_ghost() -> None:
+    """A shadow that rests for two thirds of the clip is in the median; its owner takes it out."""
+    t, size = 12, (32, 48)
+    plate = np.full((*size, 3), 160, np.uint8)
+    frames = np.repeat(plate[None], t, 0)
+    frames[:8, 20:28, 8:24] = 80
+    masks = np.zeros((1, t, *size), bool)
+    masks[0, :, 4:12, 30:40] = True
+    packed = Masks.from_arrays(masks, ["thing"])
+    ghost = np.median(frames, 0).astype(np.uint8)
+    assert ghost[24, 16, 0] == 80
+    claims = np.zeros((1, t, 16, 24), np.float16)
+    claims[0, :8, 9:15, 3:13] = 1
+    nobody = (1 - claims[0]).astype(np.float16)
+    found = Ownership(claims, nobody)
+    assert owned_masks(found, packed).at(0, 0)[24, 16]
+    first = Background(ghost, np.ones(size, bool))
+    second = second_plate(lambda: iter(frames), first, found, packed, Silent())
+    assert np.abs(second.plate[18:30, 6:26].astype(int) - 160).max() == 0
+    always = np.ones_like(claims)
+    kept = second_plate(
+        lambda: iter(frames), first, Ownership(always, 0 * nobody), packed, Silent()
+    )
+    assert np.array_equal(kept.plate, ghost)  # no free sample anywhere: the first plate stays
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_empty_masks_and_a_frame_equal_to_the_plate(net: OwnerNet, n: int) -> None:
+    frames = np.full((5, 32, 48, 3), 120, np.uint8)
+    masks = np.zeros((n, 5, 32, 48), bool)
+    order = np.tile(np.arange(n), (5, 1))
+    clip = ClipTensors.from_arrays(frames, masks, frames[:1], order, torch.device("cpu"))
+    found = own(net, clip, 1, Silent())
+    assert not found.claims.any()
+    share = shares(found, 0, masks[:, 0], order[0])
+    layers = resolve_frame(frames[0], frames[0], share, order[0], 1 / 255)
+    assert layers.rgba[..., 3].max() == 0
+
+
+def test_upsampling_keeps_constants_and_signs() -> None:
+    assert np.allclose(upsample(np.full((4, 6), 0.3, np.float32), (37, 65)), 0.3, atol=1e-6)
+    assert upsample(np.eye(6, dtype=np.float32), (48, 48)).min() >= 0
