@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.segment.options import MaskSettings
-from omnimatte_cli.settings import Detail, DeviceName, Method, Settings
+from omnimatte_cli.settings import Bootstrap, Detail, DeviceName, Method, Owner, Settings
 from omnimatte_cli.windows import Hiding
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def decompose(
     device: DeviceName = Settings.device,
     weights: str | os.PathLike[str] = Settings.weights,
     size: tuple[int, int] | None = Settings.size,
+    owner: Owner = Settings.owner,
+    bootstrap: Bootstrap = Settings.bootstrap,
     detail: Detail = Settings.detail,
     exact: bool = Settings.exact,
     overwrite: bool = Settings.overwrite,
@@ -72,6 +74,8 @@ def decompose(
         device=device,
         weights=os.fspath(weights),
         size=size,
+        owner=owner,
+        bootstrap=bootstrap,
         detail=detail,
         exact=exact,
         overwrite=overwrite,

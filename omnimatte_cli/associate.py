@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from omnimatte_cli import weights
 from omnimatte_cli.arrays import Size, to_float
@@ -23,8 +24,9 @@ from omnimatte_cli.metrics import PSNR
 from omnimatte_cli.model import STRIDE, LayerNet
 from omnimatte_cli.owner_model import OwnerNet
 from omnimatte_cli.owners import own
-from omnimatte_cli.ownership import NOBODY, Ownership, claims_of
+from omnimatte_cli.ownership import NOBODY, Ownership, claims_of, product, shares
 from omnimatte_cli.progress import Progress
+from omnimatte_cli.resolve import residual_noise, resolve_frame
 from omnimatte_cli.settings import (
     CPU_ITERATIONS,
     CPU_WEIGHTS,
@@ -70,12 +72,18 @@ def choose_method(settings: Settings, device: torch.device) -> tuple[str, str]:
 
 
 def owner_network(settings: Settings, method: str, device: torch.device) -> OwnerNet | None:
-    """The ownership network on the device; None where it is not needed or not shipped."""
+    """The ownership network on the device; None where it is not needed and not shipped."""
     given = method == "ownership" and settings.weights not in ("auto", "none")
     name = settings.weights if given else OWNER_WEIGHTS
-    if method != "ownership" and name not in weights.shipped_names():
+    needed = method == "ownership" or uses_owner(settings)
+    if not needed and name not in weights.shipped_names():
         return None
     return weights.load_owner(weights.find(name, "ownership")).to(device)
+
+
+def uses_owner(settings: Settings) -> bool:
+    """Whether finetuning or its result asks the ownership network."""
+    return settings.owner != "layers" or settings.bootstrap == "ownership"
 
 
 def take_ownership(
@@ -131,8 +139,9 @@ def make_network(
 def run_key(clip: ClipTensors, tuning: FinetuneSettings, origin: dict[str, object]) -> str:
     """A hash of all that the finetuned weights depend on."""
     digest = hashlib.sha256(json.dumps([asdict(tuning), origin], sort_keys=True).encode())
-    for tensor in (clip.frames, clip.masks, clip.plates, clip.order):
-        digest.update(tensor.cpu().numpy().tobytes())
+    for tensor in (clip.frames, clip.masks, clip.plates, clip.order, clip.bootstrap):
+        if tensor is not None:
+            digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -141,15 +150,20 @@ def coordinate(
     settings: Settings,
     progress: Progress,
     state: Path | None = None,
+    known: Ownership | None = None,
 ) -> Association:
     """Finetune the network on the clip and predict every object's layer.
 
-    state: file that an interrupted finetuning is saved to and resumed from.
+    state: file that an interrupted finetuning is saved to and resumed from. known: the ownership
+    network's answer, for the settings `owner` and `bootstrap` that use it.
     """
     device = clip.frames.device
     size = (clip.frames.shape[2], clip.frames.shape[3])
     net, origin = make_network(settings, device, size, progress)
     tuning = finetune_settings(settings, device)
+    if settings.bootstrap == "ownership":
+        assert known is not None
+        clip = replace(clip, bootstrap=first_alphas(clip, known))
     progress.stage("finetuning", tuning.iterations)
     losses = finetune(net, clip, tuning, progress, state, run_key(clip, tuning, origin))
 
@@ -168,9 +182,33 @@ def coordinate(
         psnr_of_prediction(psnr, clip, frames, rgba)
         if layers is not None:
             layers[:, frames] = rgba
-    nobody = np.full((1, 1, 1), NOBODY, np.float16)
-    found = Ownership(claims, nobody)
-    return Association(found, origin, layers, psnr.value, losses, tuning.iterations)
+    found = Ownership(claims, np.full((1, 1, 1), NOBODY, np.float16))
+    return Association(
+        choose_owner(found, settings, known), origin, layers, psnr.value, losses, tuning.iterations
+    )
+
+
+def choose_owner(layers: Ownership, settings: Settings, known: Ownership | None) -> Ownership:
+    """What the setting `owner` asks for: the predicted layers' claims, the network's, or both."""
+    if settings.owner == "layers":
+        return layers
+    assert known is not None
+    return known if settings.owner == "network" else product(layers, known)
+
+
+def first_alphas(clip: ClipTensors, known: Ownership) -> Tensor:
+    """Alphas of the layers that an ownership gives at working size, (N, T, h, w) uint8."""
+    n, t, h, w = clip.masks.shape
+    frames = np.moveaxis(clip.frames.cpu().numpy(), 1, -1)
+    plates = np.moveaxis(clip.plates.cpu().numpy(), 1, -1)
+    masks, order = clip.masks.cpu().numpy(), clip.order.cpu().numpy()
+    noise = residual_noise(frames, plates, masks)
+    alphas = np.empty((n, t, h, w), np.uint8)
+    for k in range(t):
+        share = shares(known, k, masks[:, k], order[k])
+        plate = plates[k if len(plates) > 1 else 0]
+        alphas[:, k] = resolve_frame(frames[k], plate, share, order[k], noise).rgba[..., 3]
+    return torch.from_numpy(alphas).to(clip.frames.device)
 
 
 def psnr_of_prediction(psnr: PSNR, clip: ClipTensors, frames: list[int], rgba: np.ndarray) -> None:

@@ -18,16 +18,22 @@ import numpy as np
 import torch
 
 from omnimatte_cli.arrays import Background, Masks, to_float, to_uint8
-from omnimatte_cli.associate import Association, coordinate, owner_network, take_ownership
+from omnimatte_cli.associate import (
+    Association,
+    choose_owner,
+    coordinate,
+    owner_network,
+    take_ownership,
+)
 from omnimatte_cli.errors import InputError
 from omnimatte_cli.finetune import ClipTensors
 from omnimatte_cli.images import read_image
 from omnimatte_cli.metrics import PSNR, effect_region, iou
 from omnimatte_cli.owners import frame_gap, own, second_plate
-from omnimatte_cli.ownership import shares
+from omnimatte_cli.ownership import Ownership, shares
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.resolve import residual_noise, resolve_frame
-from omnimatte_cli.settings import Detail, Settings, working_size
+from omnimatte_cli.settings import Bootstrap, Owner, Settings, working_size
 from omnimatte_cli.transfer import transfer_frame, upsample_layer
 
 BENCHMARK_FPS = Fraction(12)
@@ -47,20 +53,30 @@ SCORES = (
 class Row:
     """One way to answer. method: masks, ownership or coordination; iterations: finetuning steps;
     plate: estimated (the given one), true or own (two passes of ours); detail: none, transfer or
-    resolve; weights: as in `--weights`."""
+    resolve; weights, owner, bootstrap: as in `decompose`."""
 
     method: str
     plate: str = "estimated"
     iterations: int = 0
     detail: str = "resolve"
     weights: str = "auto"
+    owner: Owner = "layers"
+    bootstrap: Bootstrap = "mask"
 
     @property
     def name(self) -> str:
         steps = f" {self.iterations} it" if self.method == "coordination" else ""
         weights = f" {self.weights}" if self.weights != "auto" else ""
-        detail = f" {self.detail}" if self.method == "coordination" else ""
-        return f"{self.method}{weights}{steps}{detail}, {self.plate} plate"
+        if self.method != "coordination":
+            return f"{self.method}{weights}, {self.plate} plate"
+        start = " from ownership" if self.bootstrap == "ownership" else ""
+        owner = f" by {self.owner}" if self.owner != "layers" else ""
+        return f"coordination{weights}{steps}{start} {self.detail}{owner}, {self.plate} plate"
+
+    @property
+    def training(self) -> tuple:
+        """What the finetuned network depends on: rows that share it share the finetuning."""
+        return self.method, self.plate, self.iterations, self.weights, self.bootstrap
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,16 @@ class Truth:
     plates: dict[str, np.ndarray]
     order: np.ndarray
     solos: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a row's method found on a video. known: the ownership network's answer beside it."""
+
+    plate: np.ndarray
+    noise: float
+    association: Association
+    known: Ownership | None
 
 
 def find_videos(dataset: Path, subset: int | None = None) -> list[Path]:
@@ -131,58 +157,88 @@ def _one(path: Path, colour: bool = True) -> np.ndarray:
     return np.ascontiguousarray(image[..., 2::-1] if colour else image[..., 0])
 
 
-def answer(
-    truth: Truth, row: Row, settings: Settings, device: torch.device, progress: Progress
-) -> tuple[np.ndarray, np.ndarray]:
-    """Every object alone over the row's plate (N, T, H, W, 3) uint8, and that plate."""
-    n, t, height, width = truth.masks.shape
-    plate = truth.plates["true" if row.plate == "true" else "estimated"]
-    if row.method == "masks":
-        return np.where(truth.masks[..., None], truth.frames, plate), plate
-    detail: Detail = "resolve" if row.detail == "resolve" else "transfer"
-    settings = replace(settings, weights=row.weights, iterations=row.iterations, detail=detail)
-    exact = height % 16 == 0 and width % 16 == 0 and height * width <= 2 * 128 * 224
-    size = (height, width) if exact else working_size((height, width))
-    masks = Masks.from_arrays(truth.masks, [str(i) for i in range(n)], truth.order)
-    owner = owner_network(settings, row.method, device)
-    gap = frame_gap(BENCHMARK_FPS, t)
+class Solver:
+    """Answers rows for one video after another; finetunes once for rows that share it."""
 
-    def tensors() -> ClipTensors:
-        small = _resized(truth.frames, size), masks.resized(size), _resized(plate[None], size)
-        return ClipTensors.from_arrays(*small, truth.order, device)
+    def __init__(self, settings: Settings, device: torch.device) -> None:
+        self.settings, self.device = settings, device
+        self.key: tuple = ()
+        self.found: Found | None = None
 
-    if row.plate == "own":
-        assert owner is not None
-        for _ in range(settings.passes - 1):
-            found = own(owner, tensors(), gap, progress)
-            back = Background(plate, np.ones(masks.size, bool))
-            plate = second_plate(lambda: iter(truth.frames), back, found, masks, progress).plate
-    clip = tensors()
-    if row.method == "ownership":
-        association = take_ownership(owner, clip, gap, progress)
-    else:
-        association = coordinate(clip, replace(settings, gap=COORDINATION_GAP), progress)
-    noise = residual_noise(
-        _resized(truth.frames, size), _resized(plate[None], size), masks.resized(size)
-    )
-    return _solos(truth, masks, plate, association, row.detail, noise), plate
+    def answer(self, truth: Truth, row: Row) -> tuple[np.ndarray, np.ndarray]:
+        """Every object alone over the row's plate (N, T, H, W, 3) uint8, and that plate."""
+        if row.method == "masks":
+            plate = truth.plates["true" if row.plate == "true" else "estimated"]
+            return np.where(truth.masks[..., None], truth.frames, plate), plate
+        key = (truth.name, *row.training)
+        if self.found is None or self.key != key:
+            self.key, self.found = key, self._find(truth, row)
+        found = self.found
+        owned = found.association.ownership
+        if row.method == "coordination":
+            owned = choose_owner(owned, replace(self.settings, owner=row.owner), found.known)
+        layers = found.association.layers
+        return solos(truth, found.plate, owned, layers, row.detail, found.noise), found.plate
+
+    def _find(self, truth: Truth, row: Row) -> Found:
+        height, width = truth.masks.shape[2:]
+        exact = height % 16 == 0 and width % 16 == 0 and height * width <= 2 * 128 * 224
+        size = (height, width) if exact else working_size((height, width))
+        names = [str(i) for i in range(len(truth.masks))]
+        masks = Masks.from_arrays(truth.masks, names, truth.order)
+        frames, small = _resized(truth.frames, size), masks.resized(size)
+        plate = truth.plates["true" if row.plate == "true" else "estimated"]
+        settings = replace(
+            self.settings,
+            weights=row.weights,
+            iterations=row.iterations,
+            detail="transfer" if row.method == "coordination" else "resolve",
+            bootstrap=row.bootstrap,
+            gap=COORDINATION_GAP,
+        )
+        owner = owner_network(settings, row.method, self.device)
+        gap = frame_gap(BENCHMARK_FPS, len(frames))
+
+        def tensors() -> ClipTensors:
+            plates = _resized(plate[None], size)
+            return ClipTensors.from_arrays(frames, small, plates, truth.order, self.device)
+
+        if row.plate == "own":
+            assert owner is not None
+            for _ in range(settings.passes - 1):
+                back = Background(plate, np.ones(masks.size, bool))
+                owned = own(owner, tensors(), gap, Silent())
+                plate = second_plate(lambda: iter(truth.frames), back, owned, masks, Silent()).plate
+        noise = residual_noise(frames, _resized(plate[None], size), small)
+        if row.method == "ownership":
+            association = take_ownership(owner, tensors(), gap, Silent())
+            return Found(plate, noise, association, None)
+        known = None if owner is None else own(owner, tensors(), gap, Silent())
+        association = coordinate(tensors(), settings, Silent(), known=known)
+        return Found(plate, noise, association, known)
 
 
-def _solos(
-    truth: Truth, masks: Masks, plate: np.ndarray, found: Association, detail: str, noise: float
+def solos(
+    truth: Truth,
+    plate: np.ndarray,
+    owned: Ownership,
+    layers: np.ndarray | None,
+    detail: str,
+    noise: float,
 ) -> np.ndarray:
+    """Every object alone over a plate, (N, T, H, W, 3) uint8, from ownership or from layers."""
     n, t = truth.masks.shape[:2]
     below = to_float(plate)
     out = np.empty((n, *truth.frames.shape), np.uint8)
     for k in range(t):
         frame, order = truth.frames[k], truth.order[k]
-        if found.layers is not None and detail == "transfer":
-            rgba = transfer_frame(frame, plate, found.layers[:, k], order).rgba / np.float32(255)
-        elif found.layers is not None and detail == "none":
-            large = (upsample_layer(x.astype(np.float32), masks.size) for x in found.layers[:, k])
-            rgba = np.stack(list(large))
+        if layers is not None and detail == "transfer":
+            rgba = transfer_frame(frame, plate, layers[:, k], order).rgba / np.float32(255)
+        elif layers is not None and detail == "none":
+            size = (frame.shape[0], frame.shape[1])
+            rgba = np.stack([upsample_layer(x.astype(np.float32), size) for x in layers[:, k]])
         else:
-            share = shares(found.ownership, k, masks.frame(k), order)
+            share = shares(owned, k, truth.masks[:, k], order)
             rgba = resolve_frame(frame, plate, share, order, noise).rgba / np.float32(255)
         for i in range(n):
             alpha = rgba[i, ..., 3:]
@@ -196,13 +252,13 @@ def _resized(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return frames if frames.shape[1:3] == size else resize_frames(frames, size)
 
 
-def score(truth: Truth, solos: np.ndarray, plate: np.ndarray) -> dict[str, float | None]:
+def score(truth: Truth, alone: np.ndarray, plate: np.ndarray) -> dict[str, float | None]:
     """The scores of one answer; see SCORES. Means over objects of figures over the whole clip.
 
     effect_recall: found share of an object's true region outside all masks. wrong_owner: share of
     the other objects' effects (outside all masks, not the object's own) that its layer claims.
     """
-    regions = np.stack([effect_region(s, plate) for s in solos])
+    regions = np.stack([effect_region(s, plate) for s in alone])
     bodies = truth.masks.any(0)
     found: dict[str, list[float]] = {
         "iou": [],
@@ -229,12 +285,9 @@ def score(truth: Truth, solos: np.ndarray, plate: np.ndarray) -> dict[str, float
     scores["plate_psnr"] = plate_psnr.value
     scores["plate_ssim"] = ssim(plate, truth.plates["true"])
     if truth.solos is not None:
-        for mine, true in zip(
-            solos.reshape(-1, *solos.shape[2:]),
-            truth.solos.reshape(-1, *solos.shape[2:]),
-            strict=True,
-        ):
-            solo_psnr.add(to_float(mine), to_float(true))
+        for mine, true in zip(alone, truth.solos, strict=True):
+            for picture, right in zip(mine, true, strict=True):
+                solo_psnr.add(to_float(picture), to_float(right))
     scores["solo_psnr"] = solo_psnr.value
     return scores
 
@@ -265,14 +318,19 @@ def make_rows(
     iterations: Sequence[int],
     details: Sequence[str],
     weights: Sequence[str],
+    owners: Sequence[Owner] = ("layers",),
+    bootstraps: Sequence[Bootstrap] = ("mask",),
 ) -> list[Row]:
     """All combinations that make sense, the masks as their own answer first."""
     rows = [Row("masks", p) for p in plates if p != "own"]
     if "ownership" in methods:
         rows += [Row("ownership", p) for p in plates]
     if "coordination" in methods:
-        combined = itertools.product(weights, iterations, details, plates)
-        rows += [Row("coordination", p, i, d, w) for w, i, d, p in combined]
+        # Rows that share their finetuning stand together.
+        trainings = itertools.product(weights, iterations, plates, bootstraps)
+        for (w, i, p, start), d in itertools.product(trainings, details):
+            who = owners if d == "resolve" else owners[:1]
+            rows += [Row("coordination", p, i, d, w, o, start) for o in who]
     return rows
 
 
@@ -294,6 +352,7 @@ def evaluate(
     log = out / "results.jsonl"
     done = {_key(r): r for r in _read_lines(log)}
     results = []
+    solver = Solver(settings, device)
     progress.stage("evaluating", len(videos) * len(rows))
     for number, (folder, row) in enumerate(itertools.product(videos, rows)):
         name = f"{folder.parent.name}/{folder.name}"
@@ -301,8 +360,8 @@ def evaluate(
         result = done.get(_key(facts))
         if result is None:
             truth = read_truth(folder)
-            solos, plate = answer(truth, row, settings, device, Silent())
-            result = {**facts, **score(truth, solos, plate)}
+            alone, plate = solver.answer(truth, row)
+            result = {**facts, **score(truth, alone, plate)}
             with log.open("a", encoding="utf-8") as f:
                 f.write(json.dumps(result) + "\n")
         results.append(result)
@@ -316,8 +375,11 @@ def _key(result: dict) -> str:
 
 
 def _read_lines(path: Path) -> Iterator[dict]:
+    """The results so far. An interrupted run may have cut its last line: that is taken off."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    whole = text[: text.rfind("\n") + 1]  # an interrupted run may have cut its last line
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole, encoding="utf-8")
     return (json.loads(line) for line in whole.splitlines())
 
 

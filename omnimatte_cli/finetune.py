@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,13 +34,15 @@ class ClipTensors:
     """A clip at working size on the training device.
 
     frames (T, 3, H, W) uint8; masks (N, T, H, W) bool; plates (1 or T, 3, H, W) uint8;
-    order (T, N) int64, back to front.
+    order (T, N) int64, back to front; bootstrap (N, T, H, W) uint8, the alpha that the mask loss
+    starts from, or None: the masks.
     """
 
     frames: Tensor
     masks: Tensor
     plates: Tensor
     order: Tensor
+    bootstrap: Tensor | None = None
 
     @classmethod
     def from_arrays(
@@ -76,6 +79,11 @@ class ClipTensors:
         fixed = len(self.plates) == 1
         plates = self.plates[torch.zeros_like(index) if fixed else index].float() / 255
         return frames, masks, plates, self.order[index]
+
+    def starts(self, index: Tensor) -> Tensor:
+        """The mask loss's targets in windows of frames `index` (B, T): (B, N, T, 1, H, W)."""
+        assert self.bootstrap is not None
+        return self.bootstrap[:, index].transpose(0, 1)[:, :, :, None].float() / 255
 
 
 @dataclass(frozen=True)
@@ -143,9 +151,11 @@ def step(
     index, hidden = draw_windows(rng, len(clip), settings)
     device = clip.frames.device
     frames, masks, plates, order = clip.windows(index.to(device))
-    frames, masks, plates = random_crop(rng, frames, masks, plates, settings)
+    crop = random_crop(rng, frames.shape, settings, device)
+    start = None if clip.bootstrap is None else crop(clip.starts(index.to(device)), "bilinear")
+    frames, masks, plates = crop(frames), crop(masks, "nearest"), crop(plates)
     with autocast(device):
-        terms = window_losses(net, frames, masks, plates, order, hidden.to(device))
+        terms = window_losses(net, frames, masks, plates, order, hidden.to(device), start)
     weights = mask_weight(settings, iteration)
     recon, l1, l0, mask = terms
     loss = recon + SPARSITY_WEIGHT * (l1 + l0) + weights * mask
@@ -166,48 +176,59 @@ def draw_windows(
 
 
 def random_crop(
-    rng: np.random.Generator,
-    frames: Tensor,
-    masks: Tensor,
-    plates: Tensor,
-    settings: FinetuneSettings,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Zoom each window into a random part of its picture (the same part in all its frames)."""
-    b, _, _, h, w = frames.shape
+    rng: np.random.Generator, shape: torch.Size, settings: FinetuneSettings, device: torch.device
+) -> Callable[..., Tensor]:
+    """Draw a random part of each window's picture, the same in all its frames.
+
+    shape: (B, T, 3, H, W). Returns a function that zooms into these parts: it takes a tensor
+    (B, ..., C, H, W) and how to sample it, "bilinear" or "nearest".
+    """
+    b, _, _, h, w = shape
     cut = rng.random((b, 4)) * settings.crop * (rng.random((b, 1)) < settings.crop_chance)
     left, right, top, bottom = cut.T
     theta = np.zeros((b, 2, 3), np.float32)
     theta[:, 0, 0], theta[:, 0, 2] = 1 - left - right, left - right
     theta[:, 1, 1], theta[:, 1, 2] = 1 - top - bottom, top - bottom
     grid = F.affine_grid(torch.from_numpy(theta), [b, 1, h, w], align_corners=False)
-    grid = grid.to(frames.device)
+    grid = grid.to(device)
 
-    def crop(x: Tensor, mode: str) -> Tensor:
+    def crop(x: Tensor, mode: str = "bilinear") -> Tensor:
         flat = F.grid_sample(x.flatten(1, -3), grid, mode, "border", align_corners=False)
         return flat.view_as(x)
 
-    return crop(frames, "bilinear"), crop(masks, "nearest"), crop(plates, "bilinear")
+    return crop
 
 
 def window_losses(
-    net: LayerNet, frames: Tensor, masks: Tensor, plates: Tensor, order: Tensor, hidden: Tensor
+    net: LayerNet,
+    frames: Tensor,
+    masks: Tensor,
+    plates: Tensor,
+    order: Tensor,
+    hidden: Tensor,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Reconstruction, l1, l0 and mask loss of a batch of windows, in float32.
 
     frames, plates (B, T, 3, H, W); masks (B, N, T, 1, H, W); order (B, T, N); hidden (B, T) bool.
+    start: (B, N, T, 1, H, W), the alpha that the mask loss pulls to in place of the masks.
     """
     total = frames.shape[1]
     k = hidden_frames(hidden)  # (B, K)
     rgba = net(frames, masks, hidden).float()
     rows = torch.arange(len(k), device=k.device)[:, None]
     target, plate, order = frames[rows, k], plates[rows, k], order[rows, k]
-    masks = masks.transpose(1, 2)[rows, k].transpose(1, 2)
-    rgba, masks = in_order(rgba, order), in_order(masks, order)
+
+    def sorted_hidden(x: Tensor) -> Tensor:
+        return in_order(x.transpose(1, 2)[rows, k].transpose(1, 2), order)
+
+    start = sorted_hidden(masks if start is None else start)
+    rgba, masks = in_order(rgba, order), sorted_hidden(masks)
     alpha = rgba[:, :, :, 3:]
     composite = over(rgba, plate)
     recon = reconstruction(composite, target, object_weight(masks))
     l1, l0 = sparsity(alpha, masks, total)
-    return recon, l1, l0, mask_bootstrap(alpha, masks, total)
+    return recon, l1, l0, mask_bootstrap(alpha, start, total)
 
 
 def mask_weight(settings: FinetuneSettings, iteration: int) -> float:

@@ -49,6 +49,11 @@ def claims_of(layer: np.ndarray, plate: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(np.abs(change).sum(2), (0, 0), BLUR)
 
 
+def product(layers: Ownership, network: Ownership) -> Ownership:
+    """Both opinions at once: claims of predicted layers times shares of the ownership network."""
+    return Ownership(layers.claims * network.claims, layers.nobody * network.nobody)
+
+
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
     """0 below `low`, 1 above `high`, a cubic between."""
     x = np.clip((x - low) / (high - low), 0, 1)

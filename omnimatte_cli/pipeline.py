@@ -18,6 +18,7 @@ from omnimatte_cli.associate import (
     coordinate,
     owner_network,
     take_ownership,
+    uses_owner,
 )
 from omnimatte_cli.finetune import ClipTensors
 from omnimatte_cli.manifest import (
@@ -120,7 +121,11 @@ def decompose(
         if method == "ownership":
             association = take_ownership(owner, tensors(), gap, watch)
         else:
-            association = coordinate(tensors(), settings, watch, state)
+            known = None
+            if owner is not None and uses_owner(settings):
+                watch.stage("ownership", len(clip))
+                known = owners.own(owner, tensors(), gap, watch)
+            association = coordinate(tensors(), settings, watch, state, known)
 
         watch.stage("writing", info.frames)
         noise = residual_noise(clip.frames, ownership.working_plates(plate, size, len(clip)), small)

@@ -44,7 +44,12 @@ def least_alpha(change: np.ndarray, below: np.ndarray) -> np.ndarray:
     a colour.
     """
     room = np.where(change > 0, 1 - below, below)
-    return (np.abs(change) / np.maximum(room, 1e-6)).max(2)
+    return channel_max(np.abs(change) / np.maximum(room, 1e-6))
+
+
+def channel_max(x: np.ndarray) -> np.ndarray:
+    """(H, W, 3) to (H, W): several times faster than NumPy's reduction over a short last axis."""
+    return np.maximum(np.maximum(x[..., 0], x[..., 1]), x[..., 2])
 
 
 def quantise_layer(
@@ -71,9 +76,9 @@ def resolve_frame(
     """
     picture, below = to_float(frame), to_float(plate)
     residual = picture - below
-    coherent = np.abs(cv2.GaussianBlur(residual, (0, 0), SMOOTHING)).max(2)
+    coherent = channel_max(np.abs(cv2.GaussianBlur(residual, (0, 0), SMOOTHING)))
     evidence = smoothstep(coherent, *(noise * x for x in EVIDENCE))
-    opaque = smoothstep(np.abs(residual).max(2), *BODY_CHANGE)
+    opaque = smoothstep(channel_max(np.abs(residual)), *BODY_CHANGE)
 
     rgba = np.zeros((len(order), *frame.shape[:2], 4), np.uint8)
     clear = np.ones(frame.shape[:2], np.float32)

@@ -12,6 +12,8 @@ from omnimatte_cli.windows import Hiding
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Detail = Literal["resolve", "transfer"]
+Owner = Literal["layers", "network", "product"]
+Bootstrap = Literal["mask", "ownership"]
 Method = Literal["auto", "coordination", "ownership"]
 
 GPU_ITERATIONS = 1000  # the paper's and the customer's
@@ -57,7 +59,9 @@ class Settings:
     device: DeviceName = "auto"
     weights: str = "auto"  # a shipped name, a path, "none" (random start) or "auto"
     size: tuple[int, int] | None = None  # working (height, width), multiples of 16
-    detail: Detail = "resolve"
+    owner: Owner = "layers"  # who says, after finetuning, whose each change is
+    bootstrap: Bootstrap = "mask"  # what the mask loss of finetuning starts from
+    detail: Detail = "resolve"  # how layers reach full size
     exact: bool = False  # also write the background with the rest that no layer owns
     overwrite: bool = False
     ffmpeg: Path | None = None  # the ffmpeg program; None: found
@@ -66,6 +70,8 @@ class Settings:
         for name, kinds in (
             ("device", DeviceName),
             ("method", Method),
+            ("owner", Owner),
+            ("bootstrap", Bootstrap),
             ("detail", Detail),
             ("hiding", Hiding),
         ):

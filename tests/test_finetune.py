@@ -109,8 +109,9 @@ def test_crops_move_frames_masks_and_plates_alike() -> None:
     ramp = torch.stack([x, y, x * y]).expand(4, 5, 3, 32, 48)
     masks = (ramp[:, None, :, :1] > 0.5).float()
     options = FinetuneSettings(iterations=1, crop_chance=1.0, crop=0.2)
-    frames, cropped, plates = random_crop(rng, ramp, masks, ramp, options)
-    assert torch.equal(frames, plates)
+    crop = random_crop(rng, ramp.shape, options, CPU)
+    frames, cropped = crop(ramp), crop(masks, "nearest")
+    assert torch.equal(frames, crop(ramp))
     assert not torch.allclose(frames, ramp, atol=0.02)
     agree = (frames[:, None, :, :1] > 0.5).float() == cropped
     assert agree.float().mean() > 0.97

@@ -92,6 +92,16 @@ def decompose(
             metavar="HxW",
         ),
     ] = None,
+    owner: Annotated[
+        str,
+        typer.Option(
+            help="Who says, after finetuning, whose each change is: layers (the predicted ones), "
+            "network (the ownership network) or product (both)."
+        ),
+    ] = Settings.owner,
+    bootstrap: Annotated[
+        str, typer.Option(help="What finetuning's mask loss starts from: mask or ownership.")
+    ] = Settings.bootstrap,
     detail: Annotated[
         str, typer.Option(help="How layers reach full size: resolve or transfer.")
     ] = Settings.detail,
@@ -132,6 +142,8 @@ def decompose(
         device=device,  # type: ignore[arg-type]
         weights=weights,
         size=parse_size(size) if size else None,
+        owner=owner,  # type: ignore[arg-type]
+        bootstrap=bootstrap,  # type: ignore[arg-type]
         detail=detail,  # type: ignore[arg-type]
         exact=exact,
         overwrite=overwrite,

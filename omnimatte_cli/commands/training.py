@@ -12,6 +12,7 @@ from omnimatte_cli.errors import OptionError
 from omnimatte_cli.progress import terminal_progress
 from omnimatte_cli.settings import Settings, check, parse_size
 
+WIDTH = 180  # columns of the table where the output is no terminal
 Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
@@ -132,6 +133,12 @@ def evaluate(
     weights: Annotated[
         list[str] | None, typer.Option(help="A name, a file, none or auto; may be repeated.")
     ] = None,
+    owner: Annotated[
+        list[str] | None, typer.Option(help="layers, network or product; may be repeated.")
+    ] = None,
+    bootstrap: Annotated[
+        list[str] | None, typer.Option(help="mask or ownership; may be repeated.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Windows a step.")] = Settings.batch_size,
     subset: Annotated[int | None, typer.Option(help="The first K videos of each set.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = Settings.seed,
@@ -143,10 +150,13 @@ def evaluate(
     set_up_logging(verbose)
     methods = method or ["ownership"]
     plates, details = plate or ["estimated"], detail or ["resolve"]
+    owners, bootstraps = owner or ["layers"], bootstrap or ["mask"]
     for name, values, known in (
         ("method", methods, ("ownership", "coordination")),
         ("plate", plates, ("estimated", "true", "own")),
         ("detail", details, ("none", "transfer", "resolve")),
+        ("owner", owners, ("layers", "network", "product")),
+        ("bootstrap", bootstraps, ("mask", "ownership")),
     ):
         for value in values:
             check(value in known, f"--{name} takes {', '.join(known)}, not {value!r}")
@@ -162,7 +172,15 @@ def evaluate(
     from omnimatte_cli import device as devices
     from omnimatte_cli import evaluate as scoring
 
-    rows = scoring.make_rows(methods, plates, steps, details, weights or ["auto"])
+    rows = scoring.make_rows(
+        methods,
+        plates,
+        steps,
+        details,
+        weights or ["auto"],
+        owners,  # type: ignore[arg-type]  # checked above
+        bootstraps,  # type: ignore[arg-type]
+    )
     videos = scoring.find_videos(dataset, subset)
     with terminal_progress(quiet) as progress, devices.deterministic():
         results = scoring.evaluate(videos, rows, out, settings, devices.choose(device), progress)
@@ -178,11 +196,15 @@ def print_table(lines: list[dict]) -> None:
 
     table = Table(box=None)
     for name, value in lines[0].items():
-        table.add_column(name, justify="right" if isinstance(value, int | float) else "left")
+        right = isinstance(value, int | float)
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
     for line in lines:
         cells = (
             f"{v:.3f}" if isinstance(v, float) else "-" if v is None else str(v)
             for v in line.values()
         )
         table.add_row(*cells)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    console.print(table)

@@ -1,0 +1,179 @@
+"""Scores against plain computations, and evaluation of a rendered dataset from the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
+from typer.testing import CliRunner
+
+from omnimatte_cli import weights
+from omnimatte_cli.cli import app
+from omnimatte_cli.errors import InputError
+from omnimatte_cli.evaluate import (
+    Row,
+    Truth,
+    find_videos,
+    make_rows,
+    read_truth,
+    score,
+    ssim,
+    summarise,
+)
+from omnimatte_cli.metrics import PSNR, effect_region, iou
+from omnimatte_cli.owner_model import OwnerNet
+
+
+def test_psnr_region_and_iou_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random((2, 6, 7, 3))
+    score = PSNR()
+    score.add(a[:3], b[:3])
+    rest = PSNR()
+    rest.add(a[3:], b[3:])
+    score.merge(rest)
+    assert score.value == pytest.approx(-10 * np.log10(np.mean((a - b) ** 2)))
+    assert PSNR().value is None
+    solo = np.zeros((1, 3, 3), np.uint8)
+    solo[0, 1] = (7, 3, 2)  # 49 + 9 + 4 = 62, below 63.75
+    solo[0, 2] = (7, 3, 3)  # 67
+    assert effect_region(solo, np.zeros_like(solo)).tolist() == [[False, False, True]]
+    x, y = np.array([1, 1, 0, 0], bool), np.array([0, 1, 1, 0], bool)
+    assert iou(x, y) == pytest.approx(1 / 3) and iou(x & False, y & False) == 1
+
+
+def test_ssim_is_that_of_torchmetrics() -> None:
+    import cv2
+
+    rng = np.random.default_rng(0)
+    a = cv2.GaussianBlur(rng.integers(0, 256, (48, 64, 3)).astype(np.uint8), (0, 0), 2)
+    b = np.clip(a + rng.normal(0, 6, a.shape), 0, 255).astype(np.uint8)
+    pair = (torch.from_numpy(x).permute(2, 0, 1)[None].double() / 255 for x in (a, b))
+    expected = structural_similarity_index_measure(*pair, data_range=1.0, sigma=1.5, kernel_size=11)
+    assert ssim(a, b) == pytest.approx(float(expected), abs=2e-3)
+    assert ssim(a, a) == pytest.approx(1)
+
+
+def small_truth() -> Truth:
+    """Two objects on a grey plate, each with a darker effect beside it."""
+    plate = np.full((16, 24, 3), 100, np.uint8)
+    solos = np.repeat(plate[None, None], 2, 0).copy()
+    masks = np.zeros((2, 1, 16, 24), bool)
+    for i, left in enumerate((2, 14)):
+        masks[i, 0, 2:8, left : left + 4] = True
+        solos[i, 0, 2:8, left : left + 4] = 200
+        solos[i, 0, 8:12, left : left + 4] = 60
+    frames = np.where((solos[0] != plate), solos[0], solos[1])
+    regions = np.stack([effect_region(s, plate) for s in solos])
+    plates = {"true": plate, "estimated": plate}
+    order = np.array([[0, 1]])
+    return Truth("set/0", frames, masks, regions, plates, order, solos)
+
+
+def test_scores_of_the_truth_of_masks_and_of_swapped_effects() -> None:
+    truth = small_truth()
+    plate = truth.plates["true"]
+    assert truth.solos is not None
+    best = score(truth, truth.solos, plate)
+    assert (best["iou"], best["effect_recall"], best["precision"]) == (1, 1, 1)
+    assert (best["wrong_owner"], best["solo_psnr"], best["plate_psnr"]) == (0, 100, 100)
+    masks = score(truth, np.where(truth.masks[..., None], truth.frames, plate), plate)
+    assert masks["iou"] == pytest.approx(24 / 40)
+    assert (masks["effect_recall"], masks["precision"], masks["wrong_owner"]) == (0, 1, 0)
+    swapped = truth.solos.copy()
+    swapped[:, 0, 8:12] = truth.solos[::-1, 0, 8:12]
+    wrong = score(truth, swapped, plate)
+    assert wrong["wrong_owner"] == 1 and wrong["effect_recall"] == 0
+    assert wrong["iou"] == pytest.approx(24 / 56)
+
+
+def test_rows() -> None:
+    rows = make_rows(
+        ["ownership", "coordination"], ["estimated", "own"], [0, 5], ["none", "resolve"], ["auto"],
+        ["layers", "product"], ["mask"],
+    )  # fmt: skip
+    assert rows[0] == Row("masks", "estimated") and len(rows) == 1 + 2 + 2 * 2 * (1 + 2)
+    assert len({row.name for row in rows}) == len(rows)
+    trainings = [row.training for row in rows if row.method == "coordination"]
+    assert [t for i, t in enumerate(trainings) if i == 0 or trainings[i - 1] != t] == list(
+        dict.fromkeys(trainings)
+    )  # rows that share their finetuning stand together
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "set"
+    args = ["synth", "-o", folder, "--count", 2, "--size", "48x64", "--frames", 6, "-q"]
+    done = CliRunner().invoke(app, [str(a) for a in args])
+    assert done.exit_code == 0, done.stderr
+    return folder
+
+
+def test_find_and_read(dataset: Path, tmp_path: Path) -> None:
+    names = [v.name for v in find_videos(dataset)]
+    assert names == ["0000", "0001"]
+    assert [v.name for v in find_videos(dataset.parent, subset=1)] == ["0000"]
+    truth = read_truth(dataset / "0000")
+    assert truth.frames.shape == (6, 48, 64, 3) and truth.masks.shape == (2, 6, 48, 64)
+    assert truth.solos is not None and truth.solos.shape == (2, 6, 48, 64, 3)
+    with pytest.raises(InputError, match="no videos"):
+        find_videos(tmp_path)
+    with pytest.raises(InputError, match="No dataset"):
+        find_videos(tmp_path / "nothing")
+
+
+def test_evaluate_from_the_command_line_and_again(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    shipped = tmp_path / "shipped"
+    weights.save(OwnerNet(), shipped / "ownership.safetensors")
+    monkeypatch.setattr(weights, "shipped_folder", lambda: shipped)
+    out = tmp_path / "scores"
+    args = [
+        "evaluate", dataset, "-o", out, "--method", "ownership", "--method", "coordination",
+        "--plate", "true", "--plate", "own", "--iterations", "0,2", "--detail", "none",
+        "--detail", "transfer", "--detail", "resolve", "--owner", "layers", "--owner", "product",
+        "--bootstrap", "ownership", "--weights", "none", "--subset", "1", "--device", "cpu",
+    ]  # fmt: skip
+    done = CliRunner().invoke(app, [str(a) for a in args])
+    assert done.exit_code == 0, done.stderr
+    lines = (out / "results.jsonl").read_text().splitlines()
+    assert len(lines) == 1 + 2 + 2 * 2 * 4
+    summary = json.loads((out / "summary.json").read_text())
+    with (out / "summary.csv").open() as f:
+        assert len(list(csv.DictReader(f))) == len(summary) == len(lines)
+    assert summary == summarise([json.loads(line) for line in lines])
+    assert all(0 <= line["iou"] <= 1 for line in summary)
+    assert "masks, true plate" in done.stdout
+    # Run again: nothing is computed anew, and a cut last line is.
+    (out / "results.jsonl").write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])
+    again = CliRunner().invoke(app, [str(a) for a in args])
+    assert again.exit_code == 0
+    whole = (out / "results.jsonl").read_text().splitlines()
+    assert whole[: len(lines) - 1] == lines[:-1]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--method", "magic"], "--method"),
+        (["--plate", "green"], "--plate"),
+        (["--iterations", "many"], "--iterations"),
+        (["--subset", "0"], "--subset"),
+    ],
+)
+def test_bad_options(dataset: Path, tmp_path: Path, args: list[str], words: str) -> None:
+    done = CliRunner().invoke(app, ["evaluate", str(dataset), "-o", str(tmp_path / "s"), *args])
+    assert done.exit_code == 2 and words in done.stderr and not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("args", [["--objects", "9"], ["--size", "8"], ["--effect", "rain"]])
+def test_bad_synth_options(tmp_path: Path, args: list[str]) -> None:
+    done = CliRunner().invoke(app, ["synth", "-o", str(tmp_path / "s"), *args])
+    assert done.exit_code == 2 and "Error: --" in done.stderr and not (tmp_path / "s").exists()
