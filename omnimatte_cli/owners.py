@@ -19,7 +19,6 @@ from omnimatte_cli.progress import Progress
 
 SPACING = 0.25  # seconds between a frame and its neighbours in training
 CHUNK = 24  # frames that are computed together, besides the context at both ends
-NOBODY_BIAS = 0.0  # added to 'nobody', calibrated on rendered scenes that no training saw
 ABSENCE = 4  # spacings (a second) after which an object out of sight owns nothing any more
 TAKEN = 0.5  # a pixel owned by more than this is no sample of the plate
 FEWEST = 3  # samples that a second plate needs at a pixel; else the first one stays
@@ -57,7 +56,6 @@ def own(net: OwnerNet, clip: ClipTensors, gap: int, progress: Progress) -> Owner
         frames, masks, plates, _ = clip.windows(index)
         with torch.inference_mode(), autocast(frames.device):
             logits = net(frames, plates, masks).float()
-            logits[:, -1] += NOBODY_BIAS
             share = logits.softmax(1)[0, :, kept].cpu().numpy()
         claims[:, line[kept]], nobody[line[kept]] = share[:-1], share[-1]
         seen[line[kept]] = True

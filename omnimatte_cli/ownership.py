@@ -17,6 +17,8 @@ from omnimatte_cli.arrays import Background, Size
 BLUR = 1.0  # sigma in working pixels of the claims' blur: layers are predicted a little off
 NOBODY = 0.03  # claim of 'nobody', on the scale of a change summed over 3 channels (0 .. 3)
 OWNED = (0.3, 0.7)  # share of all claims that the objects need: none below, everything above
+SHARPNESS = 2  # power of the claims in the split between objects: the larger one takes more
+GRID_BLUR = 0.8  # sigma in working pixels of a blur after upsampling, against stairs
 EDGE = 0.006  # sigma of a mask's soft edge, share of the picture's mean side: rough masks' error
 BODY_CLAIM = 2.0  # claim of an object in its own body and just around it
 
@@ -98,8 +100,9 @@ def shares(ownership: Ownership, t: int, masks: np.ndarray, order: np.ndarray) -
     claims += BODY_CLAIM * smoothstep(edge, 0.1, 0.5)
     claims = np.where(visible.any(0), visible.astype(np.float32), claims)
     total = claims.sum(0)
-    owned = smoothstep(total / (total + nobody), *OWNED)
-    weights = claims * (owned / np.maximum(total, 1e-6))
+    owned = smoothstep(total / np.maximum(total + nobody, 1e-6), *OWNED)
+    split = claims**SHARPNESS
+    weights = split * (owned / np.maximum(split.sum(0), 1e-6))
     return FrameShares(weights, smoothstep(edge, 0.5, 0.95), edge)
 
 
@@ -112,6 +115,9 @@ def upsample(x: np.ndarray, size: Size) -> np.ndarray:
     """(h, w) float32 to (H, W), smooth enough to leave no trace of the working pixel grid."""
     height, width = size
     out = cv2.resize(x.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    sigma = GRID_BLUR * height / x.shape[0]
+    if sigma > GRID_BLUR:
+        out = cv2.GaussianBlur(out, (0, 0), sigma)
     return np.maximum(out, 0)
 
 

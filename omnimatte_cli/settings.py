@@ -20,7 +20,7 @@ GPU_ITERATIONS = 1000  # the paper's and the customer's
 CPU_ITERATIONS = 250  # within 10 minutes for 90 frames and 2 objects on two cores
 GPU_WEIGHTS, CPU_WEIGHTS = "base", "small"
 OWNER_WEIGHTS = "ownership"
-GPU_WIDTH, CPU_WIDTH = 64, 24  # network width of a random start
+GPU_WIDTH, CPU_WIDTH = 64, 16  # network width of a random start
 
 
 @dataclass(frozen=True)
