@@ -23,7 +23,6 @@ from omnimatte_cli.infer import predict_layers
 from omnimatte_cli.metrics import PSNR
 from omnimatte_cli.model import STRIDE, LayerNet
 from omnimatte_cli.owner_model import OwnerNet
-from omnimatte_cli.owners import own
 from omnimatte_cli.ownership import NOBODY, Ownership, claims_of, product, shares
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.resolve import residual_noise, resolve_frame
@@ -37,6 +36,12 @@ from omnimatte_cli.settings import (
     OWNER_WEIGHTS,
     FinetuneSettings,
     Settings,
+)
+from omnimatte_cli.weights import WeightsFile
+
+RANDOM_START = (
+    "Starting from random weights: effects such as shadows will be found only in part "
+    "(--weights names others)."
 )
 
 
@@ -86,15 +91,6 @@ def uses_owner(settings: Settings) -> bool:
     return settings.owner != "layers" or settings.bootstrap == "ownership"
 
 
-def take_ownership(
-    net: OwnerNet | None, clip: ClipTensors, gap: int, progress: Progress
-) -> Association:
-    """The ownership network's answer."""
-    assert net is not None
-    progress.stage("ownership", len(clip))
-    return Association(own(net, clip, gap, progress), {"network": "ownership", "gap": gap})
-
-
 def finetune_settings(settings: Settings, device: torch.device) -> FinetuneSettings:
     """The finetuning that the options ask for; what they leave open follows the device."""
     iterations = settings.iterations
@@ -110,30 +106,29 @@ def finetune_settings(settings: Settings, device: torch.device) -> FinetuneSetti
     )
 
 
+def find_weights(settings: Settings, device: torch.device) -> WeightsFile | None:
+    """The layer network's weights that the options ask for; None for a random start."""
+    name = settings.weights
+    if name == "auto":
+        name = CPU_WEIGHTS if device.type == "cpu" else GPU_WEIGHTS
+        if name not in weights.shipped_names():
+            return None
+    return None if name == "none" else weights.find(name)
+
+
 def make_network(
-    settings: Settings, device: torch.device, size: Size, progress: Progress
+    file: WeightsFile | None, settings: Settings, device: torch.device, size: Size
 ) -> tuple[LayerNet, dict[str, object]]:
     """The network in eval mode on the device, and where its weights came from."""
     grid = (size[0] // STRIDE, size[1] // STRIDE)
-    small = device.type == "cpu"
-    name = settings.weights
-    if name == "auto":
-        name = CPU_WEIGHTS if small else GPU_WEIGHTS
-        if name not in weights.shipped_names():
-            progress.say(
-                "No pretrained weights are shipped yet: starting from random weights, so effects "
-                "such as shadows will be found only in part."
-            )
-            name = "none"
-    if name == "none":
-        width = CPU_WIDTH if small else GPU_WIDTH
+    if file is None:
+        width = CPU_WIDTH if device.type == "cpu" else GPU_WIDTH
         torch.manual_seed(settings.seed)
         net = LayerNet(width, grid)
         return net.to(device), {"weights": "none", "width": width, "seed": settings.seed}
-    file = weights.find(name)
     net = weights.load(file, grid)
-    origin = {"weights": name, "width": net.width, "sha256": file.sha256, **file.metadata}
-    return net.to(device), origin
+    origin: dict[str, object] = {"weights": file.path.name, "sha256": file.sha256}
+    return net.to(device), origin | file.metadata
 
 
 def run_key(clip: ClipTensors, tuning: FinetuneSettings, origin: dict[str, object]) -> str:
@@ -148,18 +143,22 @@ def run_key(clip: ClipTensors, tuning: FinetuneSettings, origin: dict[str, objec
 def coordinate(
     clip: ClipTensors,
     settings: Settings,
+    file: WeightsFile | None,
     progress: Progress,
     state: Path | None = None,
     known: Ownership | None = None,
 ) -> Association:
     """Finetune the network on the clip and predict every object's layer.
 
-    state: file that an interrupted finetuning is saved to and resumed from. known: the ownership
-    network's answer, for the settings `owner` and `bootstrap` that use it.
+    file: the weights to begin with, None for random ones. state: file that an interrupted
+    finetuning is saved to and resumed from. known: the ownership network's answer, for the
+    settings `owner` and `bootstrap` that use it.
     """
     device = clip.frames.device
     size = (clip.frames.shape[2], clip.frames.shape[3])
-    net, origin = make_network(settings, device, size, progress)
+    net, origin = make_network(file, settings, device, size)
+    if file is None:
+        progress.say(RANDOM_START)
     tuning = finetune_settings(settings, device)
     if settings.bootstrap == "ownership":
         assert known is not None

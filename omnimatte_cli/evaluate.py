@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from omnimatte_cli.arrays import Background, Masks, to_float, to_uint8
+from omnimatte_cli.arrays import Background, Masks, Size, to_float, to_uint8
 from omnimatte_cli.associate import (
     Association,
     choose_owner,
     coordinate,
+    find_weights,
     owner_network,
-    take_ownership,
 )
 from omnimatte_cli.errors import InputError
 from omnimatte_cli.finetune import ClipTensors
@@ -51,7 +51,8 @@ SCORES = (
 
 @dataclass(frozen=True)
 class Row:
-    """One way to answer. method: masks, ownership or coordination; iterations: finetuning steps;
+    """One way to answer. method: masks, ownership, coordination, or bound (the true ownership, an
+    upper bound); iterations: finetuning steps;
     plate: estimated (the given one), true or own (two passes of ours); detail: none, transfer or
     resolve; weights, owner, bootstrap: as in `decompose`."""
 
@@ -170,6 +171,13 @@ class Solver:
         if row.method == "masks":
             plate = truth.plates["true" if row.plate == "true" else "estimated"]
             return np.where(truth.masks[..., None], truth.frames, plate), plate
+        if row.method == "bound":
+            plate = truth.plates["true" if row.plate == "true" else "estimated"]
+            size = (plate.shape[0], plate.shape[1])
+            small = np.any(truth.masks, axis=0)[None]
+            noise = residual_noise(truth.frames, plate[None], small)
+            owned = true_ownership(truth, size)
+            return solos(truth, plate, owned, None, row.detail, noise), plate
         key = (truth.name, *row.training)
         if self.found is None or self.key != key:
             self.key, self.found = key, self._find(truth, row)
@@ -211,11 +219,20 @@ class Solver:
                 plate = second_plate(lambda: iter(truth.frames), back, owned, masks, Silent()).plate
         noise = residual_noise(frames, _resized(plate[None], size), small)
         if row.method == "ownership":
-            association = take_ownership(owner, tensors(), gap, Silent())
-            return Found(plate, noise, association, None)
+            assert owner is not None
+            return Found(plate, noise, Association(own(owner, tensors(), gap, Silent()), {}), None)
         known = None if owner is None else own(owner, tensors(), gap, Silent())
-        association = coordinate(tensors(), settings, Silent(), known=known)
+        file = find_weights(settings, self.device)
+        association = coordinate(tensors(), settings, file, Silent(), known=known)
         return Found(plate, noise, association, known)
+
+
+def true_ownership(truth: Truth, size: Size) -> Ownership:
+    """The ownership that the true regions give: the most that resolving can reach with a plate."""
+    claims = np.empty((*truth.regions.shape[:2], *size), np.float16)
+    for i, t in np.ndindex(claims.shape[:2]):
+        claims[i, t] = truth.regions[i, t]
+    return Ownership(claims, np.full((1, 1, 1), 1e-3, np.float16))
 
 
 def solos(
@@ -323,6 +340,8 @@ def make_rows(
 ) -> list[Row]:
     """All combinations that make sense, the masks as their own answer first."""
     rows = [Row("masks", p) for p in plates if p != "own"]
+    if "bound" in methods:
+        rows += [Row("bound", p) for p in plates if p != "own"]
     if "ownership" in methods:
         rows += [Row("ownership", p) for p in plates]
     if "coordination" in methods:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from omnimatte_cli import background, export, output, owners, ownership, video
+from omnimatte_cli import background, export, output, ownership, video
 from omnimatte_cli import device as devices
 from omnimatte_cli.arrays import Background, Masks
 from omnimatte_cli.associate import (
     Association,
     choose_method,
     coordinate,
+    find_weights,
     owner_network,
-    take_ownership,
     uses_owner,
 )
-from omnimatte_cli.finetune import ClipTensors
 from omnimatte_cli.manifest import (
     describe_input,
     describe_masks,
@@ -30,12 +31,13 @@ from omnimatte_cli.manifest import (
     peak_memory_mb,
     write_manifest,
 )
-from omnimatte_cli.masks import load_masks
+from omnimatte_cli.owner_model import OwnerNet
+from omnimatte_cli.owners import own, second_plate
 from omnimatte_cli.progress import Progress, Silent
-from omnimatte_cli.resolve import FrameLayers, residual_noise, resolve_frame
+from omnimatte_cli.resolve import FrameLayers, resolve_frame
 from omnimatte_cli.results import MakeLayers, ResultWriter
-from omnimatte_cli.segment import make_masks
-from omnimatte_cli.settings import Settings, working_size
+from omnimatte_cli.settings import Settings
+from omnimatte_cli.shot import Shot, read_shot
 from omnimatte_cli.transfer import transfer_frame
 from omnimatte_cli.video import VideoInfo
 
@@ -92,45 +94,30 @@ def decompose(
     method, reason = choose_method(settings, device)
     watch.say(reason)
     ffmpeg = export.find_ffmpeg(settings.ffmpeg)
+    owner = owner_network(settings, method, device)
+    weights = find_weights(settings, device) if method == "coordination" else None
     inputs = [source, *(p for p in (settings.masks, settings.background) if p)]
     state = out.parent / f".{out.name}.finetune.pt"  # stays when interrupted, to resume from
     with output.output_folder(out, settings.overwrite, inputs) as folder, devices.deterministic():
-        watch.stage("reading")
-        info, clip = video.read_clip(source, lambda size: settings.size or working_size(size))
-        watch.stage("masks")
-        masks = find_masks(source, folder, settings, info, watch)
-        plate = find_plate(info, masks, settings.background, watch)
-
-        owner = owner_network(settings, method, device)
-        size = (clip.frames.shape[1], clip.frames.shape[2])
-        small = masks.resized(size)
-        gap = settings.gap or owners.frame_gap(info.fps, info.frames)
-
-        def tensors() -> ClipTensors:
-            plates = ownership.working_plates(plate, size, len(clip))
-            return ClipTensors.from_arrays(clip.frames, small, plates, masks.order, device)
-
-        if owner is not None and settings.background is None:
-            for _ in range(settings.passes - 1):
-                watch.stage("ownership", len(clip))
-                found = owners.own(owner, tensors(), gap, watch)
-                plate = owners.second_plate(
-                    lambda: video.iter_frames(source), plate, found, masks, watch
-                )
+        shot = read_shot(source, folder / "masks", settings, watch)
+        info, masks = shot.info, shot.masks
+        plate = clean_plate(shot, settings, owner, device, watch)
         write_plate(folder, plate, watch)
-        if method == "ownership":
-            association = take_ownership(owner, tensors(), gap, watch)
-        else:
-            known = None
-            if owner is not None and uses_owner(settings):
-                watch.stage("ownership", len(clip))
-                known = owners.own(owner, tensors(), gap, watch)
-            association = coordinate(tensors(), settings, watch, state, known)
 
-        watch.stage("writing", info.frames)
-        noise = residual_noise(clip.frames, ownership.working_plates(plate, size, len(clip)), small)
-        layers_of = frame_maker(association, masks, noise)
+        clip, gap = shot.tensors(plate, device), shot.owner_gap(settings)
+        known = None
+        if owner is not None and (method == "ownership" or uses_owner(settings)):
+            watch.stage("ownership", info.frames)
+            known = own(owner, clip, gap, watch)
+        if method == "ownership":
+            assert known is not None
+            found = Association(known, {"network": "ownership", "gap": gap})
+        else:
+            found = coordinate(clip, settings, weights, watch, state, known)
+
+        layers_of = frame_maker(found, masks, shot.noise(plate))
         writer = ResultWriter(folder, info, masks.names, plate, layers_of, settings.exact, ffmpeg)
+        watch.stage("writing", info.frames)
         scores = writer.write(watch)
         watch.finish()
         facts = {
@@ -141,12 +128,12 @@ def decompose(
             "options": describe_options(settings),
             "seed": settings.seed,
             "device": devices.describe(device),
-            "working_size": "{}x{}".format(*size),
+            "working_size": "{}x{}".format(*shot.size),
             "method": method,
-            "network": association.network,
-            "iterations": association.iterations,
-            "losses": asdict(association.losses) if association.losses else None,
-            "psnr": {"before_detail": association.psnr, **scores},
+            "network": found.network,
+            "iterations": found.iterations,
+            "losses": asdict(found.losses) if found.losses else None,
+            "psnr": {"before_detail": found.psnr, **scores},
             "seconds": watch.seconds,
             "peak_memory_mb": peak_memory_mb(),
         }
@@ -158,51 +145,59 @@ def decompose(
 
 
 def write_background(
-    source: Path, masks: Path | None, out: Path, overwrite: bool, progress: Progress
+    source: Path, masks: Path | None, out: Path, passes: int, overwrite: bool, progress: Progress
 ) -> Background:
-    """Estimate the plate of a video and write it to an image file."""
+    """Estimate the plate of a video and write it to an image file.
+
+    Without masks it is the plain temporal median; with masks, as in `decompose`.
+    """
     export.check_file(out, overwrite)
-    progress.stage("reading")
-    info = video.probe(source)
-    found = None
-    if masks is not None:
-        progress.stage("masks")
-        found = load_masks(masks, info.frames, info.size)
-        for note in found.notes:
-            progress.say(note)
-    plate = find_plate(info, found, None, progress)
+    if masks is None:
+        progress.stage("reading")
+        info = video.probe(source)
+        plate = first_plate(info, None, progress)
+    else:
+        settings = Settings(masks=masks, passes=passes)
+        device = devices.choose(settings.device)
+        owner = owner_network(settings, "coordination", device)
+        with devices.deterministic():
+            shot = read_shot(source, None, settings, progress)
+            plate = clean_plate(shot, settings, owner, device, progress)
     if not plate.valid.all():
         progress.say(unseen_warning(plate))
     export.write_image(out, plate.plate)
     return plate
 
 
-def find_masks(
-    source: Path, folder: Path, settings: Settings, info: VideoInfo, progress: Progress
-) -> Masks:
-    """The user's masks; without any, masks made here and kept in `folder`/masks."""
-    masks = settings.masks
-    if masks is None:
-        masks = folder / "masks"
-        made = make_masks(source, masks, settings.making, progress, settings.ffmpeg)
-        progress.say(f"Masks made for {', '.join(made.names)}: look at masks/preview.mp4.")
-        progress.stage("masks")
-    found = load_masks(masks, info.frames, info.size, settings.order)
-    for note in found.notes:
-        progress.say(note)
-    return found
-
-
-def find_plate(
-    info: VideoInfo, masks: Masks | None, given: Path | None, progress: Progress
+def clean_plate(
+    shot: Shot,
+    settings: Settings,
+    owner: OwnerNet | None,
+    device: torch.device,
+    progress: Progress,
 ) -> Background:
-    """The user's plate, or the masked median."""
-    if given is not None:
-        return background.load(given, info.size, info.frames)
-    frames = video.iter_frames
-    return background.estimate(
-        lambda: frames(info.source), info.frames, info.size, masks, progress=progress
-    )
+    """The user's plate; or the masked median, estimated again without what objects own."""
+    info, masks = shot.info, shot.masks
+    if settings.background is not None:
+        return background.load(settings.background, info.size, info.frames, progress)
+    plate = first_plate(info, masks, progress)
+    if owner is None:
+        return plate
+    for _ in range(settings.passes - 1):
+        progress.stage("ownership", info.frames)
+        found = own(owner, shot.tensors(plate, device), shot.owner_gap(settings), progress)
+        plate = second_plate(frames_of(info), plate, found, masks, progress)
+    return plate
+
+
+def frames_of(info: VideoInfo) -> Callable[[], Iterator[np.ndarray]]:
+    """Opens the video anew."""
+    return lambda: video.iter_frames(info.source)
+
+
+def first_plate(info: VideoInfo, masks: Masks | None, progress: Progress) -> Background:
+    """The masked median."""
+    return background.estimate(frames_of(info), info.frames, info.size, masks, progress=progress)
 
 
 def write_plate(folder: Path, plate: Background, progress: Progress) -> None:

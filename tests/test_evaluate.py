@@ -17,6 +17,7 @@ from omnimatte_cli.cli import app
 from omnimatte_cli.errors import InputError
 from omnimatte_cli.evaluate import (
     Row,
+    Solver,
     Truth,
     find_videos,
     make_rows,
@@ -27,6 +28,7 @@ from omnimatte_cli.evaluate import (
 )
 from omnimatte_cli.metrics import PSNR, effect_region, iou
 from omnimatte_cli.owner_model import OwnerNet
+from omnimatte_cli.settings import Settings
 
 
 def test_psnr_region_and_iou_by_hand() -> None:
@@ -112,6 +114,16 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = CliRunner().invoke(app, [str(a) for a in args])
     assert done.exit_code == 0, done.stderr
     return folder
+
+
+def test_the_true_ownership_is_an_upper_bound() -> None:
+    truth = small_truth()
+    solver = Solver(Settings(), torch.device("cpu"))
+    alone, plate = solver.answer(truth, Row("bound", "true"))
+    found = score(truth, alone, plate)
+    assert found["iou"] is not None and found["iou"] > 0.9
+    alone, plate = solver.answer(truth, Row("masks", "true"))
+    assert score(truth, alone, plate)["iou"] == pytest.approx(24 / 40)
 
 
 def test_find_and_read(dataset: Path, tmp_path: Path) -> None:

@@ -32,6 +32,10 @@ FFmpeg = Annotated[
     Path | None, typer.Option("--ffmpeg", help="The ffmpeg program to encode with.", metavar="PATH")
 ]
 
+Passes = Annotated[
+    int,
+    typer.Option(help="Estimates of the plate; the second leaves out what objects own."),
+]
 Points = Annotated[
     list[str] | None,
     typer.Option(

@@ -15,6 +15,7 @@ from omnimatte_cli.commands.common import (
     MasksFolder,
     MaxObjects,
     Overwrite,
+    Passes,
     Points,
     Quiet,
     SamCheckpoint,
@@ -56,10 +57,7 @@ def decompose(
             "auto: coordination on a GPU, ownership on a CPU."
         ),
     ] = Settings.method,
-    passes: Annotated[
-        int,
-        typer.Option(help="Estimates of the plate; the second leaves out what objects own."),
-    ] = Settings.passes,
+    passes: Passes = Settings.passes,
     iterations: Annotated[
         int | None,
         typer.Option(
@@ -179,6 +177,7 @@ def background(
     source: Video,
     out: Annotated[Path, typer.Option("-o", "--out", help="Image to write.", metavar="IMAGE")],
     masks: MasksFolder = None,
+    passes: Passes = Settings.passes,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -188,6 +187,6 @@ def background(
     from omnimatte_cli.pipeline import write_background
 
     with terminal_progress(quiet) as progress:
-        write_background(source, masks, out, overwrite, progress)
+        write_background(source, masks, out, passes, overwrite, progress)
     if not quiet:
         print(out)

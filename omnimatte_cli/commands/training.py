@@ -67,7 +67,7 @@ def pretrain(
     width: Annotated[int, typer.Option(help="Width of the coordination network.")] = 24,
     size: Annotated[str, typer.Option(help="Height and width: 64 or 128x224.")] = "64",
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 4000,
-    start: Annotated[
+    warm_start: Annotated[
         Path | None, typer.Option(help="Weights to begin with.", metavar="FILE")
     ] = None,
     options: Annotated[
@@ -107,7 +107,7 @@ def pretrain(
         torch.set_num_threads(threads)
     seconds = None if minutes is None else 60 * minutes
     with terminal_progress(quiet) as progress:
-        weights = run(recipe, out, devices.choose(device), progress, start, seconds)
+        weights = run(recipe, out, devices.choose(device), progress, warm_start, seconds)
     if not quiet:
         print(weights)
 
@@ -119,7 +119,8 @@ def evaluate(
     ],
     out: Folder,
     method: Annotated[
-        list[str] | None, typer.Option(help="ownership or coordination; may be repeated.")
+        list[str] | None,
+        typer.Option(help="ownership, coordination or bound (the truth); repeatable."),
     ] = None,
     iterations: Annotated[
         str, typer.Option(help="Finetuning steps to score after, such as 0,50,200.")
@@ -152,7 +153,7 @@ def evaluate(
     plates, details = plate or ["estimated"], detail or ["resolve"]
     owners, bootstraps = owner or ["layers"], bootstrap or ["mask"]
     for name, values, known in (
-        ("method", methods, ("ownership", "coordination")),
+        ("method", methods, ("ownership", "coordination", "bound")),
         ("plate", plates, ("estimated", "true", "own")),
         ("detail", details, ("none", "transfer", "resolve")),
         ("owner", owners, ("layers", "network", "product")),
