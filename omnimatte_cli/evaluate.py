@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -102,7 +103,7 @@ class Found:
     """What a row's method found on a video. known: the ownership network's answer beside it."""
 
     plate: np.ndarray
-    noise: float
+    noise: np.ndarray
     association: Association
     known: Ownership | None
 
@@ -241,11 +242,12 @@ def solos(
     owned: Ownership,
     layers: np.ndarray | None,
     detail: str,
-    noise: float,
+    noise: np.ndarray,
 ) -> np.ndarray:
     """Every object alone over a plate, (N, T, H, W, 3) uint8, from ownership or from layers."""
     n, t = truth.masks.shape[:2]
     below = to_float(plate)
+    noise = cv2.resize(noise, (plate.shape[1], plate.shape[0]))
     out = np.empty((n, *truth.frames.shape), np.uint8)
     for k in range(t):
         frame, order = truth.frames[k], truth.order[k]
@@ -315,7 +317,6 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004,
     with a Gaussian window of sigma 1.5.
     """
-    import cv2
 
     def blur(x: np.ndarray) -> np.ndarray:
         return cv2.GaussianBlur(x, (11, 11), 1.5)

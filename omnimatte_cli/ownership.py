@@ -16,7 +16,7 @@ from omnimatte_cli.arrays import Background, Size
 
 BLUR = 1.0  # sigma in working pixels of the claims' blur: layers are predicted a little off
 NOBODY = 0.03  # claim of 'nobody', on the scale of a change summed over 3 channels (0 .. 3)
-OWNED = (0.3, 0.7)  # share of all claims that the objects need: none below, everything above
+OWNED = (0.47, 0.53)  # share of all claims that the objects need: none below, everything above
 SHARPNESS = 2  # power of the claims in the split between objects: the larger one takes more
 GRID_BLUR = 0.8  # sigma in working pixels of a blur after upsampling, against stairs
 EDGE = 0.006  # sigma of a mask's soft edge, share of the picture's mean side: rough masks' error

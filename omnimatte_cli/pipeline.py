@@ -219,7 +219,7 @@ def unseen_warning(plate: Background) -> str:
     )
 
 
-def frame_maker(found: Association, masks: Masks, noise: float) -> MakeLayers:
+def frame_maker(found: Association, masks: Masks, noise: np.ndarray) -> MakeLayers:
     """How one full-size frame's layers are made."""
     if found.layers is not None:
         predicted = found.layers

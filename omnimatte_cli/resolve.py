@@ -17,10 +17,14 @@ from omnimatte_cli.arrays import to_float
 from omnimatte_cli.ownership import FrameShares, smoothstep
 
 SMOOTHING = 1.5  # pixels; sigma over which a faint change must be coherent to count
-EVIDENCE = (1.0, 2.0)  # smoothed change, in noise deviations: none of it counts below, all above
+EVIDENCE = (0.3, 0.6)  # smoothed change, in noise deviations: nothing counts below, all above
 BODY_CHANGE = (0.02, 0.12)  # change that makes an edge pixel of a mask transparent .. opaque
-NOISE_FRAMES = 8  # frames that the noise is measured in
+NOISE_FRAMES = 48  # frames that the noise is measured in
+RESTLESS_QUANTILE = 0.3  # over time, of a pixel's residual
+RESTLESS_BLUR = 2.0  # sigma in working pixels; few frames make a rough quantile
+RESTLESS_LIMIT = 5.0  # times the general noise; a pixel can be no more restless than that
 NOISE_FLOOR = 1 / 255
+PARTIAL_CHANGE = 3 / 255  # the most of a change that may be split between objects and nobody
 EXTENSION = 5  # pixels by which colour continues under alpha 0, for filtering without dark fringes
 
 
@@ -67,18 +71,24 @@ def quantise_layer(
 
 
 def resolve_frame(
-    frame: np.ndarray, plate: np.ndarray, shares: FrameShares, order: np.ndarray, noise: float
+    frame: np.ndarray,
+    plate: np.ndarray,
+    shares: FrameShares,
+    order: np.ndarray,
+    noise: np.ndarray | float,
 ) -> FrameLayers:
     """Every object's layer in one frame.
 
-    frame, plate: (H, W, 3) uint8. order: (N,) back to front. noise: standard deviation of the
-    residual where nothing happens, in [0, 1].
+    frame, plate: (H, W, 3) uint8. order: (N,) back to front. noise: (H, W) or a number, deviation
+    of the residual where nothing happens, in [0, 1].
     """
     picture, below = to_float(frame), to_float(plate)
     residual = picture - below
     coherent = channel_max(np.abs(cv2.GaussianBlur(residual, (0, 0), SMOOTHING)))
-    evidence = smoothstep(coherent, *(noise * x for x in EVIDENCE))
-    opaque = smoothstep(channel_max(np.abs(residual)), *BODY_CHANGE)
+    evidence = smoothstep(coherent / noise, *EVIDENCE)
+    size = channel_max(np.abs(residual))
+    opaque = smoothstep(size, *BODY_CHANGE)
+    weights = decide(shares.weights * np.maximum(evidence, shares.body), size)
 
     rgba = np.zeros((len(order), *frame.shape[:2], 4), np.uint8)
     clear = np.ones(frame.shape[:2], np.float32)
@@ -86,13 +96,13 @@ def resolve_frame(
     composite = below
     for i in order:
         body, edge = shares.body[i], shares.edge[i]
-        owned = owned + shares.weights[i] * np.maximum(evidence, body)
+        owned = owned + weights[i]
         # Towards the sum of all shares so far, so that rounding in one layer is mended in the next.
         goal = below + owned[..., None] * residual
-        touched = (shares.weights[i] > 0) & ((evidence > 0) | (body > 0))
+        touched = weights[i] > 0
         change = np.where(touched[..., None], goal - composite, 0)
         # At the mask's rim the residual says what is object and what is plate.
-        solid = np.maximum(body, smoothstep(edge, 0.4, 0.6) * opaque) * (shares.weights[i] > 0.5)
+        solid = np.maximum(body, smoothstep(edge, 0.4, 0.6) * opaque) * (weights[i] > 0.5)
         alpha = np.maximum(least_alpha(change, composite), solid) * touched
         colour8, alpha8 = quantise_layer(alpha, change, composite)
         a = to_float(alpha8)
@@ -100,6 +110,19 @@ def resolve_frame(
         clear = clear * (1 - a)
         rgba[i, ..., :3], rgba[i, ..., 3] = extend_colour(colour8, a), alpha8
     return FrameLayers(rgba, composite, clear)
+
+
+def decide(weights: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Give large changes wholly to the objects or wholly to nobody.
+
+    A part of a small change may stay with nobody, which keeps layers soft where they fade; part of
+    a large one would be seen in neither the layers nor the plate.
+    weights: (N, H, W) that sum to at most 1; size: (H, W), the change, in [0, 1].
+    """
+    total = weights.sum(0)
+    large = size * np.minimum(total, 1 - total) > PARTIAL_CHANGE
+    factor = np.where(total >= 0.5, 1 / np.maximum(total, 1e-6), 0)
+    return np.where(large, weights * factor, weights)
 
 
 def extend_colour(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -126,20 +149,29 @@ def remaining_plate(frame: np.ndarray, plate: np.ndarray, layers: FrameLayers) -
     return (np.clip(out, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def residual_noise(frames: np.ndarray, plates: np.ndarray, masks: np.ndarray) -> float:
-    """Standard deviation of the residual where nothing happens, in [0, 1], at least 1/255.
+def residual_noise(frames: np.ndarray, plates: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """How much the residual varies where nothing happens, (h, w) float32 in [0, 1].
 
-    frames: (T, h, w, 3) uint8; plates: (1 or T, h, w, 3) uint8; masks: (N, T, h, w) bool. The
-    smaller half of the residual outside the masks stands for the noise: effects cover less.
+    frames: (T, h, w, 3) uint8; plates: (1 or T, h, w, 3) uint8; masks: (N, T, h, w) bool.
+    Everywhere at least the picture's general noise, the deviation of the smaller half of the
+    residual outside the masks; more where a pixel itself is restless (leaves, water), by a low
+    quantile over time, which effects that come and go do not reach.
     """
-    values = [
-        np.abs(frames[t].astype(np.int16) - plates[t if len(plates) > 1 else 0])[
-            ~masks[:, t].any(0)
-        ]
-        for t in range(0, len(frames), max(1, len(frames) // NOISE_FRAMES))
-    ]
-    merged = np.concatenate(values)
-    # The mean of the lower half is finer than the median of whole levels: for normal noise the
-    # lower half of |x| has mean 0.322 sigma.
-    lower = np.sort(merged, axis=None)[: max(1, merged.size // 2)]
-    return max(float(lower.mean()) / 0.322 / 255, NOISE_FLOOR) if merged.size else NOISE_FLOOR
+    picks = range(0, len(frames), max(1, len(frames) // NOISE_FRAMES))
+    residual = np.stack(
+        [np.abs(frames[t].astype(np.int16) - plates[t if len(plates) > 1 else 0]) for t in picks]
+    ).astype(np.float32)
+    covered = masks[:, picks.start :: picks.step].any(0)
+    calm = np.sort(residual[~covered], axis=None)
+    general = NOISE_FLOOR
+    if calm.size:
+        # For normal noise the lower half of |x| has mean 0.322 sigma.
+        general = max(float(calm[: max(1, calm.size // 2)].mean()) / 0.322 / 255, NOISE_FLOOR)
+    residual[covered] = np.nan
+    some = ~covered.all(0)
+    local = np.zeros(some.shape, np.float32)
+    # For normal noise the quantile 0.3 of |x| is 0.385 sigma.
+    quiet = np.nanquantile(residual[:, some], RESTLESS_QUANTILE, axis=0)
+    local[some] = quiet.mean(-1) / 0.385 / 255
+    local = cv2.GaussianBlur(local, (0, 0), RESTLESS_BLUR)
+    return np.clip(local, general, RESTLESS_LIMIT * general).astype(np.float32)

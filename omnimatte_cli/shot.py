@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -46,10 +47,12 @@ class Shot:
             self.clip.frames, self.small, plates, self.masks.order, device
         )
 
-    def noise(self, plate: Background) -> float:
-        """Standard deviation of the residual where nothing happens, in [0, 1]."""
+    def noise(self, plate: Background) -> np.ndarray:
+        """How much the residual varies where nothing happens, at full size, (H, W) float32."""
         plates = working_plates(plate, self.size, len(self.clip))
-        return residual_noise(self.clip.frames, plates, self.small)
+        noise = residual_noise(self.clip.frames, plates, self.small)
+        height, width = self.info.size
+        return cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def read_shot(source: Path, made: Path | None, settings: Settings, progress: Progress) -> Shot:

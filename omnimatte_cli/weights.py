@@ -192,6 +192,7 @@ def save(
     partial = path.with_name(f".{path.name}.partial")
     try:
         save_file(tensors, partial, metadata)
+        partial.chmod(0o644)  # the library makes it readable by its owner alone
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import pytest
 from omnimatte_cli.arrays import to_float
 from omnimatte_cli.ownership import FrameShares, Ownership, shares
 from omnimatte_cli.resolve import (
+    decide,
     extend_colour,
     least_alpha,
     quantise_layer,
@@ -179,8 +180,30 @@ def test_noise_is_measured_outside_the_masks() -> None:
     masks = np.zeros((1, 10, 60, 80), bool)
     masks[:, :, 10:30, 10:40] = True
     frames[:, 10:30, 10:40] = 255
-    assert residual_noise(frames, plates, masks) * 255 == pytest.approx(6, rel=0.1)
-    assert residual_noise(frames, plates, np.ones_like(masks)) == NOISE
+    noise = residual_noise(frames, plates, masks) * 255
+    assert noise.shape == (60, 80) and noise.dtype == np.float32
+    assert noise.min() == pytest.approx(6, rel=0.1) and noise.mean() == pytest.approx(6, rel=0.15)
+    assert (residual_noise(frames, plates, np.ones_like(masks)) == np.float32(NOISE)).all()
+
+
+def test_restless_places_have_more_noise_and_passing_effects_do_not() -> None:
+    rng = np.random.default_rng(10)
+    plates = np.full((1, 60, 80, 3), 128, np.uint8)
+    frames = np.clip(np.rint(128 + rng.normal(0, 2, (40, 60, 80, 3))), 0, 255).astype(np.uint8)
+    leaves = np.clip(np.rint(128 + rng.normal(0, 8, (40, 60, 30, 3))), 0, 255).astype(np.uint8)
+    frames[:, :, :30] = leaves
+    frames[:20, 20:40, 50:70] = 90  # a shadow for half of the time
+    noise = residual_noise(frames, plates, np.zeros((1, 40, 60, 80), bool)) * 255
+    assert noise[:, :24].mean() > 6
+    assert noise[25:35, 55:65].mean() < 5  # of a change of 38 levels
+
+
+def test_large_changes_are_owned_wholly_or_not_at_all() -> None:
+    weights = np.array([[[0.5, 0.2, 0.4, 0.0]], [[0.2, 0.2, 0.4, 0.0]]], np.float32)
+    large = decide(weights, np.full((1, 4), 0.5, np.float32))
+    assert np.allclose(large.sum(0), [[1, 0, 1, 0]])
+    assert large[0, 0, 0] / large[1, 0, 0] == pytest.approx(2.5)
+    assert np.array_equal(decide(weights, np.full((1, 4), 0.01, np.float32)), weights)
 
 
 def test_transfer_frame_reports_what_it_wrote() -> None:
