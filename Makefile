@@ -15,8 +15,8 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: $(READY)
-	$(BIN)/omnimatte decompose examples/dogs/video.mp4 --masks examples/dogs/masks -o out/dogs --overwrite
-	@echo "Look at out/dogs/preview.mp4: each dog's layer holds its own mirror image in the floor."
+	$(BIN)/omnimatte decompose examples/walk/video.mp4 --masks examples/walk/masks -o out/walk --overwrite
+	@echo "Look at out/walk/preview.mp4: each walker's layer holds its own long shadow and mirror image."
 
 test: $(READY)
 	$(BIN)/python -m pytest

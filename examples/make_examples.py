@@ -16,8 +16,8 @@ from omnimatte_cli.training.dataset import write_scene
 from omnimatte_cli.training.recipe import DATASET_SEEDS
 from omnimatte_cli.training.scenes import SceneOptions
 
-SCENE = 7  # of `omnimatte synth --objects 2 --effect both --size 128x224`
-NAMES = ("brown_dog", "blue_dog")
+SCENE = 201  # of `omnimatte synth --objects 2 --effect both --size 128x224`
+NAMES = ("hiker", "walker")
 
 
 def make(out: Path) -> None:

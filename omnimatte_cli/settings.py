@@ -59,7 +59,7 @@ class Settings:
     device: DeviceName = "auto"
     weights: str = "auto"  # a shipped name, a path, "none" (random start) or "auto"
     size: tuple[int, int] | None = None  # working (height, width), multiples of 16
-    owner: Owner = "layers"  # who says, after finetuning, whose each change is
+    owner: Owner = "product"  # who says, after finetuning, whose each change is
     bootstrap: Bootstrap = "mask"  # what the mask loss of finetuning starts from
     detail: Detail = "resolve"  # how layers reach full size
     exact: bool = False  # also write the background with the rest that no layer owns

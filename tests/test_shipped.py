@@ -1,0 +1,110 @@
+"""What ships works: the weights, the example, and layers without any options."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from omnimatte_cli import decompose, weights
+from omnimatte_cli.evaluate import Row, Solver, read_truth, score
+from omnimatte_cli.settings import Settings
+from omnimatte_cli.training.dataset import write_scene
+from omnimatte_cli.training.recipe import DATASET_SEEDS
+from omnimatte_cli.training.scenes import SceneOptions
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "walk"
+
+
+def test_shipped_weights_load_and_are_small() -> None:
+    names = weights.shipped_names()
+    assert "ownership" in names
+    files = [weights.shipped_folder() / f"{n}.safetensors" for n in names]
+    assert sum(f.stat().st_size for f in files) < 28e6
+    for name in names:
+        network = weights.read_metadata(weights.shipped_folder() / f"{name}.safetensors")["network"]
+        file = weights.find(name, network)
+        assert int(file.metadata["samples"]) > 0 and file.metadata["licence"] == "Apache-2.0"
+        net = weights.load_owner(file) if network == "ownership" else weights.load(file)
+        assert all(bool(torch.isfinite(p).all()) for p in net.parameters())
+    assert (weights.shipped_folder() / "ownership.safetensors").stat().st_size < 8e6
+
+
+# Scores of rendered scenes that no training saw, and bounds a little below what was measured.
+@pytest.mark.parametrize(("seed", "bound"), [(300, 0.74), (303, 0.57), (304, 0.82)])
+def test_ownership_on_rendered_scenes(tmp_path: Path, seed: int, bound: float) -> None:
+    options = SceneOptions(
+        frames=12, gap=2, height=96, width=128, min_objects=2, max_objects=2, effect="both"
+    )
+    torch.set_num_threads(1)  # rendering is faster so
+    write_scene(tmp_path / "set" / "0", DATASET_SEEDS + seed, options)
+    truth = read_truth(tmp_path / "set" / "0")
+    solver = Solver(Settings(), torch.device("cpu"))
+    found = {
+        method: score(truth, *solver.answer(truth, Row(method, "true")))
+        for method in ("masks", "ownership", "bound")
+    }
+    iou = {method: values["iou"] for method, values in found.items()}
+    assert iou["ownership"] > bound and iou["ownership"] > iou["masks"] + 0.1, iou
+    assert iou["bound"] > 0.78, iou
+    assert found["ownership"]["wrong_owner"] < 0.3
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory):
+    out = tmp_path_factory.mktemp("walk") / "out"
+    said: list[str] = []
+
+    class Listener:
+        def stage(self, name: str, total: int | None = None) -> None: ...
+
+        def step(self, done: int, note: str = "") -> None: ...
+
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    result = decompose(
+        EXAMPLE / "video.mp4", masks=EXAMPLE / "masks", out=out, device="cpu", exact=True,
+        progress=Listener(),
+    )  # fmt: skip
+    return result, said
+
+
+def test_the_example_takes_the_fast_method_and_says_why(walk) -> None:
+    result, said = walk
+    assert result.manifest["method"] == "ownership"
+    assert "ownership" in said[0] and "no GPU" in said[0]
+    assert result.manifest["psnr"]["after_detail_in_layers"] > 40
+    assert result.manifest["psnr"]["exact"] > 48
+
+
+def alpha(folder: Path, t: int) -> np.ndarray:
+    return cv2.imread(str(folder / f"{t:05d}.png"), cv2.IMREAD_UNCHANGED)[..., 3] / 255
+
+
+HIKER_SHADOW = (slice(100, 114), slice(125, 160))  # in frame 4
+WALKER_SHADOW = (slice(92, 98), slice(8, 28))
+
+
+def test_each_walkers_layer_holds_its_own_shadow(walk) -> None:
+    result, _ = walk
+    for place, own, other in (
+        (HIKER_SHADOW, "hiker", "walker"),
+        (WALKER_SHADOW, "walker", "hiker"),
+    ):
+        mine, wrong = (alpha(result.layers[n], 4)[place].mean() for n in (own, other))
+        assert mine > 0.08 and mine > 4 * wrong, (own, mine, wrong)
+
+
+def test_masks_are_made_where_none_are_given(tmp_path: Path) -> None:
+    result = decompose(EXAMPLE / "video.mp4", out=tmp_path / "out", device="cpu")
+    names = list(result.layers)
+    assert names and names == result.manifest["objects"]["names"]
+    facts = json.loads((result.out / "masks" / "masks.json").read_text())
+    assert sorted(facts["objects"]) == sorted(names)
+    assert (result.out / "masks" / "preview.mp4").is_file()
+    assert result.manifest["psnr"]["after_detail_in_layers"] > 40
