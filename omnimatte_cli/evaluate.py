@@ -1,8 +1,4 @@
-"""Score decompositions of a folder of videos whose true layers are known.
-
-The layout is that of the authors' data: a folder a video with `rgba_00000.*`, `mask{i}_00000.png`,
-`bg.png`, `bg_est.png`, `order.txt` and `gt/mask{i}_00000.png`; `omnimatte synth` writes it.
-"""
+"""Score decompositions of a folder of videos whose true layers are known (see `truth`)."""
 
 from __future__ import annotations
 
@@ -26,16 +22,15 @@ from omnimatte_cli.associate import (
     find_weights,
     owner_network,
 )
-from omnimatte_cli.errors import InputError
 from omnimatte_cli.finetune import ClipTensors
-from omnimatte_cli.images import read_image
-from omnimatte_cli.metrics import PSNR, effect_region, iou
+from omnimatte_cli.metrics import PSNR, effect_region, iou, ssim
 from omnimatte_cli.owners import frame_gap, own, second_plate
 from omnimatte_cli.ownership import Ownership, shares
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.resolve import residual_noise, resolve_frame
 from omnimatte_cli.settings import Bootstrap, Owner, Settings, working_size
 from omnimatte_cli.transfer import transfer_frame, upsample_layer
+from omnimatte_cli.truth import Truth, read_truth
 
 BENCHMARK_FPS = Fraction(12)
 COORDINATION_GAP = 3  # frames between a window's frames on 12 fps renderings (paper, section 5.1)
@@ -82,23 +77,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Truth:
-    """A video with its true layers.
-
-    frames (T, H, W, 3) uint8; masks, regions (N, T, H, W) bool; plates: name to (H, W, 3) uint8;
-    order (T, N); solos (N, T, H, W, 3) uint8 or None.
-    """
-
-    name: str
-    frames: np.ndarray
-    masks: np.ndarray
-    regions: np.ndarray
-    plates: dict[str, np.ndarray]
-    order: np.ndarray
-    solos: np.ndarray | None
-
-
-@dataclass(frozen=True)
 class Found:
     """What a row's method found on a video. known: the ownership network's answer beside it."""
 
@@ -106,57 +84,6 @@ class Found:
     noise: np.ndarray
     association: Association
     known: Ownership | None
-
-
-def find_videos(dataset: Path, subset: int | None = None) -> list[Path]:
-    """Videos of a folder of videos, or of a folder of sets; `subset`: the first K of each set."""
-    if not dataset.is_dir():
-        raise InputError(f"No dataset folder {dataset}.")
-
-    def videos(folder: Path) -> list[Path]:
-        found = [p.parent for p in folder.glob("*/order.txt")]
-        return sorted(found, key=lambda p: (len(p.name), p.name))
-
-    sets = [dataset] if videos(dataset) else sorted(p for p in dataset.iterdir() if p.is_dir())
-    found = [v for folder in sets for v in videos(folder)[:subset]]
-    if not found:
-        raise InputError(f"{dataset} has no videos in it: folders with rgba_00000.* and order.txt.")
-    return found
-
-
-def read_truth(folder: Path) -> Truth:
-    """Read one video of a dataset. Raises InputError naming what is missing."""
-    frames = _stack(folder, "rgba_*", colour=True)
-    count = len({p.name.split("_")[0] for p in folder.glob("mask*_00000.png")})
-    if count == 0:
-        raise InputError(f"{folder} has no mask0_00000.png.")
-    masks = np.stack([_stack(folder, f"mask{i}_*") > 127 for i in range(count)])
-    regions = np.stack([_stack(folder / "gt", f"mask{i}_*") > 127 for i in range(count)])
-    solos = None
-    if (folder / "solo").is_dir():
-        solos = np.stack([_stack(folder / "solo", f"solo{i}_*", colour=True) for i in range(count)])
-    plates = {"true": _one(folder / "bg.png"), "estimated": _one(folder / "bg_est.png")}
-    lines = (folder / "order.txt").read_text().split("\n")
-    order = np.array([[int(x) for x in line.split()] for line in lines if line.strip()])
-    if not len(frames) == masks.shape[1] == regions.shape[1] == len(order):
-        raise InputError(f"{folder}: frames, masks, gt and order.txt differ in number.")
-    name = f"{folder.parent.name}/{folder.name}"
-    return Truth(name, frames, masks, regions, plates, order, solos)
-
-
-def _stack(folder: Path, pattern: str, colour: bool = False) -> np.ndarray:
-    files = sorted(folder.glob(pattern))
-    if not files:
-        raise InputError(f"{folder} has no {pattern}.")
-    return np.stack([_one(f, colour) for f in files])
-
-
-def _one(path: Path, colour: bool = True) -> np.ndarray:
-    image = read_image(path)
-    if image is None:
-        raise InputError(f"Cannot read {path}.")
-    image = np.atleast_3d(image)
-    return np.ascontiguousarray(image[..., 2::-1] if colour else image[..., 0])
 
 
 class Solver:
@@ -309,25 +236,6 @@ def score(truth: Truth, alone: np.ndarray, plate: np.ndarray) -> dict[str, float
                 solo_psnr.add(to_float(picture), to_float(right))
     scores["solo_psnr"] = solo_psnr.value
     return scores
-
-
-def ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """Structural similarity of two pictures (H, W, 3) uint8, mean over channels.
-
-    Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004,
-    with a Gaussian window of sigma 1.5.
-    """
-
-    def blur(x: np.ndarray) -> np.ndarray:
-        return cv2.GaussianBlur(x, (11, 11), 1.5)
-
-    x, y = to_float(a).astype(np.float64), to_float(b).astype(np.float64)
-    c1, c2 = 0.01**2, 0.03**2
-    mx, my = blur(x), blur(y)
-    vx, vy, cov = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
-    top = (2 * mx * my + c1) * (2 * cov + c2)
-    full = top / ((mx * mx + my * my + c1) * (vx + vy + c2))
-    return float(full[5:-5, 5:-5].mean())
 
 
 def make_rows(

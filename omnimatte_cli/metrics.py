@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
+
+from omnimatte_cli.arrays import to_float
 
 REGION_THRESHOLD = 63.75  # beta of the published evaluation, on 0 .. 255 values
 
@@ -49,3 +52,22 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of two boolean arrays; 1 if both are empty."""
     union = np.count_nonzero(a | b)
     return np.count_nonzero(a & b) / union if union else 1.0
+
+
+def ssim(a: np.ndarray, b: np.ndarray) -> float:
+    """Structural similarity of two pictures (H, W, 3) uint8, mean over channels.
+
+    Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004,
+    with a Gaussian window of sigma 1.5.
+    """
+
+    def blur(x: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(x, (11, 11), 1.5)
+
+    x, y = to_float(a).astype(np.float64), to_float(b).astype(np.float64)
+    c1, c2 = 0.01**2, 0.03**2
+    mx, my = blur(x), blur(y)
+    vx, vy, cov = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    top = (2 * mx * my + c1) * (2 * cov + c2)
+    full = top / ((mx * mx + my * my + c1) * (vx + vy + c2))
+    return float(full[5:-5, 5:-5].mean())

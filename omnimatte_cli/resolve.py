@@ -163,7 +163,7 @@ def residual_noise(frames: np.ndarray, plates: np.ndarray, masks: np.ndarray) ->
     ).astype(np.float32)
     covered = masks[:, picks.start :: picks.step].any(0)
     calm = np.sort(residual[~covered], axis=None)
-    general = NOISE_FLOOR
+    general: float = NOISE_FLOOR
     if calm.size:
         # For normal noise the lower half of |x| has mean 0.322 sigma.
         general = max(float(calm[: max(1, calm.size // 2)].mean()) / 0.322 / 255, NOISE_FLOOR)
@@ -173,5 +173,5 @@ def residual_noise(frames: np.ndarray, plates: np.ndarray, masks: np.ndarray) ->
     # For normal noise the quantile 0.3 of |x| is 0.385 sigma.
     quiet = np.nanquantile(residual[:, some], RESTLESS_QUANTILE, axis=0)
     local[some] = quiet.mean(-1) / 0.385 / 255
-    local = cv2.GaussianBlur(local, (0, 0), RESTLESS_BLUR)
-    return np.clip(local, general, RESTLESS_LIMIT * general).astype(np.float32)
+    smooth = cv2.GaussianBlur(local, (0, 0), RESTLESS_BLUR)
+    return np.clip(smooth, general, RESTLESS_LIMIT * general).astype(np.float32)

@@ -18,17 +18,14 @@ from omnimatte_cli.errors import InputError
 from omnimatte_cli.evaluate import (
     Row,
     Solver,
-    Truth,
-    find_videos,
     make_rows,
-    read_truth,
     score,
-    ssim,
     summarise,
 )
-from omnimatte_cli.metrics import PSNR, effect_region, iou
+from omnimatte_cli.metrics import PSNR, effect_region, iou, ssim
 from omnimatte_cli.owner_model import OwnerNet
 from omnimatte_cli.settings import Settings
+from omnimatte_cli.truth import Truth, find_videos, read_truth
 
 
 def test_psnr_region_and_iou_by_hand() -> None:

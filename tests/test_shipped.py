@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from omnimatte_cli import decompose, weights
-from omnimatte_cli.evaluate import Row, Solver, read_truth, score
+from omnimatte_cli.evaluate import Row, Solver, score
 from omnimatte_cli.settings import Settings
 from omnimatte_cli.training.dataset import write_scene
 from omnimatte_cli.training.recipe import DATASET_SEEDS
 from omnimatte_cli.training.scenes import SceneOptions
+from omnimatte_cli.truth import read_truth
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "walk"
 

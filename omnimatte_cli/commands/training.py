@@ -172,6 +172,7 @@ def evaluate(
     settings = Settings(batch_size=batch_size, seed=seed)
     from omnimatte_cli import device as devices
     from omnimatte_cli import evaluate as scoring
+    from omnimatte_cli.truth import find_videos
 
     rows = scoring.make_rows(
         methods,
@@ -182,7 +183,7 @@ def evaluate(
         owners,  # type: ignore[arg-type]  # checked above
         bootstraps,  # type: ignore[arg-type]
     )
-    videos = scoring.find_videos(dataset, subset)
+    videos = find_videos(dataset, subset)
     with terminal_progress(quiet) as progress, devices.deterministic():
         results = scoring.evaluate(videos, rows, out, settings, devices.choose(device), progress)
     if not quiet:
