@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -35,7 +36,9 @@ from omnimatte_cli.settings import (
     GPU_WIDTH,
     OWNER_WEIGHTS,
     FinetuneSettings,
+    Method,
     Settings,
+    check,
 )
 from omnimatte_cli.weights import WeightsFile
 
@@ -66,11 +69,19 @@ def choose_method(settings: Settings, device: torch.device) -> tuple[str, str]:
     """The method to use, and a sentence that says why."""
     if settings.method != "auto":
         return settings.method, f"Method: {settings.method}, as asked."
-    asks = settings.iterations is not None or settings.detail == "transfer"
+    if settings.weights not in ("auto", "none"):
+        method = weights.find(settings.weights, network=None).metadata.get("network", "")
+        check(method in get_args(Method), f"--weights {settings.weights} is of an unknown network")
+        return method, f"Method: {method}, since --weights is for it."
+    asks = (
+        settings.iterations is not None
+        or settings.detail == "transfer"
+        or settings.weights == "none"
+    )
     if device.type != "cpu":
         return "coordination", "Method: coordination, since there is a GPU to finetune on."
     if asks:
-        return "coordination", "Method: coordination, since --iterations or --detail asks for it."
+        return "coordination", "Method: coordination, since an option asks for it."
     if OWNER_WEIGHTS not in weights.shipped_names():
         return "coordination", "Method: coordination, since no ownership weights are shipped."
     return "ownership", "Method: ownership, which needs no finetuning (there is no GPU)."

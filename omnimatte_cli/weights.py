@@ -59,8 +59,11 @@ def shipped_names() -> list[str]:
     return sorted(p.stem for p in shipped_folder().glob(f"*{SUFFIX}"))
 
 
-def find(name: str, network: str = "coordination") -> WeightsFile:
-    """The file for a shipped name or a path. Raises WeightsError with what to do."""
+def find(name: str, network: str | None = "coordination") -> WeightsFile:
+    """The file for a shipped name or a path, of a network or (None) of any.
+
+    Raises WeightsError with what to do.
+    """
     shipped = shipped_folder() / f"{name}{SUFFIX}"
     path = Path(name).expanduser()
     if "/" not in name and not path.suffix and shipped.is_file():
@@ -76,7 +79,7 @@ def find(name: str, network: str = "coordination") -> WeightsFile:
             f"{path} is not a weights file of this tool (its metadata lack format={FORMAT}); "
             "the authors' checkpoints are converted by `omnimatte weights import`."
         )
-    if metadata.get("network") != network:
+    if network is not None and metadata.get("network") != network:
         raise WeightsError(
             f"{path} holds weights of the {metadata.get('network', 'unnamed')} network, "
             f"but the {network} network's are needed here."

@@ -13,9 +13,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from omnimatte_cli import decompose
+from omnimatte_cli import decompose, weights
 from omnimatte_cli.errors import InputError, MaskError, OptionError, OutputError, WeightsError
+from omnimatte_cli.model import LayerNet
+from omnimatte_cli.owner_model import OwnerNet
 from omnimatte_cli.video import iter_frames, probe
 from tests.conftest import encode, scene, write_masks
 
@@ -152,6 +155,24 @@ def test_feed_forward_and_both_details(clip: Path, tmp_path: Path, detail) -> No
     assert found.manifest["losses"] is None and found.manifest["iterations"] == 0
     assert found.manifest["objects"]["order"] == ["b", "a"]
     assert found.manifest["psnr"]["after_detail"] > found.manifest["psnr"]["before_detail"]
+
+
+def test_weights_choose_the_method(clip: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights.save(LayerNet(8, (2, 3)), tmp_path / "layers.safetensors")
+    weights.save(OwnerNet(), tmp_path / "owner.safetensors")
+    for name, method in (("layers", "coordination"), ("owner", "ownership")):
+        found = decompose(
+            clip / "video.mkv", masks=clip / "masks", out=tmp_path / name, size=(32, 48),
+            weights=tmp_path / f"{name}.safetensors", device="cpu",
+            iterations=1 if name == "layers" else None,
+        )  # fmt: skip
+        assert found.manifest["method"] == method
+    with pytest.raises(WeightsError, match="ownership network, but the coordination"):
+        decompose(
+            clip / "video.mkv", masks=clip / "masks", out=tmp_path / "x", method="coordination",
+            weights=tmp_path / "owner.safetensors",
+        )  # fmt: skip
 
 
 def test_three_frames_are_enough(clip: Path, tmp_path: Path) -> None:
