@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import torch
 
@@ -20,6 +21,8 @@ from omnimatte_cli.progress import Progress
 SPACING = 0.25  # seconds between a frame and its neighbours in training
 CHUNK = 24  # frames that are computed together, besides the context at both ends
 ABSENCE = 4  # spacings (a second) after which an object out of sight owns nothing any more
+CALM_REACH = 3  # frames to each side that shares are averaged over where nothing changes
+CALM_CHANGE = 5.0  # levels of change at which a neighbouring frame counts 1/e
 TAKEN = 0.5  # a pixel owned by more than this is no sample of the plate
 FEWEST = 3  # samples that a second plate needs at a pixel; else the first one stays
 
@@ -61,8 +64,36 @@ def own(net: OwnerNet, clip: ClipTensors, gap: int, progress: Progress) -> Owner
         seen[line[kept]] = True
         progress.step(int(seen.sum()))
     assert seen.all(), np.flatnonzero(~seen)
+    claims, nobody = calm(claims, nobody, clip.frames.cpu().numpy())
     claims[far_from_sight(clip.masks.flatten(2).any(2).cpu().numpy(), ABSENCE * gap)] = 0
     return Ownership(claims, nobody)
+
+
+def calm(
+    claims: np.ndarray, nobody: np.ndarray, frames: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Average shares over neighbouring frames where the picture stays the same.
+
+    The network answers every frame a little differently; where nothing changes between two frames
+    their answers are as good, and layers made of the mean do not flicker.
+    claims: (N, T, h, w), nobody: (T, h, w) float16; frames: (T, 3, h, w) uint8.
+    """
+    t = len(frames)
+    pictures = frames.astype(np.int16)
+    shares = np.concatenate([claims, nobody[None]]).astype(np.float32)
+    total = shares.copy()
+    weight = np.ones(nobody.shape, np.float32)
+    for step in range(1, CALM_REACH + 1):
+        if step >= t:
+            break
+        change = np.abs(pictures[step:] - pictures[:-step]).max(1).astype(np.float32)
+        alike = np.stack([cv2.blur(np.exp(-np.square(c / CALM_CHANGE)), (3, 3)) for c in change])
+        total[:, step:] += alike * shares[:, :-step]
+        total[:, :-step] += alike * shares[:, step:]
+        weight[step:] += alike
+        weight[:-step] += alike
+    total /= weight
+    return total[:-1].astype(np.float16), total[-1].astype(np.float16)
 
 
 def far_from_sight(seen: np.ndarray, reach: int) -> np.ndarray:

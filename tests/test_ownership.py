@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 import torch
 
+from omnimatte_cli import owners
 from omnimatte_cli.arrays import Background, Masks
 from omnimatte_cli.finetune import ClipTensors
 from omnimatte_cli.owner_model import CONTEXT, OwnerNet
-from omnimatte_cli.owners import chunks, far_from_sight, frame_gap, own, owned_masks, second_plate
+from omnimatte_cli.owners import (
+    calm,
+    chunks,
+    far_from_sight,
+    frame_gap,
+    own,
+    owned_masks,
+    second_plate,
+)
 from omnimatte_cli.ownership import Ownership, claims_of, shares, upsample
 from omnimatte_cli.progress import Silent
 from omnimatte_cli.resolve import resolve_frame
@@ -69,7 +78,10 @@ def test_every_frame_is_computed_once_with_its_context(length: int, gap: int) ->
     assert (kept == 1).all()
 
 
-def test_chunks_give_what_the_whole_clip_gives(net: OwnerNet) -> None:
+def test_chunks_give_what_the_whole_clip_gives(
+    net: OwnerNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners, "calm", lambda claims, nobody, frames: (claims, nobody))
     rng = np.random.default_rng(0)
     t = 60
     frames = rng.integers(0, 256, (t, 32, 48, 3), np.uint8)
@@ -82,6 +94,22 @@ def test_chunks_give_what_the_whole_clip_gives(net: OwnerNet) -> None:
         whole = net(pictures, plates, visible).softmax(1)[0].numpy()
     assert np.abs(found.claims[:, ::2] - whole[:-1]).max() < 2e-3
     assert np.abs(found.nobody[::2] - whole[-1]).max() < 2e-3
+
+
+def test_shares_are_calm_where_nothing_changes_and_free_where_it_moves() -> None:
+    rng = np.random.default_rng(0)
+    t = 20
+    frames = np.full((t, 3, 16, 24), 100, np.uint8)
+    frames[:, :, :, 12:] = rng.integers(0, 256, (t, 3, 16, 12))
+    claims = rng.random((2, t, 16, 24)).astype(np.float16) / 2
+    nobody = (1 - claims.astype(np.float32).sum(0)).astype(np.float16)
+    quiet, rest = calm(claims, nobody, frames)
+    assert np.abs(quiet.astype(np.float32).sum(0) + rest - 1).max() < 5e-3  # still shares of one
+    before, after = (np.abs(np.diff(x.astype(np.float32), axis=1)) for x in (claims, quiet))
+    assert after[..., :10].mean() < 0.3 * before[..., :10].mean()
+    assert after[..., 14:].mean() > 0.9 * before[..., 14:].mean()
+    alone, _ = calm(claims[:, :1], nobody[:1], frames[:1])
+    assert np.array_equal(alone, claims[:, :1])
 
 
 def test_gap_follows_the_frame_rate() -> None:
