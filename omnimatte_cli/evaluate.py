@@ -130,6 +130,7 @@ class Solver:
             iterations=row.iterations,
             detail="transfer" if row.method == "coordination" else "resolve",
             bootstrap=row.bootstrap,
+            owner="layers",  # rows that share the finetuning choose their owner afterwards
             gap=COORDINATION_GAP,
         )
         owner = owner_network(settings, row.method, self.device)

@@ -160,6 +160,9 @@ def test_evaluate_from_the_command_line_and_again(
     assert summary == summarise([json.loads(line) for line in lines])
     assert all(0 <= line["iou"] <= 1 for line in summary)
     assert "masks, true plate" in done.stdout
+    by_owner = [x for x in summary if "2 it" in x["row"] and "resolve" in x["row"]]
+    layers, product = by_owner[0], by_owner[1]
+    assert "by product" in product["row"] and layers["precision"] != product["precision"]
     # Run again: nothing is computed anew, and a cut last line is.
     (out / "results.jsonl").write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])
     again = CliRunner().invoke(app, [str(a) for a in args])
