@@ -155,24 +155,6 @@ class Background:
         return itertools.repeat(self.plate) if self.moving is None else self.moving()
 
 
-@dataclass(frozen=True)
-class Layers:
-    """Straight-alpha layers at working size.
-
-    rgba: (N, T, h, w, 4) float32 in [0, 1]. order: (T, N) back to front.
-    """
-
-    rgba: np.ndarray
-    names: tuple[str, ...]
-    order: np.ndarray
-    fps: Fraction
-
-    def __post_init__(self) -> None:
-        n, t = self.rgba.shape[:2]
-        assert self.rgba.dtype == np.float32 and self.rgba.shape[4] == 4, self.rgba.shape
-        assert len(self.names) == n and self.order.shape == (t, n), (self.names, self.order.shape)
-
-
 def resize_frames(frames: Iterable[np.ndarray], size: Size) -> np.ndarray:
     """Frames (H, W, 3) uint8 to one array (T, h, w, 3) uint8 by area averaging."""
     import cv2

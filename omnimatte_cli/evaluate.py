@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 
-from omnimatte_cli.arrays import Background, Masks, Size, to_float, to_uint8
+from omnimatte_cli.arrays import Background, Masks, Size, resize_frames, to_float, to_uint8
 from omnimatte_cli.associate import (
     Association,
     choose_owner,
@@ -194,8 +194,6 @@ def solos(
 
 
 def _resized(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    from omnimatte_cli.arrays import resize_frames
-
     return frames if frames.shape[1:3] == size else resize_frames(frames, size)
 
 
