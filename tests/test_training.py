@@ -15,10 +15,11 @@ import torch
 
 from omnimatte_cli import weights
 from omnimatte_cli.errors import OptionError
+from omnimatte_cli.model import LayerNet
 from omnimatte_cli.owner_model import OwnerNet
 from omnimatte_cli.progress import Silent
-from omnimatte_cli.training.loop import learning_rate, new_network, pretrain
-from omnimatte_cli.training.objectives import coordination_loss, ownership_truth
+from omnimatte_cli.training.loop import learning_rate, new_network, pretrain, tie_start
+from omnimatte_cli.training.objectives import coordination_loss, layer_error, ownership_truth
 from omnimatte_cli.training.pool import Pool, render_chunk, restored
 from omnimatte_cli.training.recipe import (
     TRAINING_SEEDS,
@@ -26,6 +27,8 @@ from omnimatte_cli.training.recipe import (
     Recipe,
     make_recipe,
 )
+from omnimatte_cli.training.validation import solo_predictions
+from omnimatte_cli.training.widen import widen
 
 CPU = torch.device("cpu")
 TINY = Recipe(
@@ -74,6 +77,58 @@ def test_warm_start_takes_the_weights(tmp_path: Path) -> None:
     second = pretrain(frozen, tmp_path / "second", CPU, Silent(), start_from=first)
     pairs = zip(state(first).values(), state(second).values(), strict=True)
     assert all(torch.allclose(a, b, atol=1e-3) for a, b in pairs)
+
+
+def test_a_widened_network_gives_the_same_layers(tmp_path: Path, chunk) -> None:
+    torch.manual_seed(0)
+    narrow = LayerNet(8, (4, 4)).eval()
+    tie_start(narrow)
+    wide = widen(narrow, 24).eval()
+    hidden = torch.tensor([False, True, False, True, True]).expand(len(chunk), -1)
+    with torch.no_grad():
+        small = narrow(chunk.frames, chunk.masks, hidden)
+        large = wide(chunk.frames, chunk.masks, hidden)
+    assert small.std() > 0.05
+    assert torch.allclose(small, large, atol=1e-5)
+    # The copies of a channel are read differently, so training drives them apart.
+    kernel = wide.image_encoder.convs[1].weight
+    assert not torch.allclose(kernel[:, 0], kernel[:, 1])
+
+    first = pretrain(replace(TINY, network="coordination", steps=1), tmp_path / "a", CPU, Silent())
+    broad = replace(TINY, network="coordination", steps=1, width=16)
+    grown = pretrain(broad, tmp_path / "b", CPU, Silent(), start_from=first)
+    assert weights.find(str(grown)).width == 16
+    with pytest.raises(OptionError, match="multiple"):
+        pretrain(replace(broad, width=20), tmp_path / "c", CPU, Silent(), start_from=first)
+
+
+def test_a_tied_start_looks_at_its_own_place() -> None:
+    torch.manual_seed(0)
+    net = LayerNet(16, (4, 4))
+    tie_start(net)
+    attention = net.blocks[0].cross_attention
+    places = net.query_positions(5, (4, 4)).flatten(0, 2)
+    query = attention.query(places).unflatten(1, (4, -1)).transpose(0, 1)
+    key = attention.key(net.key_positions(5, (4, 4)).flatten(0, 2)).unflatten(1, (4, -1))
+    scores = query @ key.permute(1, 2, 0) / query.shape[-1] ** 0.5
+    looks = scores.softmax(-1).mean(0)
+    assert bool((looks.argmax(1) == torch.arange(80)).all())
+    values = torch.randn(80, 64)
+    assert torch.allclose(attention.out(attention.value(values)), values, atol=1e-5)
+
+
+def test_layer_error_against_loops() -> None:
+    rng = np.random.default_rng(0)
+    rgba, solo = rng.random((1, 2, 1, 4, 3, 3)), rng.random((1, 2, 1, 3, 3, 3))
+    visible, plate = rng.integers(0, 2, (1, 2, 1, 1, 3, 3)).astype(float), rng.random((1, 3, 3, 3))
+    total = 0.0
+    for i, y, x in np.ndindex(2, 3, 3):
+        alpha, back, true = rgba[0, i, 0, 3, y, x], plate[0, :, y, x], solo[0, i, 0, :, y, x]
+        error = 2 * np.abs(alpha * rgba[0, i, 0, :3, y, x] + (1 - alpha) * back - true)
+        change = min(1.0, np.abs(true - back).sum() / 0.5) * (1 - visible[0, i, 0, 0, y, x])
+        total += (1 + 3 * change) * (0.7 * error**2 + 0.3 * error).sum()
+    tensors = [torch.from_numpy(x) for x in (rgba, solo, visible, plate)]
+    assert float(layer_error(*tensors, squared=0.7, effect_weight=3.0)) == pytest.approx(total / 18)
 
 
 def test_ownership_learns_on_one_batch(chunk) -> None:
@@ -148,6 +203,25 @@ def test_pool_draws_the_same_whatever_the_speed(tmp_path: Path) -> None:
     assert torch.equal(one_by_one[5].frames, late.frames)
     assert not torch.equal(one_by_one[4].frames, late.frames)
     assert set(range(3)) >= {Pool(recipe, torch.device("meta")).newest(s) for s in range(4)}
+
+
+def test_validation_hides_as_the_recipe_does(chunk) -> None:
+    seen = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, frames, masks, hidden, decoded):
+            seen.append((hidden[0].int().tolist(), decoded[0].tolist()))
+            return torch.zeros(len(frames), masks.shape[1], 1, 4, 64, 64)
+
+    for hidden, hiding in ((3, "random"), (1, "prediction"), (3, "inpainting"), (0, "random")):
+        recipe = replace(TINY, network="coordination", hidden=hidden, hiding=hiding)
+        solo_predictions(Spy(), chunk, recipe)
+    assert seen == [
+        ([0, 0, 1, 1, 1], [2]),
+        ([0, 0, 0, 0, 1], [4]),
+        ([0, 1, 1, 1, 0], [1]),
+        ([0, 0, 0, 0, 0], [2]),
+    ]
 
 
 def test_validation_scenes_are_nobodys_training() -> None:

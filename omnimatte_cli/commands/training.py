@@ -64,7 +64,7 @@ def synth(
 def pretrain(
     out: Folder,
     network: Annotated[str, typer.Option(help="coordination or ownership.")] = "coordination",
-    width: Annotated[int, typer.Option(help="Width of the coordination network.")] = 24,
+    width: Annotated[int, typer.Option(help="Width of the coordination network.")] = 16,
     size: Annotated[str, typer.Option(help="Height and width: 64 or 128x224.")] = "64",
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 4000,
     warm_start: Annotated[

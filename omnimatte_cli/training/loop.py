@@ -24,9 +24,11 @@ from omnimatte_cli.training.objectives import coordination_loss, ownership_loss
 from omnimatte_cli.training.pool import Pool
 from omnimatte_cli.training.recipe import Recipe
 from omnimatte_cli.training.validation import validate
+from omnimatte_cli.training.widen import widen
 
 LOG_STEPS = 50  # steps that a line of the log averages over
 TIED_POSITION_STD = 0.9  # of positions that are tied at the start
+TIED_SHARPNESS = 2.0  # gain of the tied projections: how sharply a token finds its own place
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,11 @@ def new_network(recipe: Recipe) -> nn.Module:
 
 @torch.no_grad()
 def tie_start(net: LayerNet) -> None:
-    """Let queries look where they are: equal, larger positions, equal cross-attention projections.
+    """Let queries look where they are and take what they see there.
 
     With positions of standard deviation 0.02 the attention starts flat and stays so for thousands
-    of steps; started this way a mask's token finds the picture's token at its own place at once.
+    of steps. Started with equal, larger positions and equal orthogonal projections, a mask's token
+    finds the picture's token at its own place at once; values pass through unchanged.
     """
     for table in ("x", "y", "t"):
         query, key = getattr(net.query_positions, table), getattr(net.key_positions, table)
@@ -79,8 +82,12 @@ def tie_start(net: LayerNet) -> None:
     for block in net.blocks:
         assert isinstance(block, Block)
         attention = block.cross_attention
+        nn.init.orthogonal_(attention.query.weight, TIED_SHARPNESS)
         attention.key.weight.copy_(attention.query.weight)
-        attention.key.bias.copy_(attention.query.bias)
+        nn.init.orthogonal_(attention.value.weight)
+        attention.out.weight.copy_(attention.value.weight.t())
+        for part in (attention.query, attention.key, attention.value, attention.out):
+            part.bias.zero_()
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -213,11 +220,20 @@ def save_weights(
 
 
 def warm_start(net: nn.Module, path: Path, recipe: Recipe) -> None:
-    """Begin with the weights of a file, their position tables resized to the recipe's size."""
+    """Begin with the weights of a file, their position tables resized to the recipe's size.
+
+    A layer network may be narrower than the recipe's: it is widened. Raises OptionError.
+    """
     file = weights.find(str(path), recipe.network)
-    grid = net.grid if isinstance(net, LayerNet) else None
-    found = weights.load_owner(file) if grid is None else weights.load(file, grid)
-    net.load_state_dict(found.state_dict())
+    if not isinstance(net, LayerNet):
+        net.load_state_dict(weights.load_owner(file).state_dict())
+        return
+    if recipe.width % file.width:
+        raise OptionError(
+            f"--warm-start {path} has width {file.width}; "
+            f"a network of width {recipe.width} can start from it only if that is a multiple."
+        )
+    net.load_state_dict(widen(weights.load(file, net.grid), recipe.width, recipe.seed).state_dict())
 
 
 def save_run(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 UNMASKED_CHANCE = 0.15  # clips whose last object loses its mask: a stranger that nobody owns
 TRUE_PLATE_CHANCE = 0.3  # clips that are given the true plate instead of an estimate
+EFFECT_CAP = 0.5  # change, summed over 3 channels, from which an effect has its whole weight
 NOBODY_CHANGE = 0.015  # change, summed over 3 channels, that noise alone explains
 RESIDUAL_FLOOR = 0.02  # weight of pixels without a residual in the cross-entropy
 CHANGE_WEIGHT = 10.0  # weight of |w D - change|, which is small in most pixels
@@ -110,11 +111,20 @@ def coordination_loss(
 
     rows = torch.arange(b, device=device)[:, None]
     target, order = samples.frames[rows, decoded], samples.order[rows, decoded]
-    masks = samples.masks.transpose(1, 2)[rows, decoded].transpose(1, 2)
-    plate = samples.plate_estimated[:, None].expand_as(target)
+
+    def at_decoded(x: Tensor) -> Tensor:  # (B, N, T, ...) to (B, N, K, ...)
+        return x.transpose(1, 2)[rows, decoded].transpose(1, 2)
+
+    masks = at_decoded(samples.masks)
+    exact = torch.from_numpy(rng.random(b) < TRUE_PLATE_CHANCE).to(device)
+    plate = torch.where(exact[:, None, None, None], samples.plate, samples.plate_estimated)
+    plate = plate[:, None].expand_as(target)
     layers, sorted_masks = in_order(rgba, order), in_order(masks, order)
     composite = over(layers, plate)
+    # At first bodies count in full: their colours teach the attention where to look.
     weight = object_weight(sorted_masks)
+    if step < recipe.whole_steps:
+        weight = torch.ones_like(weight)
     squared = 1.0 if step < recipe.squared_steps else recipe.squared_share
     recon = squared * reconstruction(composite, target, weight, 2)
     if squared < 1:
@@ -129,10 +139,32 @@ def coordination_loss(
     fade = max(0.0, 1 - step / recipe.layer_steps) if recipe.layer_steps else 0.0
     if recipe.layer_weight * fade > 0:
         assert samples.solos is not None
-        solo = samples.solos.transpose(1, 2)[rows, decoded].transpose(1, 2)
-        true_plate = samples.plate[:, None, None]
-        alone = rgba[:, :, :, :3] * rgba[:, :, :, 3:] + (1 - rgba[:, :, :, 3:]) * true_plate
-        layer = 6 * (alone - solo).abs().mean()  # a sum over channels in [-1, 1] units, as above
+        layer = layer_error(
+            rgba,
+            at_decoded(samples.solos),
+            at_decoded(samples.visible),
+            samples.plate,
+            squared,
+            recipe.effect_weight,
+        )
         loss = loss + recipe.layer_weight * fade * layer
         terms["layer"] = layer
     return loss, terms
+
+
+def layer_error(
+    rgba: Tensor, solo: Tensor, visible: Tensor, plate: Tensor, squared: float, effect_weight: float
+) -> Tensor:
+    """Mean error of each layer alone over the true plate, in [-1, 1] units, summed over channels.
+
+    rgba: (B, N, K, 4, H, W). solo: (B, N, K, 3, H, W), the object alone. visible:
+    (B, N, K, 1, H, W), its body. plate: (B, 3, H, W). squared: share of squared error, the rest
+    absolute.
+    effect_weight: how much more the pixels count that an object changes outside its body.
+    """
+    plate = plate[:, None, None]
+    alone = rgba[:, :, :, :3] * rgba[:, :, :, 3:] + (1 - rgba[:, :, :, 3:]) * plate
+    change = (solo - plate).abs().sum(3, keepdim=True).clamp(max=EFFECT_CAP) / EFFECT_CAP
+    weight = 1 + effect_weight * change * (1 - visible)
+    error = (2 * (alone - solo)).abs()
+    return (weight * (squared * error.square() + (1 - squared) * error)).sum(3).mean()

@@ -23,7 +23,7 @@ class Recipe:
     """One pretraining run."""
 
     network: Network = "ownership"
-    width: int = 24  # of the coordination network
+    width: int = 16  # of the coordination network
     height: int = 64  # pixels
     width_pixels: int = 64  # pixels
     steps: int = 4000  # optimiser steps
@@ -48,13 +48,15 @@ class Recipe:
 
     hiding: Hiding = "random"
     hidden: int = 3  # frames hidden of 5
-    mask_drops: tuple[int, int] = (200, 400)  # steps at which lambda_m falls to a tenth
+    mask_drops: tuple[int, int] = (200, 8000)  # steps at which lambda_m falls to a tenth
     tie: bool = True  # queries and keys start with equal positions and projections
-    auxiliary_steps: int = 2000  # steps that also decode a visible frame
-    squared_steps: int = 2000  # steps with squared error only
+    auxiliary_steps: int = 8000  # steps that also decode a visible frame
+    whole_steps: int = 8000  # steps in which bodies count as much as the rest of the picture
+    squared_steps: int = 8000  # steps with squared error only
     squared_share: float = 0.3  # share of squared error afterwards
     layer_weight: float = 1.0  # supervision by the true solos at the start
-    layer_steps: int = 3000  # steps over which it fades to 0
+    layer_steps: int = 12000  # steps over which it fades to 0
+    effect_weight: float = 3.0  # how much more effects count in that supervision
 
     save_minutes: float = 5.0
     validate_steps: int = 500  # steps between two validations

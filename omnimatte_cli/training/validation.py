@@ -33,12 +33,24 @@ def solo_predictions(net: nn.Module, samples: FilmedBatch, recipe: Recipe) -> tu
         owned = logits.softmax(1)[:, :-1].unsqueeze(3)
         residual = samples.frames - samples.plate_estimated[:, None]
         return samples.plate_estimated[:, None, None] + owned * residual[:, None], torch.arange(t)
+    first = scored_frame(recipe, t)
     hidden = torch.zeros(samples.frames.shape[:2], dtype=torch.bool, device=samples.frames.device)
-    hidden[:, -max(1, recipe.hidden) :] = True
-    kept = torch.full((len(samples), 1), t - max(1, recipe.hidden), device=hidden.device)
+    hidden[:, first : first + recipe.hidden] = True
+    kept = torch.full((len(samples), 1), first, device=hidden.device)
     rgba = net(samples.frames, samples.masks, hidden, kept).float()
     plate = samples.plate_estimated[:, None, None]
     return rgba[:, :, :, :3] * rgba[:, :, :, 3:] + (1 - rgba[:, :, :, 3:]) * plate, kept[0].cpu()
+
+
+def scored_frame(recipe: Recipe, frames: int) -> int:
+    """The frame of a window that is scored: the first hidden one, as in inference.
+
+    The last frames are hidden, or with "inpainting" the middle ones (paper, section 5.4). With none
+    hidden the middle frame is scored.
+    """
+    if recipe.hidden == 0:
+        return frames // 2
+    return (frames - recipe.hidden) // (2 if recipe.hiding == "inpainting" else 1)
 
 
 @torch.no_grad()

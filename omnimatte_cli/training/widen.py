@@ -1,0 +1,63 @@
+"""A wider layer network that computes the same as a narrow one: a start for training it on.
+
+"Net2Net: Accelerating Learning via Knowledge Transfer" (Chen et al., ICLR 2016), section 2.2: every
+channel is copied, and what reads it reads each copy by a random share. A wide network so begins
+with what hours of training gave the narrow one, at a sixteenth of the cost for a quarter the width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor, nn
+
+from omnimatte_cli.model import LayerNet
+
+UNEVEN = 0.5  # standard deviation of the shares by which copies are read, relative to an even split
+
+
+@torch.no_grad()
+def widen(narrow: LayerNet, width: int, seed: int = 0) -> LayerNet:
+    """A network of `width` channels, a multiple of the narrow one's, that gives the same layers.
+
+    The shares differ from one reading channel to the next (`seed` draws them), so that the copies
+    drift apart when they are trained.
+    """
+    times, rest = divmod(width, narrow.width)
+    assert times >= 1 and rest == 0, (width, narrow.width)
+    wide = LayerNet(width, narrow.grid, dropout=narrow.blocks[0].dropout.p)  # type: ignore[union-attr, arg-type]
+    generator = torch.Generator().manual_seed(seed)
+    modules = dict(narrow.named_modules())
+    state = wide.state_dict()
+    for name, value in narrow.state_dict().items():
+        owner, _, kind = name.rpartition(".")
+        module = modules[owner]
+        wanted = state[name].shape
+        reads = 0 if isinstance(module, nn.ConvTranspose2d) else 1  # axis of the input channels
+        if kind == "weight" and isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            value = _copied(value, 1 - reads, wanted[1 - reads])
+            value = _shared_out(value, reads, wanted[reads], generator)
+        else:
+            value = _copied(value, value.ndim - 1, wanted[-1])
+        if owner.endswith("attention.query"):
+            # Every product of a query and a key comes `times` over; attention divides by the root.
+            value = value / times**0.5
+        state[name] = value
+    wide.load_state_dict(state)
+    return wide
+
+
+def _copied(value: Tensor, axis: int, length: int) -> Tensor:
+    return value.repeat_interleave(length // value.shape[axis], axis)
+
+
+def _shared_out(value: Tensor, axis: int, length: int, generator: Generator) -> Tensor:
+    """Copies along `axis` whose weights add up to the one they are copied from."""
+    times = length // value.shape[axis]
+    if times == 1:
+        return value
+    value = value.unsqueeze(axis + 1)
+    shape = list(value.shape)
+    shape[axis + 1] = times
+    noise = torch.randn(shape, generator=generator) * UNEVEN
+    share = (1 + noise - noise.mean(axis + 1, keepdim=True)) / times
+    return (value * share).flatten(axis, axis + 1)
