@@ -297,3 +297,15 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
     assert not equal(alone, both)
     ranks = [state(tmp_path / "two" / f"rank{i}.safetensors") for i in range(2)]
     assert all(torch.equal(ranks[0][k], ranks[1][k]) for k in ranks[0])
+
+
+def test_the_ablation_script_prints_its_table(tmp_path: Path) -> None:
+    script = Path(__file__).parent.parent / "examples" / "ablation_hiding.py"
+    options = ["--start", "none", "--steps", "1", "--seeds", "1", "--size", "32"]
+    command = [sys.executable, str(script), str(tmp_path), *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("|")[1].strip() for line in done.stdout.splitlines()]
+    assert lines == ["hidden", "---", "random", "prediction", "inpainting"]
+    scores = json.loads((tmp_path / "random-seed0" / "scores.json").read_text())
+    assert 0 <= scores["shadow"]["iou"] <= 1 and 0 <= scores["reflection"]["wrong"] <= 1

@@ -66,7 +66,7 @@ def pretrain(
     network: Annotated[str, typer.Option(help="coordination or ownership.")] = "coordination",
     width: Annotated[int, typer.Option(help="Width of the coordination network.")] = 16,
     size: Annotated[str, typer.Option(help="Height and width: 64 or 128x224.")] = "64",
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 4000,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 9000,
     warm_start: Annotated[
         Path | None, typer.Option(help="Weights to begin with.", metavar="FILE")
     ] = None,

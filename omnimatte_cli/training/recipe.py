@@ -26,14 +26,14 @@ class Recipe:
     width: int = 16  # of the coordination network
     height: int = 64  # pixels
     width_pixels: int = 64  # pixels
-    steps: int = 4000  # optimiser steps
+    steps: int = 9000  # optimiser steps; the curriculum below is for a run of about this length
     batch_size: int = 8  # clips a step, on each process
     lr: float = 1e-3  # AdamW's, at its highest
     warmup: int = 200  # steps over which the rate rises
     final_lr: float = 0.02  # share of the rate that a cosine ends at
     weight_decay: float = 1e-2
     clip_norm: float = 1.0  # gradients longer than this are shortened
-    ema: float = 0.999  # decay of the averaged weights, which are the ones saved
+    ema: float = 0.998  # decay of the averaged weights, which are the ones saved
     seed: int = 0
 
     frames: int = 5  # frames a clip
@@ -41,21 +41,21 @@ class Recipe:
     objects: tuple[int, ...] = (1, 2, 2, 2, 3, 4)  # drawn for each chunk of clips
     effect: str = "mixed"  # shadow | reflection | both | mixed
     chunk: int = 16  # clips rendered together; they have equally many objects
-    pool: int = 24  # chunks held for replay
-    reuse: float = 4.0  # how often each clip is trained on, on average
+    pool: int = 48  # chunks held for replay
+    reuse: float = 6.0  # how often each clip is trained on, on average
     workers: int = 1  # rendering processes on a CPU
     textures: Path | None = None  # folder of pictures for surfaces
 
     hiding: Hiding = "random"
     hidden: int = 3  # frames hidden of 5
-    mask_drops: tuple[int, int] = (200, 8000)  # steps at which lambda_m falls to a tenth
+    mask_drops: tuple[int, int] = (200, 6500)  # steps at which lambda_m falls to a tenth
     tie: bool = True  # queries and keys start with equal positions and projections
-    auxiliary_steps: int = 8000  # steps that also decode a visible frame
-    whole_steps: int = 8000  # steps in which bodies count as much as the rest of the picture
-    squared_steps: int = 8000  # steps with squared error only
+    auxiliary_steps: int = 6500  # steps that also decode a visible frame
+    whole_steps: int = 6500  # steps in which bodies count as much as the rest of the picture
+    squared_steps: int = 6500  # steps with squared error only
     squared_share: float = 0.3  # share of squared error afterwards
     layer_weight: float = 1.0  # supervision by the true solos at the start
-    layer_steps: int = 12000  # steps over which it fades to 0
+    layer_steps: int = 9000  # steps over which it fades to 0
     effect_weight: float = 3.0  # how much more effects count in that supervision
 
     save_minutes: float = 5.0
