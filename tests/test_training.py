@@ -97,7 +97,9 @@ def test_a_widened_network_gives_the_same_layers(tmp_path: Path, chunk) -> None:
     first = pretrain(replace(TINY, network="coordination", steps=1), tmp_path / "a", CPU, Silent())
     broad = replace(TINY, network="coordination", steps=1, width=16)
     grown = pretrain(broad, tmp_path / "b", CPU, Silent(), start_from=first)
-    assert weights.find(str(grown)).width == 16
+    file = weights.find(str(grown))
+    assert file.width == 16 and file.metadata["samples"] == "4"  # of both runs
+    assert file.metadata["size"] == "32x32" and int(file.metadata["scenes"]) >= 2
     with pytest.raises(OptionError, match="multiple"):
         pretrain(replace(broad, width=20), tmp_path / "c", CPU, Silent(), start_from=first)
 

@@ -22,7 +22,7 @@ from omnimatte_cli.owner_model import OwnerNet
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.training.objectives import coordination_loss, ownership_loss
 from omnimatte_cli.training.pool import Pool
-from omnimatte_cli.training.recipe import Recipe
+from omnimatte_cli.training.recipe import SCENES_VERSION, Recipe
 from omnimatte_cli.training.validation import validate
 from omnimatte_cli.training.widen import widen
 
@@ -124,8 +124,9 @@ def pretrain(
     device, main = machine.device, machine.rank == 0
     out.mkdir(parents=True, exist_ok=True)
     net = new_network(recipe).to(device)
+    before = 0  # clips that the weights to begin with were trained on
     if start_from is not None:
-        warm_start(net, start_from, recipe)
+        before = warm_start(net, start_from, recipe)
     ema = {k: v.detach().clone() for k, v in net.state_dict().items()}
     optimiser = torch.optim.AdamW(
         net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
@@ -173,7 +174,8 @@ def pretrain(
                 progress.say(
                     f"step {done}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items())
                 )
-                save_weights(out, recipe, net, ema, done, machine.world, scores)
+                trained = before + done * recipe.batch_size * machine.world
+                save_weights(out, recipe, net, ema, done, trained, scores)
                 net.train()
             late = time.monotonic() - saved > 60 * recipe.save_minutes
             over_time = stop_after is not None and time.monotonic() - started > stop_after
@@ -202,13 +204,15 @@ def save_weights(
     net: nn.Module,
     ema: dict[str, Tensor],
     done: int,
-    world: int,
+    trained: int,
     scores: dict[str, float],
 ) -> None:
-    """Write the averaged weights with the facts of the run."""
+    """Write the averaged weights with the facts of the run. trained: clips, with earlier runs'."""
     facts = {
-        "samples": str(done * recipe.batch_size * world),
+        "samples": str(trained),
         "steps": str(done),
+        "size": f"{recipe.height}x{recipe.width_pixels}",
+        "scenes": str(SCENES_VERSION),
         "date": time.strftime("%Y-%m-%d"),
         "licence": "Apache-2.0",
         "recipe": json.dumps(recipe.facts()),
@@ -219,21 +223,24 @@ def save_weights(
     weights.save(twin, out / "weights.safetensors", facts, half=True)
 
 
-def warm_start(net: nn.Module, path: Path, recipe: Recipe) -> None:
+def warm_start(net: nn.Module, path: Path, recipe: Recipe) -> int:
     """Begin with the weights of a file, their position tables resized to the recipe's size.
 
-    A layer network may be narrower than the recipe's: it is widened. Raises OptionError.
+    A layer network may be narrower than the recipe's: it is widened. Returns how many clips the
+    weights were trained on. Raises OptionError.
     """
     file = weights.find(str(path), recipe.network)
+    trained = int(file.metadata.get("samples", "0"))
     if not isinstance(net, LayerNet):
         net.load_state_dict(weights.load_owner(file).state_dict())
-        return
+        return trained
     if recipe.width % file.width:
         raise OptionError(
             f"--warm-start {path} has width {file.width}; "
             f"a network of width {recipe.width} can start from it only if that is a multiple."
         )
     net.load_state_dict(widen(weights.load(file, net.grid), recipe.width, recipe.seed).state_dict())
+    return trained
 
 
 def save_run(

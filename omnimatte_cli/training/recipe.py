@@ -12,6 +12,9 @@ from omnimatte_cli.windows import Hiding
 
 Network = Literal["coordination", "ownership"]
 
+# Raised when the same seed gives another scene: 2 brought horizons and brighter reflections.
+SCENES_VERSION = 2
+
 # Scenes of training, of validation and of written datasets never share a seed.
 TRAINING_SEEDS = 0
 VALIDATION_SEEDS = 1 << 40
