@@ -8,7 +8,8 @@ import sys
 
 def main() -> None:
     """Run the command line. A termination request ends like an interrupt: cleanly, saved."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Not by raising SIGINT, which shells have background jobs ignore.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from omnimatte_cli.cli import app
 
     try:

@@ -310,13 +310,19 @@ def test_the_python_interface_raises_typed_errors(clip: Path, tmp_path: Path) ->
         decompose(clip / "video.mkv", masks=masks, out=out)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_exits_130_and_resumes(clip: Path, tmp_path: Path, kind: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "shell"),
+    [(signal.SIGINT, []), (signal.SIGTERM, ["sh", "-c", "trap '' INT; exec \"$@\"", "-"])],
+)
+def test_an_interrupt_exits_130_and_resumes(
+    clip: Path, tmp_path: Path, kind: int, shell: list[str]
+) -> None:
+    """The second as in the background of a script, where SIGINT is ignored."""
     args = [
         "decompose", clip / "video.mkv", "--masks", clip / "masks", "-o", tmp_path / "out",
         "--iterations", "100000", "--size", "32x32", "--weights", "none",
     ]  # fmt: skip
-    command = [sys.executable, "-m", "omnimatte_cli", *map(str, args)]
+    command = [*shell, sys.executable, "-m", "omnimatte_cli", *map(str, args)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     assert process.stderr is not None
     for line in process.stderr:

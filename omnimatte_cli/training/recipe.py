@@ -54,8 +54,8 @@ class Recipe:
     mask_drops: tuple[int, int] = (200, 6500)  # steps at which lambda_m falls to a tenth
     tie: bool = True  # queries and keys start with equal positions and projections
     auxiliary_steps: int = 6500  # steps that also decode a visible frame
-    whole_steps: int = 6500  # steps in which bodies count as much as the rest of the picture
-    squared_steps: int = 6500  # steps with squared error only
+    whole_steps: int = 9000  # steps in which bodies count as much as the rest of the picture
+    squared_steps: int = 9000  # steps with squared error only
     squared_share: float = 0.3  # share of squared error afterwards
     layer_weight: float = 1.0  # supervision by the true solos at the start
     layer_steps: int = 9000  # steps over which it fades to 0
