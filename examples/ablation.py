@@ -17,7 +17,7 @@ from omnimatte_cli.training.loop import pretrain
 from omnimatte_cli.training.recipe import Recipe
 from omnimatte_cli.training.validation import validate
 
-SCORES = ("iou", "effect_recall", "wrong")
+SCORES = ("resolved", "effect_recall", "wrong")
 EFFECTS = ("shadow", "reflection")
 
 

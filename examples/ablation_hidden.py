@@ -2,8 +2,9 @@
 
 usage: python examples/ablation_hidden.py OUT_DIR [--start small] [--steps 400] [--seeds 2]
 
-The first or last K frames are hidden; with K = 0 every frame is shown and reconstructed. Scores are
-those of the predicted layers as they are, on rendered scenes that no training uses.
+The first or last K frames are hidden; with K = 0 every frame is shown and reconstructed. Scored on
+rendered scenes that no training uses: IoU of the resolved layers, and how much of the effects the
+predicted layers hold as they are, in the right layer and in a wrong one.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from omnimatte_cli.training.recipe import (
     Recipe,
     make_recipe,
 )
-from omnimatte_cli.training.validation import solo_predictions
+from omnimatte_cli.training.validation import regions, shared_out, solo_predictions
 from omnimatte_cli.training.widen import widen
 
 CPU = torch.device("cpu")
@@ -224,6 +224,23 @@ def test_validation_hides_as_the_recipe_does(chunk) -> None:
         ([0, 1, 1, 1, 0], [1]),
         ([0, 0, 0, 0, 0], [2]),
     ]
+
+
+def test_validation_shares_out_the_residual(chunk) -> None:
+    """True layers own nearly all of the change; empty ones own the masks alone."""
+    frames = torch.tensor([1, 3])
+    true = chunk.solos[:, :, frames]
+    empty = chunk.plate_estimated[:, None, None].expand_as(true).contiguous()
+    plate, estimated = chunk.plate[:, None, None], chunk.plate_estimated[:, None, None]
+    truth = regions(true, plate)
+    scores = []
+    for alone in (true, empty):
+        found = regions(shared_out(chunk, alone, frames), estimated)
+        scores.append(float((found & truth).sum() / (found | truth).sum()))
+    masks = chunk.masks[:, :, frames, 0] > 0.5
+    bare = float((masks & truth).sum() / (masks | truth).sum())
+    assert scores[0] > scores[1] + 0.08, scores
+    assert abs(scores[1] - bare) < 0.1, (scores, bare)
 
 
 def test_validation_scenes_are_nobodys_training() -> None:

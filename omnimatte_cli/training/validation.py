@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from omnimatte_cli.metrics import REGION_THRESHOLD
+from omnimatte_cli.ownership import NOBODY, Ownership, claims_of, shares
 from omnimatte_cli.training.augment import FilmedBatch
 from omnimatte_cli.training.pool import render_chunk, restored
 from omnimatte_cli.training.recipe import VALIDATION_SEEDS, Recipe
@@ -53,6 +54,31 @@ def scored_frame(recipe: Recipe, frames: int) -> int:
     return (frames - recipe.hidden) // (2 if recipe.hiding == "inpainting" else 1)
 
 
+def shared_out(samples: FilmedBatch, alone: Tensor, frames: Tensor) -> Tensor:
+    """The residual given to its owners by predicted layers' claims, as in `--detail resolve`.
+
+    alone: (B, N, K, 3, H, W), every layer over the estimated plate in the scored frames (K,).
+    Returns the same shape: every object's share of the change over the plate.
+    """
+
+    def picture(x: Tensor) -> np.ndarray:
+        return np.ascontiguousarray(x.movedim(-3, -1).cpu().numpy())
+
+    plates, solos = picture(samples.plate_estimated), picture(alone)
+    pictures = picture(samples.frames[:, frames])
+    masks = samples.masks[:, :, frames, 0].cpu().numpy() > 0.5
+    order = samples.order[:, frames].cpu().numpy()
+    out = np.empty_like(solos)
+    for b, k in np.ndindex(len(solos), len(frames)):
+        plate = plates[b]
+        opaque = np.concatenate([solos[b, :, k], np.ones_like(solos[b, :, k, ..., :1])], -1)
+        claims = np.stack([claims_of(layer, plate) for layer in opaque])[:, None]
+        owned = Ownership(claims.astype(np.float16), np.full((1, 1, 1), NOBODY, np.float16))
+        share = shares(owned, 0, masks[b, :, k], order[b, k])
+        out[b, :, k] = plate + share.weights[..., None] * (pictures[b, k] - plate)
+    return torch.from_numpy(out).movedim(-1, -3).to(alone.device)
+
+
 @torch.no_grad()
 def validate(
     net: nn.Module, recipe: Recipe, device: torch.device, sheet: Path | None = None
@@ -61,10 +87,13 @@ def validate(
 
     iou: of each object's region over its clip. masks_iou: of the given masks, for comparison.
     effect_recall: share of the true region outside the object's mask that is found. wrong: share of
-    the other objects' exclusive effects that is claimed.
+    the other objects' exclusive effects that is claimed. resolved: IoU of the residual given to its
+    owners by a layer network's layers, which is what `decompose` writes.
     """
     net.eval()
     found: dict[str, list[float]] = {"iou": [], "masks_iou": [], "effect_recall": [], "wrong": []}
+    if recipe.network == "coordination":
+        found["resolved"] = []
     for number, objects in enumerate(recipe.validation_objects):
         chunk = render_chunk(recipe, number, VALIDATION_SEEDS, str(device), objects)
         samples = restored(chunk, device)
@@ -82,6 +111,11 @@ def validate(
         }
         others = (truth.sum(1, keepdim=True) - truth.int() > 0) & ~truth & ~body
         scores["wrong"] = _ratio(result & others, others)
+        if recipe.network == "coordination":
+            resolved = regions(
+                shared_out(samples, solos, frames), samples.plate_estimated[:, None, None]
+            )
+            scores["resolved"] = _ratio(truth & resolved, truth | resolved)
         for name, values in scores.items():
             found[name] += values[torch.isfinite(values)].tolist()
         if sheet is not None and number == 0:
