@@ -78,15 +78,14 @@ def choose_method(settings: Settings, device: torch.device) -> tuple[str, str]:
         or settings.detail == "transfer"
         or settings.weights == "none"
     )
-    # From random weights even 200 steps score below ownership at once (weights/README.md).
-    if device.type != "cpu" and GPU_WEIGHTS in weights.shipped_names():
+    if device.type != "cpu":
         return "coordination", "Method: coordination, since there is a GPU to finetune on."
     if asks:
         return "coordination", "Method: coordination, since an option asks for it."
     if OWNER_WEIGHTS not in weights.shipped_names():
         return "coordination", "Method: coordination, since no ownership weights are shipped."
-    why = "there is no GPU" if device.type == "cpu" else "no pretrained layer network ships yet"
-    return "ownership", f"Method: ownership, which needs no finetuning ({why})."
+    # 200 steps take minutes on a CPU and score no better than ownership at once (weights/README.md).
+    return "ownership", "Method: ownership, which needs no finetuning (there is no GPU)."
 
 
 def owner_network(settings: Settings, method: str, device: torch.device) -> OwnerNet | None:
