@@ -76,5 +76,6 @@ def ablate(title: str, settings: dict[str, Recipe], asked: argparse.Namespace) -
         for effect in EFFECTS:
             for score in SCORES:
                 values = [run[effect][score] for run in runs]
-                cells.append(f"{np.mean(values):.3f} ± {np.std(values):.3f}")
+                spread = f" ± {np.std(values):.3f}" if len(values) > 1 else ""
+                cells.append(f"{np.mean(values):.3f}{spread}")
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)

@@ -54,7 +54,7 @@ def main(paths: Sequence[Path], out: Path) -> None:
                 axis.axhline(values[0], color="grey", linestyle=":", label="masks as the answer")
             else:
                 axis.plot(steps, values, marker="o", label=name)
-        axis.set_title(f"{plate} plate, {len(videos)} videos")
+        axis.set_title(f"{plate} plate, {len(videos)} video{'s' * (len(videos) != 1)}")
         axis.set_xlabel("finetuning iterations")
         axis.set_xscale("symlog", linthresh=50)
         axis.grid(alpha=0.3)
