@@ -12,27 +12,20 @@ import json
 import sys
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import save_file
-
 from omnimatte_cli import weights
 
 
 def main(run: Path, name: str, summaries: list[Path]) -> None:
-    metadata = weights.find(str(run), network=None).metadata
+    file = weights.find(str(run), network=None)
+    load = weights.load_owner if file.metadata["network"] == "ownership" else weights.load
     scores: dict[str, dict[str, float]] = {}
     for path in summaries:
         for line in json.loads(path.read_text(encoding="utf-8")):
             # The file's own path is of no use to others.
             row = line["row"].replace(str(run), name)
             scores.setdefault(row, {})[line["set"]] = line["iou"]
-    with safe_open(run, "pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     out = weights.shipped_folder() / f"{name}{weights.SUFFIX}"
-    partial = out.with_name(f".{out.name}.partial")
-    save_file(tensors, partial, {**metadata, "scores": json.dumps(scores)})
-    partial.chmod(0o644)
-    partial.replace(out)
+    weights.save(load(file), out, {**file.metadata, "scores": json.dumps(scores)}, half=True)
     print(out)
 
 

@@ -16,6 +16,12 @@ def in_order(x: Tensor, order: Tensor) -> Tensor:
     return x.gather(1, index)
 
 
+def layer_over(rgba: Tensor, below: Tensor) -> Tensor:
+    """One straight-alpha layer (..., 4, H, W) over a picture (..., 3, H, W); both may broadcast."""
+    colour, alpha = rgba[..., :3, :, :], rgba[..., 3:, :, :]
+    return alpha * colour + (1 - alpha) * below
+
+
 def over(rgba: Tensor, background: Tensor) -> Tensor:
     """Composite layers over a background, back to front along dimension 1.
 
@@ -24,8 +30,7 @@ def over(rgba: Tensor, background: Tensor) -> Tensor:
     """
     out = background
     for layer in rgba.unbind(1):
-        alpha = layer[:, :, 3:]
-        out = alpha * layer[:, :, :3] + (1 - alpha) * out
+        out = layer_over(layer, out)
     return out
 
 

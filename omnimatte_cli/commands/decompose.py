@@ -54,7 +54,7 @@ def decompose(
         str,
         typer.Option(
             help="coordination finetunes on the clip (the paper), ownership answers in seconds, "
-            "auto: coordination on a GPU once pretrained weights for it ship, else ownership."
+            "auto: coordination on a GPU, ownership on a CPU."
         ),
     ] = Settings.method,
     passes: Passes = Settings.passes,

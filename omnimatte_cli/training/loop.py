@@ -122,11 +122,11 @@ def pretrain(
     """
     machine = Machine.join(device)
     device, main = machine.device, machine.rank == 0
-    out.mkdir(parents=True, exist_ok=True)
     net = new_network(recipe).to(device)
     before = 0  # clips that the weights to begin with were trained on
     if start_from is not None:
         before = warm_start(net, start_from, recipe)
+    out.mkdir(parents=True, exist_ok=True)
     ema = {k: v.detach().clone() for k, v in net.state_dict().items()}
     optimiser = torch.optim.AdamW(
         net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
@@ -237,7 +237,7 @@ def warm_start(net: nn.Module, path: Path, recipe: Recipe) -> int:
     if recipe.width % file.width:
         raise OptionError(
             f"--warm-start {path} has width {file.width}; "
-            f"a network of width {recipe.width} can start from it only if that is a multiple."
+            f"--width {recipe.width} is not a multiple of it."
         )
     net.load_state_dict(widen(weights.load(file, net.grid), recipe.width, recipe.seed).state_dict())
     return trained

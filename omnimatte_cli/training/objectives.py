@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from omnimatte_cli.composite import in_order, over
+from omnimatte_cli.composite import in_order, layer_over, over
 from omnimatte_cli.losses import (
     SPARSITY_WEIGHT,
     mask_bootstrap,
@@ -63,6 +63,12 @@ def ownership_truth(samples: FilmedBatch, masked: int) -> OwnershipTruth:
     return OwnershipTruth(share, changes[:, :masked])
 
 
+def given_plates(samples: FilmedBatch, rng: np.random.Generator) -> Tensor:
+    """The plate that each clip is trained with, (B, 3, H, W): an estimate or the true one."""
+    exact = torch.from_numpy(rng.random(len(samples)) < TRUE_PLATE_CHANCE).to(samples.plate.device)
+    return torch.where(exact[:, None, None, None], samples.plate, samples.plate_estimated)
+
+
 def ownership_loss(
     net: nn.Module, samples: FilmedBatch, recipe: Recipe, step: int, rng: np.random.Generator
 ) -> tuple[Tensor, Terms]:
@@ -70,8 +76,7 @@ def ownership_loss(
     n = samples.masks.shape[1]
     masked = n - 1 if n > 1 and rng.random() < UNMASKED_CHANCE else n
     truth = ownership_truth(samples, masked)
-    exact = torch.from_numpy(rng.random(len(samples)) < TRUE_PLATE_CHANCE).to(samples.plate.device)
-    plate = torch.where(exact[:, None, None, None], samples.plate, samples.plate_estimated)[:, None]
+    plate = given_plates(samples, rng)[:, None]
     logits = net(samples.frames, plate, samples.masks[:, :masked]).float()
     residual = samples.frames - plate
     # Where an effect rests the estimated plate holds its ghost and the residual is nearly 0; the
@@ -116,15 +121,12 @@ def coordination_loss(
         return x.transpose(1, 2)[rows, decoded].transpose(1, 2)
 
     masks = at_decoded(samples.masks)
-    exact = torch.from_numpy(rng.random(b) < TRUE_PLATE_CHANCE).to(device)
-    plate = torch.where(exact[:, None, None, None], samples.plate, samples.plate_estimated)
-    plate = plate[:, None].expand_as(target)
+    plate = given_plates(samples, rng)[:, None].expand_as(target)
     layers, sorted_masks = in_order(rgba, order), in_order(masks, order)
     composite = over(layers, plate)
     # At first bodies count in full: their colours teach the attention where to look.
-    weight = object_weight(sorted_masks)
-    if step < recipe.whole_steps:
-        weight = torch.ones_like(weight)
+    whole = step < recipe.whole_steps
+    weight = torch.ones_like(sorted_masks[:, 0]) if whole else object_weight(sorted_masks)
     squared = 1.0 if step < recipe.squared_steps else recipe.squared_share
     recon = squared * reconstruction(composite, target, weight, 2)
     if squared < 1:
@@ -159,11 +161,10 @@ def layer_error(
 
     rgba: (B, N, K, 4, H, W). solo: (B, N, K, 3, H, W), the object alone. visible:
     (B, N, K, 1, H, W), its body. plate: (B, 3, H, W). squared: share of squared error, the rest
-    absolute.
-    effect_weight: how much more the pixels count that an object changes outside its body.
+    absolute. effect_weight: how much more the pixels count that an object changes outside its body.
     """
     plate = plate[:, None, None]
-    alone = rgba[:, :, :, :3] * rgba[:, :, :, 3:] + (1 - rgba[:, :, :, 3:]) * plate
+    alone = layer_over(rgba, plate)
     change = (solo - plate).abs().sum(3, keepdim=True).clamp(max=EFFECT_CAP) / EFFECT_CAP
     weight = 1 + effect_weight * change * (1 - visible)
     error = (2 * (alone - solo)).abs()

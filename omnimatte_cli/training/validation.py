@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from omnimatte_cli.composite import layer_over
 from omnimatte_cli.metrics import REGION_THRESHOLD
 from omnimatte_cli.ownership import NOBODY, Ownership, claims_of, shares
 from omnimatte_cli.training.augment import FilmedBatch
@@ -39,8 +40,7 @@ def solo_predictions(net: nn.Module, samples: FilmedBatch, recipe: Recipe) -> tu
     hidden[:, first : first + recipe.hidden] = True
     kept = torch.full((len(samples), 1), first, device=hidden.device)
     rgba = net(samples.frames, samples.masks, hidden, kept).float()
-    plate = samples.plate_estimated[:, None, None]
-    return rgba[:, :, :, :3] * rgba[:, :, :, 3:] + (1 - rgba[:, :, :, 3:]) * plate, kept[0].cpu()
+    return layer_over(rgba, samples.plate_estimated[:, None, None]), kept[0].cpu()
 
 
 def scored_frame(recipe: Recipe, frames: int) -> int:

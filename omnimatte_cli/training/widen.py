@@ -2,7 +2,7 @@
 
 "Net2Net: Accelerating Learning via Knowledge Transfer" (Chen et al., ICLR 2016), section 2.2: every
 channel is copied, and what reads it reads each copy by a random share. A wide network so begins
-with what hours of training gave the narrow one, at a sixteenth of the cost for a quarter the width.
+with what the narrow one has learned.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def widen(narrow: LayerNet, width: int, seed: int = 0) -> LayerNet:
     """
     times, rest = divmod(width, narrow.width)
     assert times >= 1 and rest == 0, (width, narrow.width)
-    wide = LayerNet(width, narrow.grid, dropout=narrow.blocks[0].dropout.p)  # type: ignore[union-attr, arg-type]
+    wide = LayerNet(width, narrow.grid)
     generator = torch.Generator().manual_seed(seed)
     modules = dict(narrow.named_modules())
     state = wide.state_dict()
