@@ -34,10 +34,18 @@ def describe(device: torch.device) -> str:
 
 
 def autocast(device: torch.device) -> AbstractContextManager:
-    """bfloat16 where the GPU computes in it; full precision elsewhere (on CPUs it is slower)."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", torch.bfloat16)
-    return nullcontext()
+    """bfloat16 where the GPU or the CPU computes in it; full precision elsewhere.
+
+    A CPU that has instructions for it trains and answers 1.5 to 2 times as fast.
+    """
+    if device.type == "cuda":
+        computes = torch.cuda.is_bf16_supported()
+    elif device.type == "cpu":
+        has = torch.cpu.get_capabilities()
+        computes = bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+    else:
+        computes = False
+    return torch.autocast(device.type, torch.bfloat16) if computes else nullcontext()
 
 
 @contextmanager

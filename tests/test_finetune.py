@@ -126,6 +126,16 @@ def test_every_frame_gets_its_layer(tensors: ClipTensors) -> None:
     assert all(rgba.shape == (1, len(part), 32, 48, 4) for part, rgba in found)
 
 
+@pytest.mark.parametrize("has", [{}, {"avx512_bf16": True}, {"amx_bf16": True}])
+def test_a_cpu_computes_in_bfloat16_where_it_has_instructions_for_it(
+    has: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, **has})
+    with devices.autocast(CPU):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if has else torch.float32)
+
+
 def test_devices() -> None:
     assert devices.choose("cpu") == CPU
     if not torch.cuda.is_available():
