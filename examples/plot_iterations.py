@@ -3,7 +3,8 @@
 usage: python examples/plot_iterations.py results.jsonl [results.jsonl ...] PLOT.png
 
 Needs matplotlib: pip install 'omnimatte[plot]'. Only videos that every line has count, so that the
-lines can be compared; one panel a plate. Rows by `--owner layers --detail resolve` are drawn.
+lines can be compared; one panel a plate. Rows by
+`--owner layers --detail resolve --bootstrap mask` are drawn.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def read(paths: Sequence[Path]) -> dict[str, Curves]:
             result = json.loads(line)
             row = result["row"]
             drawn = row["method"] == "coordination" and row["detail"] == "resolve"
-            if drawn and row["owner"] == "layers":
+            if drawn and row["owner"] == "layers" and row["bootstrap"] == "mask":
                 name = "random start" if row["weights"] == "none" else Path(row["weights"]).stem
                 plates[row["plate"]][name][row["iterations"]][result["video"]] = result["iou"]
             elif row["method"] == "masks":

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import get_args
 
 import torch
 
 from omnimatte_cli.errors import OptionError
+from omnimatte_cli.settings import DeviceName, check
 
 
 def choose(name: str = "auto") -> torch.device:
     """The device for "auto", "cpu", "cuda" or "mps". Raises OptionError if it is not there."""
+    known = get_args(DeviceName)
+    check(name in known, f"--device takes {' or '.join(known)}, not {name!r}")
     cuda = torch.cuda.is_available()
     mps = torch.backends.mps.is_available()
     if name == "auto":
@@ -25,27 +29,35 @@ def choose(name: str = "auto") -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """The device in words, for the manifest."""
+    """The device and its precision in words, for the manifest."""
+    name = device.type
     if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
-    if device.type == "cpu":
-        return f"cpu ({torch.get_num_threads()} threads)"
-    return device.type
+        name = torch.cuda.get_device_name(device)
+    elif device.type == "cpu":
+        name = f"{torch.get_num_threads()} threads"
+    return f"{device.type} ({name}, {'bfloat16' if has_bfloat16(device) else 'float32'})"
 
 
-def autocast(device: torch.device) -> AbstractContextManager:
-    """bfloat16 where the GPU or the CPU computes in it; full precision elsewhere.
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the GPU or the CPU computes in bfloat16.
 
     A CPU that has instructions for it trains and answers 1.5 to 2 times as fast.
     """
     if device.type == "cuda":
         computes = torch.cuda.is_bf16_supported()
     elif device.type == "cpu":
-        has = torch.cpu.get_capabilities()
+        # Older torch lacks it.
+        has: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         computes = bool(has.get("avx512_bf16") or has.get("amx_bf16"))
     else:
         computes = False
-    return torch.autocast(device.type, torch.bfloat16) if computes else nullcontext()
+    return computes
+
+
+def autocast(device: torch.device) -> AbstractContextManager:
+    """Computes in bfloat16 where the device can, in full precision elsewhere."""
+    fast = has_bfloat16(device)
+    return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
 
 
 @contextmanager

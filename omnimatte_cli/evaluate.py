@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 
+from omnimatte_cli import weights
 from omnimatte_cli.arrays import Background, Masks, Size, resize_frames, to_float, to_uint8
 from omnimatte_cli.associate import (
     Association,
@@ -28,11 +29,19 @@ from omnimatte_cli.owners import frame_gap, own, second_plate
 from omnimatte_cli.ownership import Ownership, shares
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.resolve import residual_noise, resolve_frame
-from omnimatte_cli.settings import Bootstrap, Owner, Settings, working_size
+from omnimatte_cli.settings import (
+    OWNER_WEIGHTS,
+    Bootstrap,
+    Owner,
+    Settings,
+    check,
+    working_size,
+)
 from omnimatte_cli.transfer import transfer_frame, upsample_layer
 from omnimatte_cli.truth import Truth, read_truth
 
 BENCHMARK_FPS = Fraction(12)
+METHODS = ("ownership", "coordination")  # that have weights
 COORDINATION_GAP = 3  # frames between a window's frames on 12 fps renderings (paper, section 5.1)
 SCORES = (
     "iou",
@@ -63,12 +72,12 @@ class Row:
     @property
     def name(self) -> str:
         steps = f" {self.iterations} it" if self.method == "coordination" else ""
-        weights = f" {self.weights}" if self.weights != "auto" else ""
+        name = f" {self.weights}" if self.weights != "auto" else ""
         if self.method != "coordination":
-            return f"{self.method}{weights}, {self.plate} plate"
+            return f"{self.method}{name}, {self.plate} plate"
         start = " from ownership" if self.bootstrap == "ownership" else ""
-        owner = f" by {self.owner}" if self.owner != "layers" else ""
-        return f"coordination{weights}{steps}{start} {self.detail}{owner}, {self.plate} plate"
+        owner = f" by {self.owner}" if self.detail == "resolve" else ""
+        return f"coordination{name}{steps}{start} {self.detail}{owner}, {self.plate} plate"
 
     @property
     def training(self) -> tuple:
@@ -242,23 +251,38 @@ def make_rows(
     plates: Sequence[str],
     iterations: Sequence[int],
     details: Sequence[str],
-    weights: Sequence[str],
+    files: Sequence[str],
     owners: Sequence[Owner] = ("layers",),
     bootstraps: Sequence[Bootstrap] = ("mask",),
 ) -> list[Row]:
-    """All combinations that make sense, the masks as their own answer first."""
+    """All combinations that make sense, the masks as their own answer first.
+
+    Every weights file goes to the method that its network is for. Raises OptionError where a method
+    asked for alone has none, WeightsError where there is no such file.
+    """
+    suited = {method: [w for w in files if _suits(w, method)] for method in METHODS}
+    for method in set(methods) & set(METHODS):
+        check(bool(suited[method]) or len(methods) > 1, f"--weights names none for {method}")
+        suited[method] = suited[method] or ["auto"]
     rows = [Row("masks", p) for p in plates if p != "own"]
     if "bound" in methods:
         rows += [Row("bound", p) for p in plates if p != "own"]
     if "ownership" in methods:
-        rows += [Row("ownership", p) for p in plates]
+        rows += [Row("ownership", p, weights=w) for w in suited["ownership"] for p in plates]
     if "coordination" in methods:
         # Rows that share their finetuning stand together.
-        trainings = itertools.product(weights, iterations, plates, bootstraps)
+        trainings = itertools.product(suited["coordination"], iterations, plates, bootstraps)
         for (w, i, p, start), d in itertools.product(trainings, details):
-            who = owners if d == "resolve" else owners[:1]
+            # The owner decides what is resolved and nothing else.
+            who = owners if d == "resolve" else (Row.owner,)
             rows += [Row("coordination", p, i, d, w, o, start) for o in who]
     return rows
+
+
+def _suits(name: str, method: str) -> bool:
+    if name in ("auto", "none"):
+        return name == "auto" or method == "coordination"
+    return weights.find(name, network=None).metadata.get("network") == method
 
 
 def evaluate(
@@ -271,19 +295,29 @@ def evaluate(
 ) -> list[dict]:
     """Score every row on every video; results are appended to `out`/results.jsonl as they come.
 
-    What is there already is not computed again. Returns one dict a video and row. Also writes
-    summary.json and summary.csv: means over the videos of each set.
+    What is there already is not computed again, unless the weights' files, the dataset's place, the
+    batch size or the kind of device are others by now. Returns one dict a video and row. Also
+    writes summary.json and summary.csv: means over the videos of each set.
     """
     progress = progress or Silent()
     out.mkdir(parents=True, exist_ok=True)
     log = out / "results.jsonl"
     done = {_key(r): r for r in _read_lines(log)}
+    hashes = {w: weights_hashes(w, settings, device) for w in {row.weights for row in rows}}
     results = []
     solver = Solver(settings, device)
     progress.stage("evaluating", len(videos) * len(rows))
     for number, (folder, row) in enumerate(itertools.product(videos, rows)):
         name = f"{folder.parent.name}/{folder.name}"
-        facts = {"video": name, "row": asdict(row), "seed": settings.seed}
+        facts = {
+            "video": name,
+            "row": asdict(row),
+            "seed": settings.seed,
+            "batch_size": settings.batch_size,
+            "device": device.type,
+            "folder": str(folder.resolve()),
+            "weights": hashes[row.weights],
+        }
         result = done.get(_key(facts))
         if result is None:
             truth = read_truth(folder)
@@ -298,7 +332,19 @@ def evaluate(
 
 
 def _key(result: dict) -> str:
-    return json.dumps([result["video"], result["row"], result["seed"]], sort_keys=True)
+    facts = {k: v for k, v in result.items() if k not in SCORES}
+    return json.dumps(facts, sort_keys=True)
+
+
+def weights_hashes(name: str, settings: Settings, device: torch.device) -> list[str]:
+    """Hashes of the files that rows with these weights may read."""
+    if name == "auto":
+        files = [find_weights(settings, device)]
+    else:
+        files = [None if name == "none" else weights.find(name, network=None)]
+    if OWNER_WEIGHTS in weights.shipped_names():
+        files.append(weights.find(OWNER_WEIGHTS, "ownership"))
+    return [f.sha256 for f in files if f is not None]
 
 
 def _read_lines(path: Path) -> Iterator[dict]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from omnimatte_cli.composite import in_order, over
 from omnimatte_cli.device import autocast
+from omnimatte_cli.interrupt import held_interrupts
 from omnimatte_cli.losses import (
     SPARSITY_WEIGHT,
     mask_bootstrap,
@@ -121,14 +122,17 @@ def finetune(
     saved = time.monotonic()
     done = first
     try:
-        for iteration in range(first, settings.iterations):
-            terms = step(net, optimiser, clip, settings, iteration)
-            history = [*history[-(LOSS_SPAN - 1) :], terms]
-            done = iteration + 1
-            progress.step(done, f"loss {terms[-1]:.4f}")
-            if state is not None and time.monotonic() - saved > settings.save_interval:
-                save_state(state, key, net, optimiser, done, history)
-                saved = time.monotonic()
+        with held_interrupts() as interrupt:
+            for iteration in range(first, settings.iterations):
+                terms = step(net, optimiser, clip, settings, iteration)
+                history = [*history[-(LOSS_SPAN - 1) :], terms]
+                done = iteration + 1
+                progress.step(done, f"loss {terms[-1]:.4f}")
+                if interrupt.asked:
+                    raise KeyboardInterrupt
+                if state is not None and time.monotonic() - saved > settings.save_interval:
+                    save_state(state, key, net, optimiser, done, history)
+                    saved = time.monotonic()
     except KeyboardInterrupt:
         if state is not None and done > first:
             save_state(state, key, net, optimiser, done, history)

@@ -97,7 +97,8 @@ def decompose(
     owner = owner_network(settings, method, device)
     weights = find_weights(settings, device) if method == "coordination" else None
     inputs = [source, *(p for p in (settings.masks, settings.background) if p)]
-    state = out.parent / f".{out.name}.finetune.pt"  # stays when interrupted, to resume from
+    place = out.resolve()  # "." has no name
+    state = place.parent / f".{place.name}.finetune.pt"  # stays when interrupted, to resume from
     with output.output_folder(out, settings.overwrite, inputs) as folder, devices.deterministic():
         shot = read_shot(source, folder / "masks", settings, watch)
         info, masks = shot.info, shot.masks

@@ -40,21 +40,24 @@ class Plain(AbstractContextManager["Plain"]):
     def __init__(self) -> None:
         self.name, self.started, self.last = "", 0.0, 0.0
         self.total: int | None = None
+        self.before: int | None = None  # steps that an earlier run did
 
     def stage(self, name: str, total: int | None = None) -> None:
-        self.name, self.total = name, total
+        self.name, self.total, self.before = name, total, None
         self.started = self.last = time.monotonic()
         self._line(f"{name} ...")
 
     def step(self, done: int, note: str = "") -> None:
         now = time.monotonic()
+        if self.before is None:
+            self.before = done - 1
         if now - self.last < self.INTERVAL:
             return
         self.last = now
         of = f"{done}/{self.total}" if self.total else str(done)
         left = ""
-        if self.total and done:
-            seconds = (now - self.started) / done * (self.total - done)
+        if self.total and done > self.before:
+            seconds = (now - self.started) / (done - self.before) * (self.total - done)
             left = f", {seconds:.0f} s left"
         self._line(f"{self.name}: {of}{left}{'  ' + note if note else ''}")
 

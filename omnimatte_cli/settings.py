@@ -83,10 +83,14 @@ class Settings:
         check(1 <= self.passes <= 5, "--passes must be from 1 to 5")
         check(self.gap is None or self.gap >= 1, "--gap must be at least 1")
         check(0 <= self.seed < 2**32, "--seed must be from 0 to 4294967295")
-        check(
-            not (self.method == "ownership" and self.detail == "transfer"),
-            "--detail transfer needs the layers of --method coordination",
-        )
+        for asked, option in (
+            (self.detail == "transfer", "--detail transfer"),
+            (self.iterations is not None, "--iterations"),
+            (self.weights == "none", "--weights none"),
+        ):
+            check(
+                not (self.method == "ownership" and asked), f"{option} is for --method coordination"
+            )
         if self.size is not None:
             good = all(s >= 32 and s % 16 == 0 for s in self.size)
             check(good, "--size must be HxW with both sides multiples of 16, at least 32")

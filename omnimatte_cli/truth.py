@@ -54,25 +54,56 @@ def read_truth(folder: Path) -> Truth:
     count = len({p.name.split("_")[0] for p in folder.glob("mask*_00000.png")})
     if count == 0:
         raise InputError(f"{folder} has no mask0_00000.png.")
-    masks = np.stack([_stack(folder, f"mask{i}_*") > 127 for i in range(count)])
-    regions = np.stack([_stack(folder / "gt", f"mask{i}_*") > 127 for i in range(count)])
-    solos = None
-    if (folder / "solo").is_dir():
-        solos = np.stack([_stack(folder / "solo", f"solo{i}_*", colour=True) for i in range(count)])
+
+    def of_objects(where: Path, stem: str, colour: bool = False) -> np.ndarray:
+        """(N, T, ...): as many pictures of each object as there are frames, of their size."""
+        out = []
+        for i in range(count):
+            pictures = _stack(where, f"{stem}{i}_*", colour)
+            if pictures.shape[:3] != frames.shape[:3]:
+                raise InputError(
+                    f"{where}: {stem}{i}_* are {_counted(pictures)}, the frames {_counted(frames)}."
+                )
+            out.append(pictures)
+        return np.stack(out)
+
+    masks = of_objects(folder, "mask") > 127
+    regions = of_objects(folder / "gt", "mask") > 127
+    solos = of_objects(folder / "solo", "solo", True) if (folder / "solo").is_dir() else None
     plates = {"true": _one(folder / "bg.png"), "estimated": _one(folder / "bg_est.png")}
-    lines = (folder / "order.txt").read_text().split("\n")
-    order = np.array([[int(x) for x in line.split()] for line in lines if line.strip()])
-    if not len(frames) == masks.shape[1] == regions.shape[1] == len(order):
-        raise InputError(f"{folder}: frames, masks, gt and order.txt differ in number.")
+    for plate in plates.values():
+        if plate.shape != frames.shape[1:]:
+            raise InputError(f"{folder}: bg.png and bg_est.png must have the size of the frames.")
+    order = _read_order(folder / "order.txt", len(frames), count)
     name = f"{folder.parent.name}/{folder.name}"
     return Truth(name, frames, masks, regions, plates, order, solos)
+
+
+def _read_order(path: Path, frames: int, objects: int) -> np.ndarray:
+    """A line a frame with every object's number once, back to front. (T, N) int64."""
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    wanted = {str(i) for i in range(objects)}
+    lines = [line for line in lines if line]
+    if len(lines) != frames or any(len(x) != objects or set(x) != wanted for x in lines):
+        raise InputError(
+            f"{path} must have {frames} lines with each of 0 to {objects - 1} once, back to front."
+        )
+    return np.array(lines).astype(np.int64)
+
+
+def _counted(pictures: np.ndarray) -> str:
+    t, h, w = pictures.shape[:3]
+    return f"{t} of {h}x{w}"
 
 
 def _stack(folder: Path, pattern: str, colour: bool = False) -> np.ndarray:
     files = sorted(folder.glob(pattern))
     if not files:
         raise InputError(f"{folder} has no {pattern}.")
-    return np.stack([_one(f, colour) for f in files])
+    pictures = [_one(f, colour) for f in files]
+    if len({p.shape for p in pictures}) > 1:
+        raise InputError(f"{folder}: {pattern} differ in size.")
+    return np.stack(pictures)
 
 
 def _one(path: Path, colour: bool = True) -> np.ndarray:

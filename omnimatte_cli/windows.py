@@ -72,6 +72,8 @@ def hide(
     elif scheme == "inpainting":
         first = (frames - hidden) // 2
         out[first : first + hidden] = True
+    elif scheme != "prediction":
+        raise ValueError(f"no hiding scheme {scheme!r}")
     elif rng.random() < 0.5:
         out[:hidden] = True
     else:

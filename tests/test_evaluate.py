@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -47,8 +49,6 @@ def test_psnr_region_and_iou_by_hand() -> None:
 
 
 def test_ssim_is_that_of_torchmetrics() -> None:
-    import cv2
-
     rng = np.random.default_rng(0)
     a = cv2.GaussianBlur(rng.integers(0, 256, (48, 64, 3)).astype(np.uint8), (0, 0), 2)
     b = np.clip(a + rng.normal(0, 6, a.shape), 0, 255).astype(np.uint8)
@@ -167,8 +167,20 @@ def test_evaluate_from_the_command_line_and_again(
     (out / "results.jsonl").write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])
     again = CliRunner().invoke(app, [str(a) for a in args])
     assert again.exit_code == 0
-    whole = (out / "results.jsonl").read_text().splitlines()
-    assert whole[: len(lines) - 1] == lines[:-1]
+    assert (out / "results.jsonl").read_text().splitlines() == lines
+    # Other ownership weights, by file or in the shipped place: scores of their own.
+    torch.manual_seed(1)
+    other = tmp_path / "other.safetensors"
+    weights.save(OwnerNet(), other)
+    args = ["evaluate", dataset, "-o", out, "--method", "ownership", "--subset", 1, "-q"]
+    for extra in ([], ["--weights", other], ["--batch-size", 2]):
+        done = CliRunner().invoke(app, [str(a) for a in [*args, *extra]])
+        assert done.exit_code == 0, done.stderr
+    added = [json.loads(x) for x in (out / "results.jsonl").read_text().splitlines()[len(lines) :]]
+    first, second, third = (x["iou"] for x in added if x["row"]["method"] == "ownership")
+    assert first == third != second
+    none = CliRunner().invoke(app, [str(a) for a in [*args, "--weights", "none"]])
+    assert none.exit_code == 2 and "--weights" in none.stderr
 
 
 @pytest.mark.parametrize(
@@ -178,6 +190,8 @@ def test_evaluate_from_the_command_line_and_again(
         (["--plate", "green"], "--plate"),
         (["--iterations", "many"], "--iterations"),
         (["--subset", "0"], "--subset"),
+        (["--device", "gpu"], "--device"),
+        (["--weights", "nowhere.safetensors"], "nowhere"),
     ],
 )
 def test_bad_options(dataset: Path, tmp_path: Path, args: list[str], words: str) -> None:
@@ -185,7 +199,27 @@ def test_bad_options(dataset: Path, tmp_path: Path, args: list[str], words: str)
     assert done.exit_code == 2 and words in done.stderr and not (tmp_path / "s").exists()
 
 
-@pytest.mark.parametrize("args", [["--objects", "9"], ["--size", "8"], ["--effect", "rain"]])
+def test_damaged_datasets(dataset: Path, tmp_path: Path) -> None:
+    import shutil
+
+    def damaged(change: Callable[[Path], object]) -> str:
+        shutil.rmtree(tmp_path / "set", ignore_errors=True)
+        shutil.copytree(dataset, tmp_path / "set")
+        change(tmp_path / "set" / "0000")
+        with pytest.raises(InputError) as caught:
+            read_truth(tmp_path / "set" / "0000")
+        return str(caught.value)
+
+    assert "5 of 48x64" in damaged(lambda v: (v / "mask1_00003.png").unlink())
+    assert "gt" in damaged(lambda v: (v / "gt" / "mask0_00000.png").unlink())
+    assert "order.txt" in damaged(lambda v: (v / "order.txt").write_text("0 x\n" * 6))
+    assert "order.txt" in damaged(lambda v: (v / "order.txt").write_text("0 0\n" * 6))
+    assert "bg" in damaged(lambda v: cv2.imwrite(str(v / "bg.png"), np.zeros((8, 8, 3), np.uint8)))
+
+
+@pytest.mark.parametrize(
+    "args", [["--objects", "9"], ["--size", "8"], ["--effect", "rain"], ["--textures", "/no"]]
+)
 def test_bad_synth_options(tmp_path: Path, args: list[str]) -> None:
     done = CliRunner().invoke(app, ["synth", "-o", str(tmp_path / "s"), *args])
     assert done.exit_code == 2 and "Error: --" in done.stderr and not (tmp_path / "s").exists()

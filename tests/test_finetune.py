@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,18 @@ import pytest
 import torch
 
 from omnimatte_cli import device as devices
+from omnimatte_cli import finetune as tuning
 from omnimatte_cli.device import deterministic
 from omnimatte_cli.errors import OptionError
-from omnimatte_cli.finetune import ClipTensors, finetune, mask_weight, random_crop
+from omnimatte_cli.finetune import (
+    ClipTensors,
+    finetune,
+    mask_weight,
+    random_crop,
+    window_losses,
+)
 from omnimatte_cli.infer import predict_layers
+from omnimatte_cli.interrupt import held_interrupts
 from omnimatte_cli.model import LayerNet
 from omnimatte_cli.progress import Silent
 from omnimatte_cli.settings import FinetuneSettings
@@ -95,6 +106,52 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     other, watcher = new_net(), Interrupting(99)
     finetune(other, tensors, options, watcher, state, "another input")
     assert watcher.said == []  # a state of another input is not taken
+
+
+class Signalling(Silent):
+    """Is sent a real interrupt in the middle of a step."""
+
+    def __init__(self, module, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+        self.steps = 0
+
+        def losses(*args):
+            self.steps += 1
+            if self.steps == after:
+                os.kill(os.getpid(), signal.SIGINT)
+            return window_losses(*args)
+
+        monkeypatch.setattr(module, "window_losses", losses)
+
+
+def test_an_interrupt_waits_for_the_end_of_the_step(
+    tensors: ClipTensors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state.pt"
+    options = FinetuneSettings(iterations=4, batch_size=2)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        progress = Signalling(tuning, monkeypatch, after=3)
+        finetune(new_net(), tensors, options, progress, state, "key")
+    assert progress.steps == 3 and torch.load(state, weights_only=True)["done"] == 3
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_interrupts_are_held_back_once() -> None:
+    with pytest.raises(KeyboardInterrupt), held_interrupts() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    found = []
+
+    def elsewhere() -> None:
+        with held_interrupts() as interrupt:
+            found.append(interrupt.asked)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert found == [False]
 
 
 def test_mask_weight_falls_at_a_tenth_and_a_fifth() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from omnimatte_cli.errors import OutputError
 from omnimatte_cli.training import dataset
 from omnimatte_cli.training.augment import (
     FilmedBatch,
@@ -149,6 +150,15 @@ def test_a_dataset_has_the_authors_layout(tmp_path: Path, monkeypatch) -> None:
     write_dataset(tmp_path, 3, objects=2, effect="shadow", size=32, frames=3, seed=9)
     assert calls == [[11]] and (folder / "meta.json").stat().st_mtime_ns == stamp
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0000", "0001", "0002"]
+
+    # Another scene, or a folder of the user's, is not taken for the one that is asked for.
+    with pytest.raises(OutputError, match="objects 2, not 1"):
+        write_dataset(tmp_path, 1, objects=1, effect="shadow", size=32, frames=3, seed=9)
+    with pytest.raises(OutputError, match="asked_effect"):
+        write_dataset(tmp_path, 1, objects=2, effect="both", size=32, frames=3, seed=9)
+    (tmp_path / "0003").mkdir()
+    with pytest.raises(OutputError, match="no scene"):
+        write_dataset(tmp_path, 4, objects=2, effect="shadow", size=32, frames=3, seed=9)
 
 
 def test_a_failed_scene_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,10 +19,20 @@ from omnimatte_cli.errors import OptionError
 from omnimatte_cli.model import LayerNet
 from omnimatte_cli.owner_model import OwnerNet
 from omnimatte_cli.progress import Silent
-from omnimatte_cli.training.loop import learning_rate, new_network, pretrain, tie_start
+from omnimatte_cli.training import loop
+from omnimatte_cli.training.loop import (
+    average,
+    cut_log,
+    learning_rate,
+    new_network,
+    pretrain,
+    tie_start,
+)
 from omnimatte_cli.training.objectives import coordination_loss, layer_error, ownership_truth
 from omnimatte_cli.training.pool import Pool, render_chunk, restored
 from omnimatte_cli.training.recipe import (
+    DATASET_SEEDS,
+    SEED_BITS,
     TRAINING_SEEDS,
     VALIDATION_SEEDS,
     Recipe,
@@ -56,7 +67,8 @@ def equal(a: Path, b: Path) -> bool:
 def test_a_stopped_run_resumes_exactly(tmp_path: Path, network: str) -> None:
     recipe = replace(TINY, network=network, auxiliary_steps=2, squared_steps=3, layer_steps=4)
     whole = pretrain(recipe, tmp_path / "whole", CPU, Silent())
-    pretrain(recipe, tmp_path / "parts", CPU, Silent(), stop_after=0.0)
+    stopped = pretrain(recipe, tmp_path / "parts", CPU, Silent(), stop_after=0.0)
+    assert weights.find(str(stopped), network).metadata["samples"] == "2"
     first = torch.load(tmp_path / "parts" / "state.pt", weights_only=True)
     assert first["done"] == 1
     parts = pretrain(recipe, tmp_path / "parts", CPU, Silent())
@@ -72,11 +84,17 @@ def test_a_stopped_run_resumes_exactly(tmp_path: Path, network: str) -> None:
 
 
 def test_warm_start_takes_the_weights(tmp_path: Path) -> None:
-    first = pretrain(replace(TINY, steps=1), tmp_path / "first", CPU, Silent())
-    frozen = replace(TINY, steps=1, lr=1e-12, height=48, width_pixels=64)
+    tiny = replace(TINY, network="ownership", steps=1)
+    first = pretrain(tiny, tmp_path / "first", CPU, Silent())
+    frozen = replace(tiny, seed=1, lr=1e-12, height=48, width_pixels=64)
     second = pretrain(frozen, tmp_path / "second", CPU, Silent(), start_from=first)
-    pairs = zip(state(first).values(), state(second).values(), strict=True)
-    assert all(torch.allclose(a, b, atol=1e-3) for a, b in pairs)
+    other = pretrain(frozen, tmp_path / "other", CPU, Silent())
+
+    def near(a: Path, b: Path) -> bool:
+        pairs = zip(state(a).values(), state(b).values(), strict=True)
+        return all(torch.allclose(x, y, atol=1e-3) for x, y in pairs)
+
+    assert near(first, second) and not near(first, other)
 
 
 def test_a_widened_network_gives_the_same_layers(tmp_path: Path, chunk) -> None:
@@ -207,6 +225,41 @@ def test_pool_draws_the_same_whatever_the_speed(tmp_path: Path) -> None:
     assert set(range(3)) >= {Pool(recipe, torch.device("meta")).newest(s) for s in range(4)}
 
 
+def test_more_processes_use_up_the_clips_faster() -> None:
+    alone, two = (Pool(TINY, torch.device("meta"), world=world) for world in (1, 2))
+    assert [two.newest(s) for s in range(6)] == [alone.newest(2 * s + 1) for s in range(6)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_pretraining_saves_whole_steps_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    recipe = replace(TINY, network="coordination", steps=4)
+    whole = pretrain(recipe, tmp_path / "whole", CPU, Silent())
+    steps = []
+
+    def interrupting(ema, net, decay, step) -> None:
+        steps.append(step)
+        if len(steps) == 2:
+            os.kill(os.getpid(), number)
+        average(ema, net, decay, step)
+
+    monkeypatch.setattr(loop, "average", interrupting)
+    out = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(recipe, out, CPU, Silent())
+    assert torch.load(out / "state.pt", weights_only=True)["done"] == len(steps) == 2
+    assert equal(whole, pretrain(recipe, out, CPU, Silent())) and steps == [0, 1, 2, 3]
+
+
+def test_a_resumed_log_holds_each_step_once_and_its_means(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 50, "loss": 1}\n{"step": 100, "loss": 2}\n{"step": 15')
+    cut_log(log, 60)
+    assert log.read_text() == '{"step": 50, "loss": 1}\n'
+
+
 def test_validation_hides_as_the_recipe_does(chunk) -> None:
     seen = []
 
@@ -247,6 +300,9 @@ def test_validation_scenes_are_nobodys_training() -> None:
     train = render_chunk(TINY, 0, TRAINING_SEEDS, "cpu")
     held = render_chunk(TINY, 0, VALIDATION_SEEDS, "cpu")
     assert not torch.equal(train.frames, held.frames)
+    with pytest.raises(OptionError, match="seed"):
+        replace(TINY, seed=256)  # would begin with the scenes of validation
+    assert (255 << SEED_BITS) + (1 << SEED_BITS) <= VALIDATION_SEEDS < DATASET_SEEDS
     other = render_chunk(replace(TINY, seed=5), 0, VALIDATION_SEEDS, "cpu")
     assert torch.equal(held.frames, other.frames)
 
@@ -263,7 +319,11 @@ def test_recipes_from_text() -> None:
     recipe = make_recipe({"steps": 5}, ["lr=0.5", "objects=2,3", "tie=false", "hiding=prediction"])
     assert (recipe.steps, recipe.lr, recipe.objects) == (5, 0.5, (2, 3))
     assert recipe.tie is False and recipe.hiding == "prediction"
-    for bad in ("nothing=1", "lr", "lr=fast", "tie=perhaps", "hidden=5"):
+    for bad in (
+        "nothing=1", "lr", "lr=fast", "lr=nan", "lr=-1", "tie=perhaps", "hidden=5", "ema=2",
+        "hiding=rnadom", "effect=rain", "reuse=0", "seed=-1", "frames=12", "objects=9", "objects=0",
+        "validate_steps=0", "mask_drops=5", "textures=/nowhere",
+    ):  # fmt: skip
         with pytest.raises(OptionError):
             make_recipe({}, [bad])
 
@@ -327,4 +387,7 @@ def test_the_ablation_script_prints_its_table(tmp_path: Path) -> None:
     lines = [line.split("|")[1].strip() for line in done.stdout.splitlines()]
     assert lines == ["hidden", "---", "random", "prediction", "inpainting"]
     scores = json.loads((tmp_path / "random-seed0" / "scores.json").read_text())
+    scores = scores["scores"]
     assert 0 <= scores["shadow"]["iou"] <= 1 and 0 <= scores["reflection"]["wrong"] <= 1
+    other = subprocess.run([*command, "--steps", "2"], capture_output=True, text=True)
+    assert other.returncode == 1 and "other options" in other.stderr

@@ -14,6 +14,7 @@ import typer
 from omnimatte_cli.errors import OmnimatteError
 
 INTERRUPTED = 130
+NO_MEMORY = "Not enough memory: try a smaller --size or --batch-size."
 
 Video = Annotated[Path, typer.Argument(help="Video file, or folder of images.", metavar="VIDEO")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
@@ -91,7 +92,7 @@ def friendly(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:
             raise typer.Exit(1) from None
         except MemoryError:
-            fail("Not enough memory: try a smaller --size or --batch-size.", 1)
+            fail(NO_MEMORY, 1)
         except ImportError as e:
             fail(missing_library(e), 1)
         except OSError as e:
@@ -99,6 +100,9 @@ def friendly(command: Callable[..., None]) -> Callable[..., None]:
             where = f" ({e.filename})" if e.filename else ""
             fail(f"{e.strerror or e}{where}.", 1)
         except Exception as e:
+            # torch's error of a full GPU, and its plain RuntimeError of a full CPU.
+            if type(e).__name__ == "OutOfMemoryError" or "not enough memory" in str(e):
+                fail(NO_MEMORY, 1)
             logging.getLogger(__name__).info("traceback", exc_info=True)
             fail(f"Internal error: {type(e).__name__}: {e} (-v shows where; please report it).", 1)
 

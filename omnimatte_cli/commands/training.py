@@ -11,6 +11,7 @@ from omnimatte_cli.commands.common import Quiet, Verbose, friendly, set_up_loggi
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.progress import terminal_progress
 from omnimatte_cli.settings import Settings, check, parse_size
+from omnimatte_cli.training.recipe import DATASET_SEEDS, EFFECTS, Recipe, make_recipe
 
 WIDTH = 180  # columns of the table where the output is no terminal
 Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")]
@@ -36,13 +37,13 @@ def synth(
     set_up_logging(verbose)
     check(count >= 1, "--count must be at least 1")
     check(1 <= objects <= 5, "--objects must be from 1 to 5")
-    check(effect in ("shadow", "reflection", "both", "mixed"), f"--effect {effect} is unknown")
+    check(effect in EFFECTS, f"--effect takes {', '.join(EFFECTS)}, not {effect!r}")
     check(frames >= 3, "--frames must be at least 3")
     check(seed >= 0, "--seed must be 0 or more")
     height, width = parse_size(size if "x" in size.lower() else f"{size}x{size}")
     check(min(height, width) >= 32, "--size must be at least 32")
+    check(textures is None or textures.is_dir(), f"--textures: no folder {textures}")
     from omnimatte_cli.training.dataset import write_dataset
-    from omnimatte_cli.training.recipe import DATASET_SEEDS
 
     with terminal_progress(quiet) as progress:
         write_dataset(
@@ -63,10 +64,10 @@ def synth(
 @friendly
 def pretrain(
     out: Folder,
-    network: Annotated[str, typer.Option(help="coordination or ownership.")] = "coordination",
-    width: Annotated[int, typer.Option(help="Width of the coordination network.")] = 16,
+    network: Annotated[str, typer.Option(help="coordination or ownership.")] = Recipe.network,
+    width: Annotated[int, typer.Option(help="Width of the coordination network.")] = Recipe.width,
     size: Annotated[str, typer.Option(help="Height and width: 64 or 128x224.")] = "64",
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 9000,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = Recipe.steps,
     warm_start: Annotated[
         Path | None, typer.Option(help="Weights to begin with.", metavar="FILE")
     ] = None,
@@ -91,8 +92,6 @@ def pretrain(
 ) -> None:
     """Train a network on rendered scenes. An interrupted run goes on where it was saved."""
     set_up_logging(verbose)
-    from omnimatte_cli.training.recipe import make_recipe
-
     height, width_pixels = parse_size(size if "x" in size.lower() else f"{size}x{size}")
     named = {"network": network, "width": width, "steps": steps}
     named |= {"height": height, "width_pixels": width_pixels}
@@ -132,7 +131,10 @@ def evaluate(
         list[str] | None, typer.Option(help="none, transfer or resolve; may be repeated.")
     ] = None,
     weights: Annotated[
-        list[str] | None, typer.Option(help="A name, a file, none or auto; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="A name, a file, none or auto; each goes to the method it is for. May be repeated."
+        ),
     ] = None,
     owner: Annotated[
         list[str] | None, typer.Option(help="layers, network or product; may be repeated.")
@@ -151,7 +153,7 @@ def evaluate(
     set_up_logging(verbose)
     methods = method or ["ownership"]
     plates, details = plate or ["estimated"], detail or ["resolve"]
-    owners, bootstraps = owner or ["layers"], bootstrap or ["mask"]
+    owners, bootstraps = owner or [Settings.owner], bootstrap or [Settings.bootstrap]
     for name, values, known in (
         ("method", methods, ("ownership", "coordination", "bound")),
         ("plate", plates, ("estimated", "true", "own")),

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from omnimatte_cli.arrays import to_uint8
+from omnimatte_cli.errors import OutputError
 from omnimatte_cli.metrics import REGION_THRESHOLD, effect_region
 from omnimatte_cli.progress import Progress, Silent
 
@@ -44,12 +45,14 @@ def _pictures(x: torch.Tensor) -> np.ndarray:
 def write_scene(
     folder: Path, seed: int, options: SceneOptions, device: torch.device | str = "cpu"
 ) -> bool:
-    """Render the scene of a seed into `folder`; False if the folder is there already.
+    """Render the scene of a seed into `folder`; False if it is there already.
 
-    The folder appears under its name only when it is whole.
+    The folder appears under its name only when it is whole. Raises OutputError if it holds another
+    scene or something else.
     """
     folder = Path(folder)
     if folder.exists():
+        check_scene(folder, asked_for(seed, options))
         return False
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -61,6 +64,29 @@ def write_scene(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return True
+
+
+def asked_for(seed: int, options: SceneOptions) -> dict[str, object]:
+    """What a scene follows from, as JSON values."""
+    return {
+        "seed": seed,
+        "objects": options.max_objects,
+        "frames": options.frames,
+        "size": [options.height, options.width],
+        "asked_effect": options.effect,
+        "textures": None if options.textures is None else str(options.textures.resolve()),
+    }
+
+
+def check_scene(folder: Path, asked: dict[str, object]) -> None:
+    """Raise OutputError unless the folder holds the scene that is asked for."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        others = [f"{k} {meta.get(k)}, not {v}" for k, v in asked.items() if meta.get(k) != v]
+    except (OSError, ValueError, AttributeError):
+        raise OutputError(f"{folder} is there and is no scene; give another --out.") from None
+    if others:
+        raise OutputError(f"{folder} holds another scene ({others[0]}); give another --out.")
 
 
 def _write(folder: Path, seed: int, options: SceneOptions, device: torch.device | str) -> None:
@@ -96,12 +122,9 @@ def _write(folder: Path, seed: int, options: SceneOptions, device: torch.device 
     (folder / "order.txt").write_text("".join(f"{line}\n" for line in lines))
     error = estimate8.astype(np.float32) - plate
     meta = {
-        "seed": seed,
+        **asked_for(seed, options),
         "effect": plan_scene(seed, options).effect,
-        "objects": len(masks),
-        "frames": options.frames,
         "fps": options.fps / options.gap,
-        "size": [options.height, options.width],
         "beta": REGION_THRESHOLD,
         "bg_est_rmse": round(float(np.sqrt(np.square(error).mean())), 4),
     }
@@ -122,8 +145,9 @@ def write_dataset(
 ) -> list[Path]:
     """Scenes `0000/`, `0001/`, ... with `objects` objects each, of seeds `seed`, `seed + 1`, ...
 
-    size: pixels of a square's side, or (height, width). Folders that are there are left alone, so
-    an interrupted run goes on where it was. Returns the folders.
+    size: pixels of a square's side, or (height, width). Scenes that are there are left alone, so
+    an interrupted run goes on where it was. Returns the folders. Raises OutputError if another
+    scene is in one's place.
     """
     progress = progress or Silent()
     height, width = (size, size) if isinstance(size, int) else size

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from omnimatte_cli import weights
 from omnimatte_cli.device import autocast
 from omnimatte_cli.errors import OptionError, OutputError
+from omnimatte_cli.interrupt import held_interrupts
 from omnimatte_cli.model import Block, LayerNet
 from omnimatte_cli.owner_model import OwnerNet
 from omnimatte_cli.progress import Progress
@@ -50,6 +51,14 @@ class Machine:
             torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         return cls(rank, world, device)
+
+    def agree(self, wish: bool) -> bool:
+        """Whether any process wishes it: all stop at the same step, or some wait for ever."""
+        if self.world == 1:
+            return wish
+        wishes = torch.tensor([float(wish)], device=self.device)
+        dist.all_reduce(wishes, dist.ReduceOp.MAX)
+        return bool(wishes)
 
     def leave(self) -> None:
         if self.world > 1:
@@ -118,7 +127,8 @@ def pretrain(
 
     out: folder that the run keeps its state, log and sheets in; a run that is there is resumed.
     start_from: weights to begin with. stop_after: seconds after which the run saves and stops; the
-    same command goes on with it. Returns the weights' path.
+    same command goes on with it. An interrupt saves likewise, and is raised after that. Returns the
+    weights' path.
     """
     machine = Machine.join(device)
     device, main = machine.device, machine.rank == 0
@@ -141,8 +151,12 @@ def pretrain(
     progress.stage("pretraining", recipe.steps)
     started = saved = time.monotonic()
     sums: dict[str, float] = {}
+    added = 0  # steps in the sums
+    scores: dict[str, float] = {}
+    if main:
+        cut_log(out / "log.jsonl", first)
     net.train()
-    with Pool(recipe, device) as pool:
+    with held_interrupts() as interrupt, Pool(recipe, device, world=machine.world) as pool:
         for step in range(first, recipe.steps):
             rng = np.random.default_rng((recipe.seed, 7, machine.rank, step))
             torch.manual_seed(int(rng.integers(2**62)))
@@ -159,31 +173,35 @@ def pretrain(
             average(ema, net, recipe.ema, step)
             done = step + 1
             for name, value in {"loss": loss, **terms}.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / LOG_STEPS
+                sums[name] = sums.get(name, 0.0) + float(value.detach())
+            added += 1
             if done % LOG_STEPS == 0 and main:
                 now = spent + time.monotonic() - started
-                line = {"step": done, "seconds": round(now, 1), **_rounded(sums)}
+                means = {name: value / added for name, value in sums.items()}
+                line = {"step": done, "seconds": round(now, 1), **_rounded(means)}
                 _append(out / "log.jsonl", line)
-                progress.step(done, f"loss {sums['loss']:.4f}")
+                progress.step(done, f"loss {means['loss']:.4f}")
             if done % LOG_STEPS == 0:
-                sums = {}
+                sums, added = {}, 0
             last = done == recipe.steps
+            over_time = stop_after is not None and time.monotonic() - started > stop_after
+            stop = machine.agree(interrupt.asked or over_time)
             if main and (done % recipe.validate_steps == 0 or last):
                 scores = validate(averaged(net, ema), recipe, device, out / "sheet.png")
                 _append(out / "log.jsonl", {"step": done, **_rounded(scores)})
                 progress.say(
                     f"step {done}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items())
                 )
-                trained = before + done * recipe.batch_size * machine.world
-                save_weights(out, recipe, net, ema, done, trained, scores)
                 net.train()
             late = time.monotonic() - saved > 60 * recipe.save_minutes
-            over_time = stop_after is not None and time.monotonic() - started > stop_after
-            if main and (late or last or over_time):
+            if main and (late or last or stop or done % recipe.validate_steps == 0):
+                trained = before + done * recipe.batch_size * machine.world
+                save_weights(out, recipe, net, ema, done, trained, scores)
                 save_run(out, recipe, net, ema, optimiser, done, spent + time.monotonic() - started)
                 saved = time.monotonic()
-            if over_time and not last:
-                progress.say(f"Stopped at step {done}; the same command goes on.")
+            if stop and not last:
+                if main:
+                    progress.say(f"Saved at step {done}; the same command goes on.")
                 break
     machine.leave()
     return out / "weights.safetensors"
@@ -198,6 +216,16 @@ def averaged(net: nn.Module, ema: dict[str, Tensor]) -> nn.Module:
     return twin.eval()
 
 
+def cut_log(path: Path, done: int) -> None:
+    """Take off the lines of steps after the one that a run is resumed from: they come again."""
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+        lines = [
+            x for x in text[: text.rfind("\n") + 1].splitlines() if json.loads(x)["step"] <= done
+        ]
+        path.write_text("".join(f"{x}\n" for x in lines), encoding="utf-8")
+
+
 def save_weights(
     out: Path,
     recipe: Recipe,
@@ -207,7 +235,10 @@ def save_weights(
     trained: int,
     scores: dict[str, float],
 ) -> None:
-    """Write the averaged weights with the facts of the run. trained: clips, with earlier runs'."""
+    """Write the averaged weights with the facts of the run.
+
+    trained: clips, with earlier runs'. scores: of the last validation.
+    """
     facts = {
         "samples": str(trained),
         "steps": str(done),

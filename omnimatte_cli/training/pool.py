@@ -7,6 +7,7 @@ fast the workers are; a resumed run renders the chunks of its pool again and goe
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from omnimatte_cli.training.augment import FilmedBatch, augment_views, filmed
-from omnimatte_cli.training.recipe import TRAINING_SEEDS, Recipe
+from omnimatte_cli.training.recipe import SEED_BITS, TRAINING_SEEDS, Recipe
 from omnimatte_cli.training.render import render_scenes
 from omnimatte_cli.training.scenes import SceneOptions
 
@@ -60,22 +61,28 @@ def render_chunk(
         effect=recipe.effect,
         textures=recipe.textures,
     )
-    first = base + (run << 32) + number * recipe.chunk
+    first = base + (run << SEED_BITS) + number * recipe.chunk
     batch = render_scenes(range(first, first + recipe.chunk), options, device, solos=True)
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
     return stored(filmed(batch, generator))
 
 
 def _start_worker() -> None:
-    """A worker renders on one core: the processes share the machine, not the threads."""
+    """A worker renders on one core, and leaves it to its parent to end an interrupted run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 
 class Pool:
-    """The clips that a training run draws from. Use as a context manager."""
+    """The clips that a training run draws from. Use as a context manager.
 
-    def __init__(self, recipe: Recipe, device: torch.device, base: int = TRAINING_SEEDS) -> None:
-        self.recipe, self.device, self.base = recipe, device, base
+    world: processes that draw, each from the same chunks.
+    """
+
+    def __init__(
+        self, recipe: Recipe, device: torch.device, base: int = TRAINING_SEEDS, world: int = 1
+    ) -> None:
+        self.recipe, self.device, self.base, self.world = recipe, device, base, world
         self.chunks: OrderedDict[int, FilmedBatch] = OrderedDict()
         self.jobs: dict[int, Future[FilmedBatch]] = {}
         self.workers: ProcessPoolExecutor | None = None
@@ -97,7 +104,7 @@ class Pool:
 
     def newest(self, step: int) -> int:
         """Number of the newest chunk that a step may draw from."""
-        drawn = (step + 1) * self.recipe.batch_size
+        drawn = (step + 1) * self.recipe.batch_size * self.world
         return int(drawn / (self.recipe.reuse * self.recipe.chunk))
 
     def draw(self, step: int, rank: int = 0) -> FilmedBatch:

@@ -12,12 +12,15 @@ from omnimatte_cli.windows import Hiding
 
 Network = Literal["coordination", "ownership"]
 
+EFFECTS = ("shadow", "reflection", "both", "mixed")  # that scenes are rendered with
+
 # Raised when the same seed gives another scene: 2 brought horizons and brighter reflections.
 SCENES_VERSION = 2
 
 # Scenes of training, of validation and of written datasets never share a seed.
 TRAINING_SEEDS = 0
 VALIDATION_SEEDS = 1 << 40
+SEED_BITS = 32  # of a run's scenes: seed s trains on those from s << SEED_BITS on
 DATASET_SEEDS = 1 << 41
 
 
@@ -25,7 +28,7 @@ DATASET_SEEDS = 1 << 41
 class Recipe:
     """One pretraining run."""
 
-    network: Network = "ownership"
+    network: Network = "coordination"
     width: int = 16  # of the coordination network
     height: int = 64  # pixels
     width_pixels: int = 64  # pixels
@@ -42,7 +45,7 @@ class Recipe:
     frames: int = 5  # frames a clip
     gap: int = 3  # ticks of 1/12 s between two frames
     objects: tuple[int, ...] = (1, 2, 2, 2, 3, 4)  # drawn for each chunk of clips
-    effect: str = "mixed"  # shadow | reflection | both | mixed
+    effect: str = "mixed"  # one of EFFECTS
     chunk: int = 16  # clips rendered together; they have equally many objects
     pool: int = 48  # chunks held for replay
     reuse: float = 6.0  # how often each clip is trained on, on average
@@ -66,15 +69,34 @@ class Recipe:
     validation_objects: tuple[int, ...] = (2, 3, 4)  # objects in each held-out chunk scored
 
     def __post_init__(self) -> None:
-        known = get_args(Network)
-        check(self.network in known, f"--network takes {' or '.join(known)}")
-        for name in ("steps", "batch_size", "chunk", "pool", "workers"):
+        from omnimatte_cli.model import MAX_FRAMES  # imports torch
+
+        for name, words in (("network", get_args(Network)), ("hiding", get_args(Hiding))):
+            check(getattr(self, name) in words, f"{name} must be {' or '.join(words)}")
+        check(self.effect in EFFECTS, f"effect must be {' or '.join(EFFECTS)}")
+        for name in ("steps", "batch_size", "chunk", "pool", "workers", "gap", "validate_steps"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1")
+        for name in ("lr", "reuse", "clip_norm"):
+            check(0 < getattr(self, name) < float("inf"), f"{name} must be above 0")
+        for name in ("final_lr", "ema", "squared_share"):
+            check(0 <= getattr(self, name) <= 1, f"{name} must be from 0 to 1")
+        for name in ("warmup", "weight_decay", "layer_weight", "effect_weight", "save_minutes"):
+            check(0 <= getattr(self, name) < float("inf"), f"{name} must be 0 or more")
+        for name in ("objects", "validation_objects"):
+            counts = getattr(self, name)
+            check(bool(counts), f"{name} must hold a number")
+            check(all(1 <= n <= 5 for n in counts), f"{name} must be from 1 to 5")
+        check(len(self.mask_drops) == 2, "mask_drops takes two steps")
         sides = (self.height, self.width_pixels)
         check(all(s % 16 == 0 and s >= 32 for s in sides), "--size must be of multiples of 16")
         check(self.width % 4 == 0 and self.width > 0, "--width must be a multiple of 4")
-        check(0 <= self.hidden < self.frames, "--hidden must be from 0 to 4")
-        check(self.batch_size <= self.chunk, "--batch-size must not be above the chunk of clips")
+        check(3 <= self.frames <= MAX_FRAMES, f"frames must be from 3 to {MAX_FRAMES}")
+        check(0 <= self.hidden < self.frames, "hidden must be below frames")
+        check(self.batch_size <= self.chunk, "batch_size must not be above chunk")
+        # A seed more would render the scenes of validation.
+        seeds = (VALIDATION_SEEDS - TRAINING_SEEDS) >> SEED_BITS
+        check(0 <= self.seed < seeds, f"seed must be from 0 to {seeds - 1}")
+        check(self.textures is None or self.textures.is_dir(), f"no folder {self.textures}")
 
     def facts(self) -> dict[str, Any]:
         """The recipe as JSON values."""

@@ -16,6 +16,7 @@ from . import materials as mat
 from .families import CLUTTER, FAMILIES, THEMES, build
 from .paths import Camera, Path, random_camera, random_path
 from .primitives import BOX, CAPSULE, ROWS
+from .recipe import EFFECTS
 from .shapes import Parts, turn
 from .stages import (
     EXTENT,
@@ -31,8 +32,6 @@ from .stages import (
     wall_bounds,
 )
 
-EFFECTS = ("shadow", "reflection", "both", "mixed")
-
 
 @dataclass(frozen=True)
 class SceneOptions:
@@ -45,7 +44,7 @@ class SceneOptions:
     width: int = 64  # pixels
     min_objects: int = 1
     max_objects: int = 5
-    effect: str = "mixed"  # shadow | reflection | both | mixed
+    effect: str = "mixed"  # one of EFFECTS
     supersample: int = 1  # rays along each side of a pixel
     textures: FilePath | None = None  # folder of pictures for ground, walls and boxes
 
