@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.segment.options import MaskSettings
-from omnimatte_cli.settings import Bootstrap, Detail, DeviceName, Method, Owner, Settings
-from omnimatte_cli.windows import Hiding
+from omnimatte_cli.settings import (
+    Bootstrap,
+    Detail,
+    DeviceName,
+    Hiding,
+    Method,
+    Owner,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from omnimatte_cli.pipeline import Result

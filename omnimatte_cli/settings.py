@@ -8,13 +8,13 @@ from typing import Literal, get_args
 
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.segment.options import MaskSettings
-from omnimatte_cli.windows import Hiding
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Detail = Literal["resolve", "transfer"]
 Owner = Literal["layers", "network", "product"]
 Bootstrap = Literal["mask", "ownership"]
 Method = Literal["auto", "coordination", "ownership"]
+Hiding = Literal["random", "prediction", "inpainting"]  # which frames of a window are hidden
 
 GPU_ITERATIONS = 1000  # the paper's and the customer's
 CPU_ITERATIONS = 500  # about 7 minutes for 90 frames and 2 objects on two cores

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-Hiding = Literal["random", "prediction", "inpainting"]
+from omnimatte_cli.settings import Hiding
+
 FRAMES = 5  # frames a window
 HIDDEN = 3  # of which hidden
 

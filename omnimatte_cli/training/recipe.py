@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from omnimatte_cli.errors import OptionError
-from omnimatte_cli.settings import check
-from omnimatte_cli.windows import Hiding
+from omnimatte_cli.settings import Hiding, check
 
 Network = Literal["coordination", "ownership"]
 
