@@ -40,7 +40,7 @@ class Plain(AbstractContextManager["Plain"]):
     def __init__(self) -> None:
         self.name, self.started, self.last = "", 0.0, 0.0
         self.total: int | None = None
-        self.before: int | None = None  # steps that an earlier run did
+        self.before: int | None = None  # steps at the first report: an earlier run's
 
     def stage(self, name: str, total: int | None = None) -> None:
         self.name, self.total, self.before = name, total, None
@@ -50,7 +50,7 @@ class Plain(AbstractContextManager["Plain"]):
     def step(self, done: int, note: str = "") -> None:
         now = time.monotonic()
         if self.before is None:
-            self.before = done - 1
+            self.before, self.started = done, now
         if now - self.last < self.INTERVAL:
             return
         self.last = now
