@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/omnimatte decompose examples/walk/video.mp4 --masks examples/walk/masks -o out/walk --overwrite
-	@echo "Look at out/walk/preview.mp4: each walker's layer holds its own long shadow and mirror image."
+	@echo "Look at out/walk/preview.mp4: input, composite, and each walker's layer with shadow and mirror image."
 
 test: $(READY)
 	$(BIN)/python -m pytest

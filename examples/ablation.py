@@ -56,17 +56,19 @@ def trained(
         folder = asked.out / f"{name}-seed{seed}"
         result = folder / "scores.json"
         made = {"recipe": run.facts(), "start": asked.start}
-        if result.is_file() and json.loads(result.read_text(encoding="utf-8"))["made"] != made:
-            raise SystemExit(f"{folder} holds a run with other options; give another OUT.")
-        if not result.is_file():
+        if result.is_file():
+            found = json.loads(result.read_text(encoding="utf-8"))
+            if found["made"] != made:
+                raise SystemExit(f"{folder} holds a run with other options; give another OUT.")
+        else:
             with terminal_progress() as progress:
                 path = pretrain(run, folder, device, progress, start)
             grid = (run.height // 16, run.width_pixels // 16)
             net = weights.load(weights.find(str(path)), grid).to(device)
             scores = {e: validate(net, replace(run, effect=e), device) for e in EFFECTS}
-            text = json.dumps({"made": made, "scores": scores}, indent=1)
-            result.write_text(text + "\n", encoding="utf-8")
-        yield json.loads(result.read_text(encoding="utf-8"))["scores"]
+            found = {"made": made, "scores": scores}
+            result.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        yield found["scores"]
 
 
 def ablate(title: str, settings: dict[str, Recipe], asked: argparse.Namespace) -> None:

@@ -44,20 +44,19 @@ def has_bfloat16(device: torch.device) -> bool:
     A CPU that has instructions for it trains and answers 1.5 to 2 times as fast.
     """
     if device.type == "cuda":
-        computes = torch.cuda.is_bf16_supported()
-    elif device.type == "cpu":
+        return torch.cuda.is_bf16_supported()
+    if device.type == "cpu":
         # Older torch lacks it.
         has: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-        computes = bool(has.get("avx512_bf16") or has.get("amx_bf16"))
-    else:
-        computes = False
-    return computes
+        return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+    return False
 
 
 def autocast(device: torch.device) -> AbstractContextManager:
     """Computes in bfloat16 where the device can, in full precision elsewhere."""
-    fast = has_bfloat16(device)
-    return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
+    if has_bfloat16(device):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class Plain(AbstractContextManager["Plain"]):
 
     def stage(self, name: str, total: int | None = None) -> None:
         self.name, self.total, self.before = name, total, None
-        self.started = self.last = time.monotonic()
+        self.last = time.monotonic()
         self._line(f"{name} ...")
 
     def step(self, done: int, note: str = "") -> None:

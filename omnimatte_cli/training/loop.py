@@ -186,7 +186,8 @@ def pretrain(
             last = done == recipe.steps
             over_time = stop_after is not None and time.monotonic() - started > stop_after
             stop = machine.agree(interrupt.asked or over_time)
-            if main and (done % recipe.validate_steps == 0 or last):
+            due = last or done % recipe.validate_steps == 0
+            if main and due:
                 scores = validate(averaged(net, ema), recipe, device, out / "sheet.png")
                 _append(out / "log.jsonl", {"step": done, **_rounded(scores)})
                 progress.say(
@@ -194,7 +195,7 @@ def pretrain(
                 )
                 net.train()
             late = time.monotonic() - saved > 60 * recipe.save_minutes
-            if main and (late or last or stop or done % recipe.validate_steps == 0):
+            if main and (due or late or stop):
                 trained = before + done * recipe.batch_size * machine.world
                 save_weights(out, recipe, net, ema, done, trained, scores)
                 save_run(out, recipe, net, ema, optimiser, done, spent + time.monotonic() - started)
