@@ -16,6 +16,7 @@ from omnimatte_cli.arrays import Background, Size
 
 BLUR = 1.0  # sigma in working pixels of the claims' blur: layers are predicted a little off
 NOBODY = 0.03  # claim of 'nobody', on the scale of a change summed over 3 channels (0 .. 3)
+SILENT = 0.01  # added to every layer's claim, on that scale: where all are silent, none is right
 OWNED = (0.47, 0.53)  # share of all claims that the objects need: none below, everything above
 SHARPNESS = 2  # power of the claims in the split between objects: the larger one takes more
 GRID_BLUR = 0.8  # sigma in working pixels of a blur after upsampling, against stairs
@@ -52,8 +53,15 @@ def claims_of(layer: np.ndarray, plate: np.ndarray) -> np.ndarray:
 
 
 def product(layers: Ownership, network: Ownership) -> Ownership:
-    """Both opinions at once: claims of predicted layers times shares of the ownership network."""
-    return Ownership(layers.claims * network.claims, layers.nobody * network.nobody)
+    """Both opinions: the predicted layers and the ownership network say together who owns a change.
+
+    Whether anyone does, the network says alone: after a few hundred steps of finetuning the layers
+    miss faint effects, but know whose the others are.
+    """
+    say = (layers.claims.astype(np.float32) + SILENT) * network.claims
+    owned = network.claims.sum(0, dtype=np.float32)
+    claims = say * (owned / np.maximum(say.sum(0), 1e-9))
+    return Ownership(claims.astype(np.float16), network.nobody)
 
 
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:

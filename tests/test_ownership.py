@@ -22,7 +22,7 @@ from omnimatte_cli.owners import (
     owned_masks,
     second_plate,
 )
-from omnimatte_cli.ownership import Ownership, claims_of, shares, upsample
+from omnimatte_cli.ownership import Ownership, claims_of, product, shares, upsample
 from omnimatte_cli.progress import Silent
 from omnimatte_cli.resolve import resolve_frame
 
@@ -136,6 +136,22 @@ def test_a_layers_claim_is_its_change() -> None:
     layer[4:12, 4:12, 3] = 0.5  # half-transparent black: darkens by 0.25 in each channel
     claim = claims_of(layer, plate)
     assert claim[8, 8] == pytest.approx(0.75, abs=0.01) and claim[0, 0] < 1e-3
+
+
+def test_layers_and_network_share_the_say_and_the_network_alone_says_nobody() -> None:
+    layer = np.zeros((2, 1, 1, 4), np.float16)
+    layer[0, ..., 1:3], layer[1, ..., 2:] = 0.2, 0.2
+    network = np.array([0.4, 0.4, 0.4, 0.1], np.float16)
+    known = Ownership(
+        np.stack([network, 0.8 - network])[:, None, None], np.full((1, 1, 4), 0.2, np.float16)
+    )
+    both = product(Ownership(layer, np.full((1, 1, 1), 0.03, np.float16)), known)
+    assert np.allclose(both.claims.astype(float).sum(0), 0.8, atol=1e-3)
+    assert np.array_equal(both.nobody, known.nobody)
+    share = both.claims[0, 0, 0].astype(float) / 0.8
+    # Silent layers leave it to the network; one that speaks wins; two are weighed; a wrong one may
+    # be outvoted.
+    assert np.allclose(share, [0.5, 21 / 22, 0.5, 1 / (1 + 21 * 7)], atol=2e-3)
 
 
 def test_the_second_plate_loses_its_ghost() -> None:

@@ -40,25 +40,28 @@ def test_shipped_weights_load_and_are_small() -> None:
     assert weights.find("base").width == PAPER_WIDTH and weights.find("small").width == CPU_WIDTH
 
 
-# Scores of rendered scenes that no training saw, and bounds a little below what was measured.
-@pytest.mark.parametrize(("seed", "bound"), [(300, 0.76), (303, 0.68), (304, 0.85)])
-def test_shipped_networks_on_rendered_scenes(tmp_path: Path, seed: int, bound: float) -> None:
+def test_shipped_networks_on_rendered_scenes(tmp_path: Path) -> None:
+    """Mean scores over rendered scenes that no training saw; bounds a little below what was
+    measured."""
     options = SceneOptions(
         frames=12, gap=2, height=96, width=128, min_objects=2, max_objects=2, effect="both"
     )
     torch.set_num_threads(1)  # rendering is faster so
-    write_scene(tmp_path / "set" / "0", DATASET_SEEDS + seed, options)
-    truth = read_truth(tmp_path / "set" / "0")
     solver = Solver(Settings(), torch.device("cpu"))
     rows = {method: Row(method, "true") for method in ("masks", "ownership", "bound")}
     rows |= {name: Row("coordination", "true", weights=name) for name in ("small", "base")}
-    found = {name: score(truth, *solver.answer(truth, row)) for name, row in rows.items()}
-    iou = {method: values["iou"] for method, values in found.items()}
-    assert iou["ownership"] > bound and iou["ownership"] > iou["masks"] + 0.1, iou
+    found: dict[str, list[dict]] = {name: [] for name in rows}
+    for seed in range(300, 304):
+        write_scene(tmp_path / "set" / str(seed), DATASET_SEEDS + seed, options)
+        truth = read_truth(tmp_path / "set" / str(seed))
+        for name, row in rows.items():
+            found[name].append(score(truth, *solver.answer(truth, row)))
+    iou = {name: np.mean([s["iou"] for s in scores]) for name, scores in found.items()}
+    assert iou["ownership"] > 0.79, iou
     assert iou["bound"] > 0.78, iou
-    assert found["ownership"]["wrong_owner"] < 0.3
+    assert np.mean([s["wrong_owner"] for s in found["ownership"]]) < 0.2
     # The layer networks without any finetuning.
-    assert min(iou["small"], iou["base"]) > iou["masks"] + 0.12, iou
+    assert min(iou["small"], iou["base"]) > iou["masks"] + 0.18, iou
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def _blurred(pictures: Tensor, sigma: Tensor) -> Tensor:
     kernel = (kernel / kernel.sum(1, keepdim=True)).view(b, 1, 1, 5).repeat_interleave(m, 0)
     flat = F.pad(pictures.reshape(1, b * m, *pictures.shape[2:]), (2, 2, 2, 2), mode="replicate")
     flat = F.conv2d(F.conv2d(flat, kernel, groups=b * m), kernel.mT.contiguous(), groups=b * m)
-    return flat.view(pictures.shape)
+    return flat.view(pictures.shape).clamp(0, 1)  # the kernel sums to 1 but for rounding
 
 
 def _graded(

@@ -17,6 +17,7 @@ from .shapes import (
     furniture,
     plant,
     stack,
+    toy,
     vehicle,
     walker,
 )
@@ -47,12 +48,14 @@ FAMILIES = {
     "bent": Family(bent, 0.5, 0.5, (0.4, 1.6), hops=0.1, spins=0.2),
     "plant": Family(plant, 0.3, 1.0, (0.4, 1.5), spins=0.3),
     "flyer": Family(flyer, 0.5, 0.4, (0.5, 2.0), flies=1.0),
+    "toy": Family(toy, 0.4, 0.8, (0.3, 1.8), spins=0.4),
 }
 THEMES = (
     ("walker",), ("walker", "animal"), ("walker", "vehicle", "ball"), ("animal",),
     ("vehicle", "walker"), ("ball", "crate", "stack", "bent"), ("ball", "crate"),
     ("crate", "stack", "furniture", "bent", "plant"), tuple(FAMILIES), tuple(FAMILIES),
 )  # fmt: skip
+THROWN_THEME = ("toy", "toy", "crate", "ball", "stack", "bent")  # what may be thrown
 CLUTTER = ("crate", "plant", "stack", "furniture", "ball", "bent")
 
 

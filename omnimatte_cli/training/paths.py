@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .families import Family
+from .shapes import turn
 
 CANDIDATES = 40  # paths drawn at once for an object, of which a fitting one is taken
 
@@ -65,11 +66,12 @@ def random_camera(rng: np.random.Generator, aspect: float, count: int) -> Camera
 
 @dataclass(frozen=True)
 class Path:
-    """Over S moments: position (S, 3), yaw (S,) in radians, walked (S,) in scene units, speed (S,)
-    in units per second. radius: of the footprint, height: of the object, both in units."""
+    """Over S moments: position (S, 3) of the object's foot, turns (S, 3, 3) about its middle (rows
+    are its axes), walked (S,) in scene units, speed (S,) in units per second. radius: of the
+    footprint, height: of the object, both in units."""
 
     position: np.ndarray
-    yaw: np.ndarray
+    turns: np.ndarray
     walked: np.ndarray
     speed: np.ndarray
     radius: float
@@ -103,6 +105,38 @@ def _profiles(rng: np.random.Generator, u: np.ndarray, may_rest: bool) -> np.nda
     return np.where(kind < 0.07, 0.0, out) if may_rest else out
 
 
+def random_flight(
+    rng: np.random.Generator, times: np.ndarray, radius: float, height: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """A thrown body that falls, bounces and tumbles, or one that hovers and turns.
+
+    Returns how far its foot is lifted (S,), in units, and its turns about its middle (S, 3, 3).
+    """
+    hovers = rng.random() < 0.15
+    gravity, bounce = 0.0 if hovers else rng.uniform(2.5, 8.0), rng.uniform(0.2, 0.65)
+    above, rise = rng.uniform(0.0, 1.5), 0.0 if hovers else rng.uniform(-1.0, 2.5)
+    axis = rng.normal(size=3)
+    axis /= np.sqrt(axis @ axis)
+    angle, rate = rng.uniform(-math.pi, math.pi), rng.normal() * 3.0
+    steps = 8  # of the simulation from one moment to the next
+    step = (times[1] - times[0]) / steps if len(times) > 1 else 0.0
+    lifts, angles = np.empty(len(times)), np.empty(len(times))
+    for moment in range(len(times)):
+        lifts[moment], angles[moment] = above, angle
+        for _ in range(steps):
+            rise -= gravity * step
+            above += rise * step
+            angle += rate * step
+            if above < 0:
+                above, rise, rate = 0.0, max(-bounce * rise - 0.1, 0.0), rate * (1 - 3 * step)
+    k = np.cross(np.eye(3), axis)
+    turns = np.eye(3) + np.sin(angles)[:, None, None] * k
+    turns += (1 - np.cos(angles))[:, None, None] * (k @ k)
+    upright = np.abs(turns[:, 2, 2])
+    lowest = 0.5 * height * upright + radius * np.sqrt(np.maximum(1 - upright**2, 0))
+    return lifts + lowest - 0.5 * height, turns
+
+
 def random_path(
     rng: np.random.Generator,
     camera: Camera,
@@ -111,10 +145,12 @@ def random_path(
     times: np.ndarray,
     others: list[Path],
     walls: np.ndarray,
+    thrower: np.random.Generator | None = None,
 ) -> Path | None:
     """A path for an object of a given size, or None where no candidate fits.
 
     times: (S,) seconds, evenly spaced. walls: (P, 6) a point of each wall and its inward normal.
+    thrower: draws the object's flight; None leaves it on the ground.
     """
     n, moments = CANDIDATES, len(times)
     span = max(float(times[-1] - times[0]), 1e-3)
@@ -152,6 +188,12 @@ def random_path(
     if family.flies:
         position[..., 2] += air * (1 + 0.15 * np.sin(times * 2 + drift))
 
+    tumble = np.broadcast_to(np.eye(3), (moments, 3, 3))
+    if thrower is not None:
+        lift, tumble = random_flight(thrower, times, radius, height)
+        position[..., 2] = lift
+        radius = max(radius, height / 2)
+
     sx, sy, depth = camera.project(position + np.array([0, 0, height / 2]))
     seen = (np.abs(sx) < 0.93) & (np.abs(sy) < 0.93)
     part = height / (2 * camera.tan * depth)  # share of the picture's height
@@ -173,7 +215,7 @@ def random_path(
     best = int(np.argmax(good * (1 + crossing * np.minimum(bonus, 1))))
     return Path(
         position[best],
-        yaw[best] + spin * (times - times[0]),
+        tumble @ turn(yaw[best] + spin * (times - times[0]), 2),
         _integral(speed[best], step),
         speed[best],
         radius,

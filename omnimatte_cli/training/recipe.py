@@ -13,8 +13,9 @@ Network = Literal["coordination", "ownership"]
 
 EFFECTS = ("shadow", "reflection", "both", "mixed")  # that scenes are rendered with
 
-# Raised when the same seed gives another scene: 2 brought horizons and brighter reflections.
-SCENES_VERSION = 2
+# Raised when the same seed gives another scene: 2 brought horizons and brighter reflections, 3
+# things that are thrown and more standing mirrors.
+SCENES_VERSION = 3
 
 # Scenes of training, of validation and of written datasets never share a seed.
 TRAINING_SEEDS = 0

@@ -13,7 +13,7 @@ from pathlib import Path as FilePath
 import numpy as np
 
 from . import materials as mat
-from .families import CLUTTER, FAMILIES, THEMES, build
+from .families import CLUTTER, FAMILIES, THEMES, THROWN_THEME, build
 from .paths import Camera, Path, random_camera, random_path
 from .primitives import BOX, CAPSULE, ROWS
 from .recipe import EFFECTS
@@ -31,6 +31,8 @@ from .stages import (
     random_walls,
     wall_bounds,
 )
+
+THROWN = 0.3  # share of the scenes in which things fly, bounce and tumble
 
 
 @dataclass(frozen=True)
@@ -72,17 +74,21 @@ class ScenePlan:
 
 
 def _posed(
-    parts: Parts, size: float, position: np.ndarray, yaw: np.ndarray, base: int
+    parts: Parts, size: float, position: np.ndarray, turns: np.ndarray, base: int, pivot: float = 0
 ) -> np.ndarray:
-    """Rows (T, K, ROWS) of an object's primitives in the world; `base`: its first material."""
-    frame = turn(yaw, 2)
-    centres = np.einsum("ktc,tcd->tkd", np.stack(parts.centres), frame) * size + position[:, None]
-    axes = np.einsum("ktac,tcd->tkad", np.stack(parts.axes), frame)
+    """Rows (T, K, ROWS) of an object's primitives in the world.
+
+    turns: (T, 3, 3), about the height `pivot` in the object's own units; base: its first material.
+    """
+    middle = np.array([0, 0, pivot])
+    centres = np.einsum("ktc,tcd->tkd", np.stack(parts.centres) - middle, turns) + middle
+    centres = centres * size + position[:, None]
+    axes = np.einsum("ktac,tcd->tkad", np.stack(parts.axes), turns)
     half = np.array(parts.halves) * size
     kinds = np.array(parts.kinds)
     reach = np.where(kinds == BOX, np.sqrt((half * half).sum(-1)), half.max(-1))
     reach = np.where(kinds == CAPSULE, half[:, 0] + half[:, 2], reach)
-    rows = np.empty((len(yaw), len(kinds), ROWS))
+    rows = np.empty((len(turns), len(kinds), ROWS))
     rows[..., :3], rows[..., 3:12] = centres, axes.reshape(*axes.shape[:2], 9)
     rows[..., 12:15], rows[..., 15], rows[..., 16] = half, reach, kinds
     rows[..., 17] = np.array(parts.surfaces) + base
@@ -139,18 +145,29 @@ def _cast(
     wanted = int(rng.integers(options.min_objects, options.max_objects + 1))
     moments = 2 * options.frames - 1
     times = np.linspace(0, (options.frames - 1) * options.gap / options.fps, moments)
+    thrower = rng.spawn(1)[0]  # a stream of its own: the other scenes do not depend on it
+    thrown = thrower.random() < THROWN
     for _ in range(40):  # a cramped stage is torn down and another one is built
         camera = random_camera(rng, options.width / options.height, wanted)
         walls = random_walls(rng, camera)
         theme = THEMES[int(rng.integers(len(THEMES)))]
+        theme = THROWN_THEME if thrown else theme
         paths: list[Path] = []
         cast: list[tuple[str, float]] = []
         for attempt in range(4 * wanted):
             family = theme[int(rng.integers(len(theme)))]
             shrink = 0.85 ** (attempt / wanted)  # small objects find room where large ones do not
             size = float(np.exp(rng.uniform(math.log(0.65), math.log(1.5)))) * shrink
+            flies = thrown and thrower.random() < 0.85
             path = random_path(
-                rng, camera, FAMILIES[family], size, times, paths, wall_bounds(walls)
+                rng,
+                camera,
+                FAMILIES[family],
+                size,
+                times,
+                paths,
+                wall_bounds(walls),
+                thrower if flies else None,
             )
             if path is not None:
                 paths.append(path)
@@ -203,7 +220,8 @@ def plan_scene(seed: int, options: SceneOptions) -> ScenePlan:
     slots: list[np.ndarray] = [np.empty((options.frames, 0, ROWS))]
     for family, size, spot, yaw in clutter:
         parts = build(family, rng, still, still)
-        rows_of = _posed(parts, size, np.tile(spot, (options.frames, 1)), still + yaw, len(rows))
+        turns = turn(still + yaw, 2)
+        rows_of = _posed(parts, size, np.tile(spot, (options.frames, 1)), turns, len(rows))
         rows += parts.rows
         slots[0] = np.concatenate([slots[0], rows_of], 1)
     if panel is not None and abs(panel[NORMAL][2]) < 0.9:  # its back, which casts the shadow
@@ -212,7 +230,8 @@ def plan_scene(seed: int, options: SceneOptions) -> ScenePlan:
         axes = np.stack([panel[U], panel[V], panel[NORMAL]])
         back.box(back.material(), centre, (*panel[EXTENT], 0.03), axes)
         slots[0] = np.concatenate(
-            [slots[0], _posed(back, 1.0, np.zeros((options.frames, 3)), still, len(rows))], 1
+            [slots[0], _posed(back, 1.0, np.zeros((options.frames, 3)), turn(still, 2), len(rows))],
+            1,
         )
         rows += back.rows
     for (family, size), path in zip(cast, paths, strict=True):
@@ -220,7 +239,8 @@ def plan_scene(seed: int, options: SceneOptions) -> ScenePlan:
         parts = build(family, rng, path.walked[::2] / size, effort)
         if family == "crate":
             parts.rows[0] = mat.pictured(rng, parts.rows[0], procedural, count, share)
-        slots.append(_posed(parts, size, path.position[::2], path.yaw[::2], len(rows)))
+        pivot = FAMILIES[family].height / 2
+        slots.append(_posed(parts, size, path.position[::2], path.turns[::2], len(rows), pivot))
         rows += parts.rows
     spheres = np.stack([_sphere(s) for s in slots], 1)
     away = spheres[:, 1:, :3] - camera.eye

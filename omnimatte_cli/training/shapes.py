@@ -233,6 +233,26 @@ def crate(parts: Parts, walked: np.ndarray, effort: np.ndarray) -> None:
         parts.box(parts.material(), (0, 0, 2 * half[2] + size[2]), size, spin)
 
 
+def toy(parts: Parts, walked: np.ndarray, effort: np.ndarray) -> None:
+    """Something that stands on no side: two to four bars, blocks and knobs joined at odd places."""
+    rng = parts.rng
+    surface = parts.material(gloss=0.3, scale=(0.8, 4.0))
+    long, thick = rng.uniform(0.25, 0.42), rng.uniform(0.07, 0.2)
+    parts.box(surface, (0, 0, 0.4), (long, thick, rng.uniform(0.07, 0.2)))
+    for _ in range(int(rng.integers(1, 4))):
+        surface = parts.material(gloss=0.3) if rng.random() < 0.4 else surface
+        where = np.array([rng.uniform(-0.8, 0.8) * long, 0, 0.4])
+        out = turn(rng.integers(4) * math.pi / 2, 0)[1] * rng.uniform(0.1, 0.32)
+        kind = rng.random()
+        if kind < 0.5:
+            half = np.abs(out) / 2 + rng.uniform(0.06, 0.14)
+            parts.box(surface, where + out / 2, half)
+        elif kind < 0.8:
+            parts.limb(surface, where, where + out, rng.uniform(0.05, 0.13))
+        else:
+            parts.ball(surface, where + out, rng.uniform(0.1, 0.2))
+
+
 def stack(parts: Parts, walked: np.ndarray, effort: np.ndarray) -> None:
     """A snowman, skittle or tower of balls and boxes."""
     rng = parts.rng

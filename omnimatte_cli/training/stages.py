@@ -102,20 +102,20 @@ def place_mirrors(
     half = camera.distance * camera.tan
     share = rng.uniform(0.28, 0.62) if strong else rng.uniform(0.02, 0.08)
     panel = None
-    if kind < 0.28:  # polished floor, the same from everywhere
+    if kind < 0.24:  # polished floor, the same from everywhere
         ground[REFLECT] = share, min(share * rng.uniform(1.0, 1.6), 0.9)
-    elif kind < 0.42:  # gloss: weak straight down, strong at grazing angles, blurred away by height
+    elif kind < 0.35:  # gloss: weak straight down, strong at grazing angles, blurred away by height
         ground[REFLECT] = share * 0.45, min(share * 1.6, 0.9)
         ground[FADE] = rng.uniform(0.5, 2.5)
         ground[ROUGH] = rng.uniform(0, 0.03)
-    elif kind < 0.52:  # puddles
+    elif kind < 0.44:  # puddles
         ground[REFLECT] = share * 0.8, min(share * 1.6, 0.95)
         ground[PUDDLE] = rng.integers(3, 6), rng.uniform(0.12, 0.4) / half, rng.uniform(0.4, 0.52)
         ground[RIPPLE] = rng.uniform(0, 0.01), rng.uniform(4, 12)
-    elif kind < 0.6:  # water
+    elif kind < 0.52:  # water
         ground[REFLECT] = share * 0.6, min(share * 1.8, 0.95)
         ground[RIPPLE] = rng.uniform(0.004, 0.03), np.exp(rng.uniform(0.7, 2.7))
-    elif kind < 0.74:  # a lying panel
+    elif kind < 0.67:  # a lying panel
         centre = camera.ground(rng.uniform(-0.3, 0.3, ()), rng.uniform(-0.4, 0.1, ()))
         angle = rng.uniform(0, math.pi)
         u, v = turn(angle, 2)[:2]
