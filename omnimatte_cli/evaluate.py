@@ -56,10 +56,10 @@ SCORES = (
 
 @dataclass(frozen=True)
 class Row:
-    """One way to answer. method: masks, ownership, coordination, or bound (the true ownership, an
-    upper bound); iterations: finetuning steps;
-    plate: estimated (the given one), true or own (two passes of ours); detail: none, transfer or
-    resolve; weights, owner, bootstrap: as in `decompose`."""
+    """One way to answer. method: masks, ownership, coordination, or bound (the true ownership,
+    shared evenly where objects' regions overlap: about the most that there is). iterations:
+    finetuning steps. plate: estimated (the given one), true or own (two passes of ours). detail:
+    none, transfer or resolve. weights, owner, bootstrap: as in `decompose`."""
 
     method: str
     plate: str = "estimated"

@@ -51,17 +51,17 @@ def test_shipped_networks_on_rendered_scenes(tmp_path: Path) -> None:
     rows = {method: Row(method, "true") for method in ("masks", "ownership", "bound")}
     rows |= {name: Row("coordination", "true", weights=name) for name in ("small", "base")}
     found: dict[str, list[dict]] = {name: [] for name in rows}
-    for seed in range(300, 304):
+    for seed in range(300, 308):
         write_scene(tmp_path / "set" / str(seed), DATASET_SEEDS + seed, options)
         truth = read_truth(tmp_path / "set" / str(seed))
         for name, row in rows.items():
             found[name].append(score(truth, *solver.answer(truth, row)))
     iou = {name: np.mean([s["iou"] for s in scores]) for name, scores in found.items()}
-    assert iou["ownership"] > 0.79, iou
+    assert iou["ownership"] > 0.78, iou
     assert iou["bound"] > 0.78, iou
     assert np.mean([s["wrong_owner"] for s in found["ownership"]]) < 0.2
     # The layer networks without any finetuning.
-    assert min(iou["small"], iou["base"]) > iou["masks"] + 0.18, iou
+    assert min(iou["small"], iou["base"]) > iou["masks"] + 0.12, iou
 
 
 @pytest.fixture(scope="module")
