@@ -37,6 +37,7 @@ from omnimatte_cli.settings import (
     check,
     working_size,
 )
+from omnimatte_cli.steady import steady
 from omnimatte_cli.transfer import transfer_frame, upsample_layer
 from omnimatte_cli.truth import Truth, read_truth
 
@@ -87,12 +88,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Found:
-    """What a row's method found on a video. known: the ownership network's answer beside it."""
+    """What a row's method found on a video. known: the ownership network's answer beside it.
+
+    frames: (T, h, w, 3) uint8 at working size; below: the plate at that size, (1, h, w, 3).
+    """
 
     plate: np.ndarray
     noise: np.ndarray
     association: Association
     known: Ownership | None
+    frames: np.ndarray
+    below: np.ndarray
 
 
 class Solver:
@@ -122,6 +128,7 @@ class Solver:
         owned = found.association.ownership
         if row.method == "coordination":
             owned = choose_owner(owned, replace(self.settings, owner=row.owner), found.known)
+        owned = steady(owned, found.frames, found.below, float(BENCHMARK_FPS), Silent())
         layers = found.association.layers
         return solos(truth, found.plate, owned, layers, row.detail, found.noise), found.plate
 
@@ -155,14 +162,16 @@ class Solver:
                 back = Background(plate, np.ones(masks.size, bool))
                 owned = own(owner, tensors(), gap, Silent())
                 plate = second_plate(lambda: iter(truth.frames), back, owned, masks, Silent()).plate
-        noise = residual_noise(frames, _resized(plate[None], size), small)
-        if row.method == "ownership":
-            assert owner is not None
-            return Found(plate, noise, Association(own(owner, tensors(), gap, Silent()), {}), None)
+        below = _resized(plate[None], size)
+        noise = residual_noise(frames, below, small)
         known = None if owner is None else own(owner, tensors(), gap, Silent())
-        file = find_weights(settings, self.device)
-        association = coordinate(tensors(), settings, file, Silent(), known=known)
-        return Found(plate, noise, association, known)
+        if row.method == "ownership":
+            assert known is not None
+            association, known = Association(known, {}), None
+        else:
+            file = find_weights(settings, self.device)
+            association = coordinate(tensors(), settings, file, Silent(), known=known)
+        return Found(plate, noise, association, known, frames, below)
 
 
 def true_ownership(truth: Truth, size: Size) -> Ownership:

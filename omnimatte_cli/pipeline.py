@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,7 @@ def decompose(
             found = Association(known, {"network": "ownership", "gap": gap})
         else:
             found = coordinate(clip, settings, weights, watch, state, known)
+        found = replace(found, ownership=shot.steadied(found.ownership, plate, watch))
 
         layers_of = frame_maker(found, masks, shot.noise(plate))
         writer = ResultWriter(folder, info, masks.names, plate, layers_of, settings.exact, ffmpeg)

@@ -14,11 +14,12 @@ from omnimatte_cli.arrays import Background, Clip, Masks, Size
 from omnimatte_cli.finetune import ClipTensors
 from omnimatte_cli.masks import load_masks
 from omnimatte_cli.owners import frame_gap
-from omnimatte_cli.ownership import working_plates
+from omnimatte_cli.ownership import Ownership, working_plates
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.resolve import residual_noise
 from omnimatte_cli.segment import make_masks
 from omnimatte_cli.settings import Settings, working_size
+from omnimatte_cli.steady import steady
 from omnimatte_cli.video import VideoInfo
 
 
@@ -53,6 +54,11 @@ class Shot:
         noise = residual_noise(self.clip.frames, plates, self.small)
         height, width = self.info.size
         return cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
+
+    def steadied(self, owned: Ownership, plate: Background, progress: Progress) -> Ownership:
+        """An ownership whose owners do not change from frame to frame."""
+        plates = working_plates(plate, self.size, len(self.clip))
+        return steady(owned, self.clip.frames, plates, float(self.info.fps), progress)
 
 
 def read_shot(source: Path, made: Path | None, settings: Settings, progress: Progress) -> Shot:
