@@ -56,7 +56,7 @@ class Shot:
         return cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
 
     def steadied(self, owned: Ownership, plate: Background, progress: Progress) -> Ownership:
-        """An ownership whose owners do not change from frame to frame."""
+        """The ownership with its split between the objects pooled over time."""
         plates = working_plates(plate, self.size, len(self.clip))
         return steady(owned, self.clip.frames, plates, float(self.info.fps), progress)
 

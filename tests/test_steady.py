@@ -25,10 +25,11 @@ def still(rng: np.random.Generator, length: int) -> np.ndarray:
     return np.repeat(frame, length, 0)
 
 
-def test_in_a_still_picture_it_is_the_weighted_geometric_mean() -> None:
+@pytest.mark.parametrize("count", [2, 7])
+def test_in_a_still_picture_it_is_the_weighted_geometric_mean(count: int) -> None:
     rng = np.random.default_rng(0)
     t = 7
-    claims = rng.dirichlet([1, 1, 1, 1], (t, 48, 64)).transpose(3, 0, 1, 2)[:3]
+    claims = rng.dirichlet([1] * (count + 1), (t, 48, 64)).transpose(3, 0, 1, 2)[:count]
     first = owned(claims)
     found = steady(first, still(rng, t), GROUND, FPS, Silent())
     # The definition, frame by frame.
