@@ -19,8 +19,9 @@ MEMORY = 0.5  # seconds after which an opinion counts 1/e
 ALIKE = 12.0  # levels by which a change may differ along its way before it counts 1/e
 SMOOTH = 1.0  # sigma in working pixels of the residual's blur, against noise
 GAIN = 4  # of the residual in the picture that the flow is taken of: effects are faint
-LEAST = 1e-3  # claim added to every object's: no opinion is infinitely sure
-SAY = 0.02  # weight of an opinion where nobody owns anything, on the claims' scale
+LEAST = 1e-3  # share added to every object's: no opinion is infinitely sure
+SAY = 0.02  # weight of an opinion where nobody owns anything; 1 where all is owned
+SMALLEST = 16  # pixels of a side that the optical flow needs
 
 
 def steady(
@@ -29,19 +30,21 @@ def steady(
     """Pool the split of each change between the objects over neighbouring frames.
 
     ownership: claims (N, T, h, w), which are not changed. frames: (T, h, w, 3) uint8; plates:
-    (1 or T, h, w, 3) uint8; fps: frames a second. How much anyone owns of a pixel, the sum of the
-    claims and `nobody`, stays as it is, and so does an object that claims nothing in a frame.
+    (1 or T, h, w, 3) uint8; h and w at least 16; fps: frames a second. How much anyone owns of a
+    pixel, the sum of the claims and `nobody`, stays as it is, and so does an object that claims
+    nothing in a frame. Frames in which other objects claim something do not share their opinions:
+    an object out of sight says nothing about whose a change was while it was there.
 
     The pool is logarithmic, the shares' weighted geometric mean (Genest and Zidek, "Combining
-    Probability Distributions", 1986): a frame that is sure outweighs many that are not.
+    Probability Distributions", 1986); an opinion weighs as much as is owned, and less by its age.
     """
-    count, length = ownership.claims.shape[:2]
+    count, length, height, width = ownership.claims.shape
     if count < 2 or length < 2:
         return ownership
+    assert min(height, width) >= SMALLEST, (height, width)
     progress.stage("steadying", 2 * length)
     fade = float(np.exp(-1 / (fps * MEMORY)))
-    # Half precision holds logarithms well enough, and this is the one large array here.
-    past = np.empty((length, count + 1, *ownership.claims.shape[2:]), np.float16)
+    past = np.empty((length, count + 1, height, width), np.float16)  # enough for logarithms
     for t, known in gathered(ownership, frames, plates, range(length), fade):
         past[t] = known - opinion(ownership, t)  # which the way back counts, too
         progress.step(t + 1)
@@ -64,8 +67,11 @@ def residual(frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
 def opinion(ownership: Ownership, t: int) -> np.ndarray:
     """The logarithms of a frame's shares times their weight, then the weight: (N + 1, h, w)."""
     claims = ownership.claims[:, t].astype(np.float32)
-    weight = claims.sum(0) + SAY
-    share = (claims + LEAST) / (claims + LEAST).sum(0)
+    owned = claims.sum(0)
+    everyone = owned + ownership.nobody[t if len(ownership.nobody) > 1 else 0]
+    weight = owned / np.maximum(everyone, 1e-6) + SAY
+    least = np.maximum(LEAST * everyone, 1e-6)
+    share = (claims + least) / (owned + len(claims) * least)
     return np.concatenate([np.log(share) * weight, weight[None]])
 
 
@@ -75,20 +81,21 @@ def gathered(
     """Each frame's opinion with those of the frames before it in `order`, brought to its place."""
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     rows, columns = np.mgrid[: frames.shape[1], : frames.shape[2]].astype(np.float32)
-    last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    claiming = np.asarray(ownership.claims.any((2, 3)))
+    last: tuple[int, np.ndarray, np.ndarray, np.ndarray] | None = None
     for t in order:
-        change = residual(frames[t], plates[t % len(plates)])
+        change = residual(frames[t], plates[t if len(plates) > 1 else 0])
         picture = np.clip(GAIN * np.abs(change).mean(2), 0, 255).astype(np.uint8)
         known = opinion(ownership, t)
-        if last is not None:
-            before, pictured, there = last
+        if last is not None and np.array_equal(claiming[:, t], claiming[:, last[0]]):
+            _, before, pictured, there = last
             way = flow.calc(picture, pictured, np.zeros((*picture.shape, 2), np.float32))
             x, y = columns + way[..., 0], rows + way[..., 1]
             differs = np.abs(moved(before, x, y) - change).max(2)
             trust = fade * np.exp(-np.square(differs / ALIKE))
             known += trust * np.moveaxis(moved(np.moveaxis(there, 0, -1), x, y), -1, 0)
         yield t, known
-        last = change, picture, known
+        last = t, change, picture, known
 
 
 def moved(x: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
