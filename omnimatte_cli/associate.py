@@ -84,7 +84,7 @@ def choose_method(settings: Settings, device: torch.device) -> tuple[str, str]:
         return "coordination", "Method: coordination, since an option asks for it."
     if OWNER_WEIGHTS not in weights.shipped_names():
         return "coordination", "Method: coordination, since no ownership weights are shipped."
-    # 200 steps take minutes on a CPU and gain 0.00 to 0.03 of IoU (weights/README.md).
+    # 200 steps take minutes on a CPU and gain 0.02 of IoU at most (weights/README.md).
     return "ownership", "Method: ownership, which needs no finetuning (there is no GPU)."
 
 

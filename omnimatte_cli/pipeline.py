@@ -105,7 +105,8 @@ def decompose(
         plate = clean_plate(shot, settings, owner, device, watch)
         write_plate(folder, plate, watch)
 
-        clip, gap = shot.tensors(plate, device), shot.owner_gap(settings)
+        plates = shot.plates(plate)
+        clip, gap = shot.tensors(plates, device), shot.owner_gap(settings)
         known = None
         if owner is not None and (method == "ownership" or uses_owner(settings)):
             watch.stage("ownership", info.frames)
@@ -115,9 +116,9 @@ def decompose(
             found = Association(known, {"network": "ownership", "gap": gap})
         else:
             found = coordinate(clip, settings, weights, watch, state, known)
-        found = replace(found, ownership=shot.steadied(found.ownership, plate, watch))
+        found = replace(found, ownership=shot.steadied(found.ownership, plates, watch))
 
-        layers_of = frame_maker(found, masks, shot.noise(plate))
+        layers_of = frame_maker(found, masks, shot.noise(plates))
         writer = ResultWriter(folder, info, masks.names, plate, layers_of, settings.exact, ffmpeg)
         watch.stage("writing", info.frames)
         scores = writer.write(watch)
@@ -187,7 +188,8 @@ def clean_plate(
         return plate
     for _ in range(settings.passes - 1):
         progress.stage("ownership", info.frames)
-        found = own(owner, shot.tensors(plate, device), shot.owner_gap(settings), progress)
+        clip = shot.tensors(shot.plates(plate), device)
+        found = own(owner, clip, shot.owner_gap(settings), progress)
         plate = second_plate(frames_of(info), plate, found, masks, progress)
     return plate
 

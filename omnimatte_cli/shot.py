@@ -41,23 +41,24 @@ class Shot:
         """Frames between neighbours for the ownership network."""
         return settings.gap or frame_gap(self.info.fps, self.info.frames)
 
-    def tensors(self, plate: Background, device: torch.device) -> ClipTensors:
-        """The clip at working size before a plate, on a device."""
-        plates = working_plates(plate, self.size, len(self.clip))
+    def plates(self, plate: Background) -> np.ndarray:
+        """A plate at working size, (1 or T, h, w, 3) uint8."""
+        return working_plates(plate, self.size, len(self.clip))
+
+    def tensors(self, plates: np.ndarray, device: torch.device) -> ClipTensors:
+        """The clip at working size before its `plates`, on a device."""
         return ClipTensors.from_arrays(
             self.clip.frames, self.small, plates, self.masks.order, device
         )
 
-    def noise(self, plate: Background) -> np.ndarray:
+    def noise(self, plates: np.ndarray) -> np.ndarray:
         """How much the residual varies where nothing happens, at full size, (H, W) float32."""
-        plates = working_plates(plate, self.size, len(self.clip))
         noise = residual_noise(self.clip.frames, plates, self.small)
         height, width = self.info.size
         return cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
 
-    def steadied(self, owned: Ownership, plate: Background, progress: Progress) -> Ownership:
+    def steadied(self, owned: Ownership, plates: np.ndarray, progress: Progress) -> Ownership:
         """The ownership with its split between the objects pooled over time."""
-        plates = working_plates(plate, self.size, len(self.clip))
         return steady(owned, self.clip.frames, plates, float(self.info.fps), progress)
 
 

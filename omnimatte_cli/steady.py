@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from omnimatte_cli.flow import follow, search
 from omnimatte_cli.ownership import Ownership
 from omnimatte_cli.progress import Progress
 
@@ -21,7 +22,6 @@ SMOOTH = 1.0  # sigma in working pixels of the residual's blur, against noise
 GAIN = 4  # of the residual in the picture that the flow is taken of: effects are faint
 LEAST = 1e-3  # share added to every object's: no opinion is infinitely sure
 SAY = 0.02  # weight of an opinion where nobody owns anything; 1 where all is owned
-SMALLEST = 16  # pixels of a side that the optical flow needs
 
 
 def steady(
@@ -41,20 +41,19 @@ def steady(
     count, length, height, width = ownership.claims.shape
     if count < 2 or length < 2:
         return ownership
-    assert min(height, width) >= SMALLEST, (height, width)
     progress.stage("steadying", 2 * length)
     fade = float(np.exp(-1 / (fps * MEMORY)))
     past = np.empty((length, count + 1, height, width), np.float16)  # enough for logarithms
-    for t, known in gathered(ownership, frames, plates, range(length), fade):
-        past[t] = known - opinion(ownership, t)  # which the way back counts, too
+    for t, _, before in gathered(ownership, frames, plates, range(length), fade):
+        past[t] = before
         progress.step(t + 1)
     claims = np.empty_like(ownership.claims)
-    for t, known in gathered(ownership, frames, plates, range(length - 1, -1, -1), fade):
-        total = known + past[t]
+    for t, own, after in gathered(ownership, frames, plates, range(length)[::-1], fade):
+        total = past[t] + own + after
         share = np.exp(total[:-1] / total[-1])
-        own = ownership.claims[:, t].astype(np.float32)
-        share *= own.any((1, 2), keepdims=True)
-        claims[:, t] = share * (own.sum(0) / np.maximum(share.sum(0), 1e-9))
+        claimed = ownership.claims[:, t].astype(np.float32)
+        share *= claimed.any((1, 2), keepdims=True)
+        claims[:, t] = share * (claimed.sum(0) / np.maximum(share.sum(0), 1e-9))
         progress.step(2 * length - t)
     return Ownership(claims, ownership.nobody)
 
@@ -77,27 +76,24 @@ def opinion(ownership: Ownership, t: int) -> np.ndarray:
 
 def gathered(
     ownership: Ownership, frames: np.ndarray, plates: np.ndarray, order: range, fade: float
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Each frame's opinion with those of the frames before it in `order`, brought to its place."""
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    rows, columns = np.mgrid[: frames.shape[1], : frames.shape[2]].astype(np.float32)
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Each frame, its opinion, and those of the frames before it in `order`, brought to its place.
+
+    Both opinions are as from `opinion`; where nothing is brought all is 0.
+    """
     claiming = np.asarray(ownership.claims.any((2, 3)))
-    last: tuple[int, np.ndarray, np.ndarray, np.ndarray] | None = None
+    last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     for t in order:
         change = residual(frames[t], plates[t if len(plates) > 1 else 0])
         picture = np.clip(GAIN * np.abs(change).mean(2), 0, 255).astype(np.uint8)
-        known = opinion(ownership, t)
-        if last is not None and np.array_equal(claiming[:, t], claiming[:, last[0]]):
-            _, before, pictured, there = last
-            way = flow.calc(picture, pictured, np.zeros((*picture.shape, 2), np.float32))
-            x, y = columns + way[..., 0], rows + way[..., 1]
-            differs = np.abs(moved(before, x, y) - change).max(2)
+        own = opinion(ownership, t)
+        brought = np.zeros_like(own)
+        if last is not None and np.array_equal(claiming[:, t], claiming[:, t - order.step]):
+            change_there, picture_there, known_there = last
+            way = search(picture, picture_there)
+            differs = np.abs(follow(change_there, way) - change).max(2)
             trust = fade * np.exp(-np.square(differs / ALIKE))
-            known += trust * np.moveaxis(moved(np.moveaxis(there, 0, -1), x, y), -1, 0)
-        yield t, known
-        last = t, change, picture, known
-
-
-def moved(x: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """A picture (h, w, C) float32 sampled at (columns, rows) of its own, both (h, w) float32."""
-    return cv2.remap(x, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            known = follow(np.moveaxis(known_there, 0, -1), way)
+            brought = trust * np.moveaxis(known, -1, 0)
+        yield t, own, brought
+        last = change, picture, own + brought

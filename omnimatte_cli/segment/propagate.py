@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from omnimatte_cli.arrays import pack_mask, unpack_mask
+from omnimatte_cli.flow import agreement, backward_flow, carry, mismatch
 from omnimatte_cli.progress import Progress, Silent
-from omnimatte_cli.segment.flow import agreement, backward_flow, carry, mismatch
 
 AGREES = 0.6  # IoU from which a second opinion confirms the carried mask
 AREA_JUMP = 2.0  # factor by which a believable area changes from one frame to the next

@@ -1,0 +1,71 @@
+"""Dense optical flow between two frames, and what is carried along it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+FLOW_WIDTH = 480  # pixels; flow of wider frames is computed at this width and enlarged
+SMALLEST = 16  # pixels of a side: the search needs pictures of at least its coarsest patches
+INCONSISTENT = 1.5  # pixels that forward and backward flow may disagree
+
+
+def search(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Where each pixel of `picture` is found in `other`: (h, w, 2) float32 (x, y) offsets, pixels.
+
+    Both are (h, w) uint8 with sides of at least 16. Dense inverse search (Kroeger et al. 2016).
+    """
+    assert min(picture.shape) >= SMALLEST, picture.shape
+    method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return method.calc(picture, other, None)  # type: ignore[call-overload]
+
+
+def follow(x: np.ndarray, flow: np.ndarray, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
+    """The other frame's (h, w) or (h, w, C) picture seen from this one, along its `flow`.
+
+    border: OpenCV's, for what comes from outside; cv2.BORDER_CONSTANT gives 0.
+    """
+    h, w = flow.shape[:2]
+    columns = np.arange(w, dtype=np.float32)[None] + flow[..., 0]
+    rows = np.arange(h, dtype=np.float32)[:, None] + flow[..., 1]
+    return cv2.remap(x, columns, rows, cv2.INTER_LINEAR, borderMode=border)
+
+
+def backward_flow(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """`search` between two frames of any size, both (h, w, 3) uint8 RGB."""
+    h, w = frame.shape[:2]
+    scale = min(1.0, FLOW_WIDTH / w)
+    size = (max(round(w * scale), SMALLEST), max(round(h * scale), SMALLEST))
+    grey = [
+        cv2.cvtColor(cv2.resize(f, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+        for f in (frame, other)
+    ]
+    flow = search(*grey)
+    if size == (w, h):
+        return flow
+    flow = cv2.resize(flow, (w, h), interpolation=cv2.INTER_LINEAR)
+    return flow * np.array([w / size[0], h / size[1]], np.float32)
+
+
+def carry(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """The mask (h, w) bool of the other frame seen from this one, along `backward_flow`."""
+    # What comes from outside the picture was not masked.
+    return follow(mask.astype(np.float32), flow, cv2.BORDER_CONSTANT) >= 0.5
+
+
+def agreement(there: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """Where following `there` and then `back` returns to the start, (h, w) bool.
+
+    there: flow from frame to other; back: flow from other to frame; both (h, w, 2) in pixels.
+    """
+    miss = np.sqrt(((there + follow(back, there)) ** 2).sum(2))
+    # Longer ways may end a little further off.
+    return miss <= INCONSISTENT + 0.05 * np.sqrt((there**2).sum(2))
+
+
+def mismatch(frame: np.ndarray, other: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """How different each pixel looks from where `backward_flow` finds it, (h, w) float32.
+
+    frame, other: (h, w, 3) uint8. In grey levels, the largest of three channels, smoothed.
+    """
+    return cv2.blur(cv2.absdiff(frame, follow(other, flow)).max(2).astype(np.float32), (5, 5))
