@@ -90,7 +90,8 @@ class Row:
 class Found:
     """What a row's method found on a video. known: the ownership network's answer beside it.
 
-    frames: (T, h, w, 3) uint8 at working size; below: the plate at that size, (1, h, w, 3).
+    At working size: frames (T, h, w, 3) uint8, the plate below (1, h, w, 3) uint8, and the masks
+    (N, T, h, w) bool.
     """
 
     plate: np.ndarray
@@ -99,6 +100,7 @@ class Found:
     known: Ownership | None
     frames: np.ndarray
     below: np.ndarray
+    masks: np.ndarray
 
 
 class Solver:
@@ -128,7 +130,8 @@ class Solver:
         owned = found.association.ownership
         if row.method == "coordination":
             owned = choose_owner(owned, replace(self.settings, owner=row.owner), found.known)
-        owned = steady(owned, found.frames, found.below, float(BENCHMARK_FPS), Silent())
+        fps = float(BENCHMARK_FPS)
+        owned = steady(owned, found.frames, found.below, found.masks, fps, Silent())
         layers = found.association.layers
         return solos(truth, found.plate, owned, layers, row.detail, found.noise), found.plate
 
@@ -171,7 +174,7 @@ class Solver:
         else:
             file = find_weights(settings, self.device)
             association = coordinate(tensors(), settings, file, Silent(), known=known)
-        return Found(plate, noise, association, known, frames, below)
+        return Found(plate, noise, association, known, frames, below, small)
 
 
 def true_ownership(truth: Truth, size: Size) -> Ownership:

@@ -59,7 +59,8 @@ class Shot:
 
     def steadied(self, owned: Ownership, plates: np.ndarray, progress: Progress) -> Ownership:
         """The ownership with its split between the objects pooled over time."""
-        return steady(owned, self.clip.frames, plates, float(self.info.fps), progress)
+        fps = float(self.info.fps)
+        return steady(owned, self.clip.frames, plates, self.small, fps, progress)
 
 
 def read_shot(source: Path, made: Path | None, settings: Settings, progress: Progress) -> Shot:

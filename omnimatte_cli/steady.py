@@ -1,8 +1,11 @@
-"""The same change keeps its owner: opinions of neighbouring frames meet along the change's motion.
+"""The same change keeps its owner, and an effect moves as its owner does.
 
 Each frame is answered for almost on its own, so a mirror image far from its object can have one
 owner in one frame and another in the next. The residual's optical flow says where a change was in
 the frame before; there the opinions of both frames are about the same thing and are pooled.
+
+The flow also says how a change moves. A shadow or a mirror image goes where its object goes, and
+rests when it rests; so each object is believed the less, the less the change moves as it does.
 """
 
 from __future__ import annotations
@@ -23,17 +26,31 @@ GAIN = 4  # of the residual in the picture that the flow is taken of: effects ar
 LEAST = 1e-3  # share added to every object's: no opinion is infinitely sure
 SAY = 0.02  # weight of an opinion where nobody owns anything; 1 where all is owned
 
+MOTION = 2.0  # by how much an object's share falls, in powers of e, for a unit of disagreement
+BEAT = 1 / 12  # seconds; motion is measured in working pixels a beat
+SLACK = 0.5  # pixels a beat of disagreement that are one unit where all is at rest,
+SLACK_OF_SPEED = 0.5  # and this share of the speeds more where it is not
+UPRIGHT = 0.5  # weight of disagreement up and down: objects leave the ground, effects do not
+MOST = 3.0  # units of disagreement; more says nothing more
+FEWEST = 4  # pixels of a body that its motion can be read from
+
 
 def steady(
-    ownership: Ownership, frames: np.ndarray, plates: np.ndarray, fps: float, progress: Progress
+    ownership: Ownership,
+    frames: np.ndarray,
+    plates: np.ndarray,
+    masks: np.ndarray,
+    fps: float,
+    progress: Progress,
 ) -> Ownership:
     """Pool the split of each change between the objects over neighbouring frames.
 
     ownership: claims (N, T, h, w), which are not changed. frames: (T, h, w, 3) uint8; plates:
-    (1 or T, h, w, 3) uint8; h and w at least 16; fps: frames a second. How much anyone owns of a
-    pixel, the sum of the claims and `nobody`, stays as it is, and so does an object that claims
-    nothing in a frame. Frames in which other objects claim something do not share their opinions:
-    an object out of sight says nothing about whose a change was while it was there.
+    (1 or T, h, w, 3) uint8; masks: (N, T, h, w) bool; h and w at least 16; fps: frames a second.
+    How much anyone owns of a pixel, the sum of the claims and `nobody`, stays as it is, and so does
+    an object that claims nothing in a frame. Frames in which other objects claim something do not
+    share their opinions: an object out of sight says nothing about whose a change was while it was
+    there. Before they are pooled, opinions are corrected by `disagreement`.
 
     The pool is logarithmic, the shares' weighted geometric mean (Genest and Zidek, "Combining
     Probability Distributions", 1986); an opinion weighs as much as is owned, and less by its age.
@@ -42,14 +59,14 @@ def steady(
     if count < 2 or length < 2:
         return ownership
     progress.stage("steadying", 2 * length)
-    fade = float(np.exp(-1 / (fps * MEMORY)))
     past = np.empty((length, count + 1, height, width), np.float16)  # enough for logarithms
-    for t, _, before in gathered(ownership, frames, plates, range(length), fade):
+    order = range(length)
+    for t, before in gathered(ownership, frames, plates, masks, order, fps):
         past[t] = before
         progress.step(t + 1)
     claims = np.empty_like(ownership.claims)
-    for t, own, after in gathered(ownership, frames, plates, range(length)[::-1], fade):
-        total = past[t] + own + after
+    for t, after in gathered(ownership, frames, plates, masks, order[::-1], fps):
+        total = past[t] + after
         share = np.exp(total[:-1] / total[-1])
         claimed = ownership.claims[:, t].astype(np.float32)
         share *= claimed.any((1, 2), keepdims=True)
@@ -74,13 +91,57 @@ def opinion(ownership: Ownership, t: int) -> np.ndarray:
     return np.concatenate([np.log(share) * weight, weight[None]])
 
 
-def gathered(
-    ownership: Ownership, frames: np.ndarray, plates: np.ndarray, order: range, fade: float
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Each frame, its opinion, and those of the frames before it in `order`, brought to its place.
+def velocity(flow: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """How a body moves: the median of the flow (h, w, 2) in its mask (h, w) bool, without its rim.
 
-    Both opinions are as from `opinion`; where nothing is brought all is 0.
+    (2,) float32 (x, y) in pixels; not a number where too little of the body is seen.
     """
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    body = inner if np.count_nonzero(inner) >= 2 * FEWEST else mask
+    if np.count_nonzero(body) < FEWEST:
+        return np.full(2, np.nan, np.float32)
+    return np.median(flow[body], 0)
+
+
+def disagreement(flow: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """How much less than the average object each one moves as the change at a pixel does.
+
+    flow: (h, w, 2) pixels a beat; masks: (N, h, w) bool. Returns (N, h, w) float32 in units of
+    slack; the mean over the objects is 0, and so is that of an object which is not seen: its motion
+    says nothing. A mirror image on the ground goes down where its object goes up, so that of the
+    two ways up and down the better one counts.
+    """
+    bodies = np.stack([velocity(flow, m) for m in masks])
+    seen = np.isfinite(bodies[:, 0])
+    if np.count_nonzero(seen) < 2:
+        return np.zeros(masks.shape, np.float32)
+    speed = np.hypot(flow[..., 0], flow[..., 1])
+    found = np.zeros(masks.shape, np.float32)
+    for i in np.flatnonzero(seen):
+        x, y = bodies[i]
+        up = np.minimum(np.abs(flow[..., 1] - y), np.abs(flow[..., 1] + y))
+        differs = np.hypot(flow[..., 0] - x, UPRIGHT * up)
+        slack = SLACK + SLACK_OF_SPEED * (np.hypot(x, y) + speed)
+        found[i] = np.minimum(differs / slack, MOST)
+    found[seen] -= found[seen].mean(0)
+    return found
+
+
+def gathered(
+    ownership: Ownership,
+    frames: np.ndarray,
+    plates: np.ndarray,
+    masks: np.ndarray,
+    order: range,
+    fps: float,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Each frame, and half its opinion with all those of the frames before it in `order`.
+
+    Those are brought to its place along the flow. The other half comes with the other order. What
+    is gathered is as from `opinion`.
+    """
+    fade = np.float32(np.exp(-1 / (fps * MEMORY)))  # what one frame's distance leaves
+    pace = np.float32(fps * BEAT)  # frames a beat
     claiming = np.asarray(ownership.claims.any((2, 3)))
     last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     for t in order:
@@ -88,12 +149,14 @@ def gathered(
         picture = np.clip(GAIN * np.abs(change).mean(2), 0, 255).astype(np.uint8)
         own = opinion(ownership, t)
         brought = np.zeros_like(own)
-        if last is not None and np.array_equal(claiming[:, t], claiming[:, t - order.step]):
+        if last is not None:
             change_there, picture_there, known_there = last
             way = search(picture, picture_there)
-            differs = np.abs(follow(change_there, way) - change).max(2)
-            trust = fade * np.exp(-np.square(differs / ALIKE))
-            known = follow(np.moveaxis(known_there, 0, -1), way)
-            brought = trust * np.moveaxis(known, -1, 0)
-        yield t, own, brought
+            own[:-1] -= MOTION * own[-1] * disagreement(pace * way, masks[:, t])
+            if np.array_equal(claiming[:, t], claiming[:, t - order.step]):
+                differs = np.abs(follow(change_there, way) - change).max(2)
+                trust = fade * np.exp(-np.square(differs / ALIKE))
+                known = follow(np.moveaxis(known_there, 0, -1), way)
+                brought = trust * np.moveaxis(known, -1, 0)
+        yield t, brought + own / 2
         last = change, picture, own + brought

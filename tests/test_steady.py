@@ -7,7 +7,19 @@ import pytest
 
 from omnimatte_cli.ownership import Ownership
 from omnimatte_cli.progress import Silent
-from omnimatte_cli.steady import LEAST, MEMORY, SAY, steady
+from omnimatte_cli.steady import (
+    FEWEST,
+    LEAST,
+    MEMORY,
+    MOST,
+    SAY,
+    SLACK,
+    SLACK_OF_SPEED,
+    UPRIGHT,
+    disagreement,
+    steady,
+    velocity,
+)
 
 FPS = 12.0
 GROUND = np.full((1, 48, 64, 3), 120, np.uint8)
@@ -16,6 +28,12 @@ GROUND = np.full((1, 48, 64, 3), 120, np.uint8)
 def owned(claims: np.ndarray) -> Ownership:
     shares = claims.astype(np.float16)
     return Ownership(shares, (1 - shares.astype(np.float32).sum(0)).astype(np.float16))
+
+
+def pooled(first: Ownership, frames: np.ndarray, plates: np.ndarray = GROUND) -> Ownership:
+    """What `steady` makes of it where no body is seen, so that no motion says anything."""
+    masks = np.zeros(first.claims.shape, bool)
+    return steady(first, frames, plates, masks, FPS, Silent())
 
 
 def still(rng: np.random.Generator, length: int) -> np.ndarray:
@@ -30,7 +48,7 @@ def test_in_a_still_picture_it_is_the_weighted_geometric_mean(count: int) -> Non
     t = 7
     claims = rng.dirichlet([1] * (count + 1), (t, 48, 64)).transpose(3, 0, 1, 2)[:count]
     first = owned(claims)
-    found = steady(first, still(rng, t), GROUND, FPS, Silent())
+    found = pooled(first, still(rng, t))
     # The definition, frame by frame.
     claims = first.claims.astype(float)
     total = claims.sum(0)
@@ -67,7 +85,7 @@ def test_the_majority_decides_along_the_motion() -> None:
         claims[owner[k], k][places[k]] = 0.8
         claims[1 - owner[k], k][places[k]] = 0.1
     first = owned(claims)
-    found = steady(first, frames, GROUND, FPS, Silent())
+    found = pooled(first, frames)
     inner = [places[k] & np.roll(places[k], 3, 1) & np.roll(places[k], -3, 1) for k in range(t)]
     for k in range(t):
         assert found.claims[0, k][inner[k]].min() > found.claims[1, k][inner[k]].max(), k
@@ -82,7 +100,7 @@ def test_a_change_of_another_colour_is_another_change() -> None:
     claims = np.zeros((2, t, 48, 64))
     claims[:, :, 10:30, 10:30] = 0.05
     claims[0, :4, 10:30, 10:30] = claims[1, 4:, 10:30, 10:30] = 0.85
-    found = steady(owned(claims), frames, GROUND, FPS, Silent())
+    found = pooled(owned(claims), frames)
     np.testing.assert_allclose(found.claims, claims, atol=6e-3)
 
 
@@ -90,7 +108,7 @@ def test_who_claims_nothing_in_a_frame_gets_nothing() -> None:
     rng = np.random.default_rng(2)
     claims = rng.uniform(0.1, 0.5, (2, 5, 48, 64))
     claims[1, 3] = 0
-    found = steady(owned(claims), still(rng, 5), GROUND, FPS, Silent())
+    found = pooled(owned(claims), still(rng, 5))
     assert not found.claims[1, 3].any()
     np.testing.assert_allclose(found.claims[0, 3], claims[0, 3], atol=2e-3)
 
@@ -98,7 +116,7 @@ def test_who_claims_nothing_in_a_frame_gets_nothing() -> None:
 def test_who_is_out_of_sight_says_nothing_about_the_time_before() -> None:
     claims = np.zeros((2, 10, 48, 64))
     claims[0, :5], claims[1, :5], claims[1, 5:] = 0.6, 0.3, 0.3
-    found = steady(owned(claims), still(np.random.default_rng(5), 10), GROUND, FPS, Silent())
+    found = pooled(owned(claims), still(np.random.default_rng(5), 10))
     np.testing.assert_allclose(found.claims, claims, atol=2e-3)
 
 
@@ -107,7 +125,7 @@ def test_the_scale_of_the_claims_does_not_matter() -> None:
     frames = still(rng, 6)
     first = owned(rng.uniform(0.05, 0.3, (3, 6, 48, 64)))
     second = Ownership(first.claims / 64, first.nobody / 64)
-    one, other = (steady(x, frames, GROUND, FPS, Silent()).claims for x in (first, second))
+    one, other = (pooled(x, frames).claims for x in (first, second))
     np.testing.assert_allclose(one.astype(float), other.astype(float) * 64, atol=2e-3)
 
 
@@ -115,7 +133,7 @@ def test_the_scale_of_the_claims_does_not_matter() -> None:
 def test_one_object_or_one_frame_is_as_it_was(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(3)
     first = owned(rng.uniform(0, 0.3, (*shape, 48, 64)))
-    assert steady(first, still(rng, shape[1]), GROUND, FPS, Silent()) is first
+    assert pooled(first, still(rng, shape[1])) is first
 
 
 def test_a_plate_for_every_frame() -> None:
@@ -123,6 +141,106 @@ def test_a_plate_for_every_frame() -> None:
     claims = rng.uniform(0, 0.45, (2, 5, 48, 64))
     frames = rng.integers(0, 200, (5, 48, 64, 3), np.uint8)
     brighter = np.arange(5, dtype=np.uint8)[:, None, None, None] * 10
-    one = steady(owned(claims), frames, GROUND, FPS, Silent())
-    each = steady(owned(claims), frames + brighter, GROUND + brighter, FPS, Silent())
+    one = pooled(owned(claims), frames)
+    each = pooled(owned(claims), frames + brighter, GROUND + brighter)
     assert np.array_equal(one.claims, each.claims)
+
+
+def test_a_body_moves_as_most_of_its_inside_does() -> None:
+    flow = np.zeros((40, 50, 2), np.float32)
+    mask = np.zeros((40, 50), bool)
+    mask[10:20, 10:30] = True
+    flow[10:20, 10:30] = (5, 5)  # the rim is blurred into what is around
+    flow[11:19, 11:29] = (3, -2)
+    flow[12:14, 12:14] = (90, 90)  # lost
+    assert velocity(flow, mask).tolist() == [3, -2]
+
+
+def test_what_is_hardly_seen_has_no_motion() -> None:
+    flow = np.ones((40, 50, 2), np.float32)
+    mask = np.zeros((40, 50), bool)
+    mask[5, : FEWEST - 1] = True
+    assert np.isnan(velocity(flow, mask)).all()
+    mask[5, :FEWEST] = True  # a line has no inside, so all of it counts
+    assert velocity(flow, mask).tolist() == [1, 1]
+
+
+def bodies(*speeds: tuple[float, float] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Flow and masks of bodies side by side that move as said; None: one that is not seen."""
+    flow = np.zeros((48, 64, 2), np.float32)
+    masks = np.zeros((len(speeds), 48, 64), bool)
+    for i, speed in enumerate(speeds):
+        if speed is not None:
+            masks[i, 4:14, 2 + 14 * i : 12 + 14 * i] = True
+            flow[masks[i]] = speed
+    return flow, masks
+
+
+def test_disagreement_by_its_definition() -> None:
+    rng = np.random.default_rng(7)
+    speeds = [(4.0, 1.0), (-1.0, -3.0), (0.0, 0.5)]
+    flow, masks = bodies(*speeds)
+    flow[30:] = rng.normal(0, 3, flow[30:].shape)
+    found = disagreement(flow, masks)
+    for y, x in rng.integers((30, 0), (48, 64), (40, 2)):
+        u, v = flow[y, x].astype(float)
+        units = []
+        for bx, by in speeds:
+            miss = min(np.hypot(u - bx, UPRIGHT * (v - s * by)) for s in (1, -1))
+            slack = SLACK + SLACK_OF_SPEED * (np.hypot(bx, by) + np.hypot(u, v))
+            units.append(min(miss / slack, MOST))
+        np.testing.assert_allclose(found[:, y, x], np.subtract(units, np.mean(units)), atol=1e-5)
+
+
+def test_an_image_below_goes_down_where_its_object_goes_up() -> None:
+    flow, masks = bodies((0, -6), (6, 0))
+    flow[30:] = (0, 6)
+    found = disagreement(flow, masks)
+    assert found[0, 40, 20] < -0.5 < 0.5 < found[1, 40, 20]
+
+
+def test_who_is_not_seen_neither_agrees_nor_disagrees() -> None:
+    flow, masks = bodies((4, 0), (-4, 0), None)
+    flow[30:] = (4, 0)
+    found = disagreement(flow, masks)
+    assert found[0, 40, 20] < 0 < found[1, 40, 20]
+    assert not found[2].any()
+    flow, masks = bodies((4, 0), None)
+    assert not disagreement(flow, masks).any()
+
+
+def moving_pair(t: int, speeds: tuple[float, float], follows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two textured bodies and, far below, a blotch that moves as one of them: frames, masks."""
+    rng = np.random.default_rng(8)
+    texture = rng.integers(0, 100, (3, 60, 200, 3)).repeat(2, 1).repeat(2, 2)
+    frames = np.repeat(GROUND, t, 0)
+    masks = np.zeros((3, t, 48, 64), bool)
+    for k in range(t):
+        for i, (speed, top, tall) in enumerate(
+            ((speeds[0], 2, 10), (speeds[1], 16, 10), (speeds[follows], 32, 12))
+        ):
+            left = 26 + round(speed * (k - (t - 1) / 2))
+            masks[i, k, top : top + tall, left : left + 12] = True
+            frames[k, top : top + tall, left : left + 12] = texture[i, :tall, :12]
+    return frames, masks
+
+
+@pytest.mark.parametrize("fps", [12.0, 30.0])
+@pytest.mark.parametrize("speeds", [(2.0, -2.0), (2.0, 0.0)])
+@pytest.mark.parametrize("owner", [0, 1])
+def test_an_effect_belongs_to_who_moves_as_it_does(
+    fps: float, speeds: tuple[float, float], owner: int
+) -> None:
+    t = 10
+    frames, places = moving_pair(t, (speeds[0] * 12 / fps, speeds[1] * 12 / fps), owner)
+    claims = np.zeros((2, t, 48, 64))
+    claims[owner][places[2]], claims[1 - owner][places[2]] = 0.35, 0.55
+    for i in range(2):
+        claims[i][places[i]] = 0.9
+    first = owned(claims)
+    found = steady(first, frames, GROUND, places[:2], fps, Silent())
+    sums = [found.claims[i][places[2]].astype(np.float32).sum() for i in range(2)]
+    assert sums[owner] > 2 * sums[1 - owner]
+    unseen = steady(first, frames, GROUND, places[:2] & False, fps, Silent())
+    sums = [unseen.claims[i][places[2]].astype(np.float32).sum() for i in range(2)]
+    assert sums[owner] < sums[1 - owner]
