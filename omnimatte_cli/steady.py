@@ -23,6 +23,7 @@ MEMORY = 0.5  # seconds after which an opinion counts 1/e
 ALIKE = 12.0  # levels by which a change may differ along its way before it counts 1/e
 SMOOTH = 1.0  # sigma in working pixels of the residual's blur, against noise
 GAIN = 4  # of the residual in the picture that the flow is taken of: effects are faint
+MEAN = np.full(3, GAIN / 3, np.float32)  # a product is much faster than a mean of three
 LEAST = 1e-3  # share added to every object's: no opinion is infinitely sure
 SAY = 0.02  # weight of an opinion where nobody owns anything; 1 where all is owned
 
@@ -146,7 +147,7 @@ def gathered(
     last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     for t in order:
         change = residual(frames[t], plates[t if len(plates) > 1 else 0])
-        picture = np.clip(GAIN * np.abs(change).mean(2), 0, 255).astype(np.uint8)
+        picture = np.clip(np.abs(change) @ MEAN, 0, 255).astype(np.uint8)
         own = opinion(ownership, t)
         brought = np.zeros_like(own)
         if last is not None:
@@ -154,7 +155,9 @@ def gathered(
             way = search(picture, picture_there)
             own[:-1] -= MOTION * own[-1] * disagreement(pace * way, masks[:, t])
             if np.array_equal(claiming[:, t], claiming[:, t - order.step]):
-                differs = np.abs(follow(change_there, way) - change).max(2)
+                differs = np.maximum.reduce(
+                    cv2.split(cv2.absdiff(follow(change_there, way), change))
+                )
                 trust = fade * np.exp(-np.square(differs / ALIKE))
                 known = follow(np.moveaxis(known_there, 0, -1), way)
                 brought = trust * np.moveaxis(known, -1, 0)

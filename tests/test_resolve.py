@@ -17,6 +17,7 @@ from omnimatte_cli.resolve import (
     remaining_plate,
     residual_noise,
     resolve_frame,
+    seen_quantile,
 )
 from omnimatte_cli.transfer import transfer_frame
 
@@ -216,3 +217,16 @@ def test_transfer_frame_reports_what_it_wrote() -> None:
     assert np.abs(again - layers.composite).max() < 1e-5
     clear = np.prod(1 - to_float(layers.rgba[..., 3]), axis=0)
     assert np.abs(clear - layers.transmittance).max() < 1e-5
+
+
+@pytest.mark.parametrize("q", [0.0, 0.3, 1.0])
+def test_seen_quantile_is_numpys(q: float) -> None:
+    rng = np.random.default_rng(9)
+    x = rng.random((7, 50, 3), np.float32)
+    x[rng.random(x.shape) < 0.5] = np.nan
+    x[rng.integers(7, size=(50, 3)), np.arange(50)[:, None], np.arange(3)] = (
+        0.5  # each column has something
+    )
+    found = seen_quantile(x, q)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.nanquantile(x, q, axis=0), atol=1e-6)
