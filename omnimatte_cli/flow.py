@@ -10,13 +10,21 @@ SMALLEST = 16  # pixels of a side: the search needs pictures of at least its coa
 INCONSISTENT = 1.5  # pixels that forward and backward flow may disagree
 
 
-def search(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
+def search(picture: np.ndarray, other: np.ndarray, small: bool = False) -> np.ndarray:
     """Where each pixel of `picture` is found in `other`: (h, w, 2) float32 (x, y) offsets, pixels.
 
-    Both are (h, w) uint8 with sides of at least 16. Dense inverse search (Kroeger et al. 2016).
+    Both are (h, w) uint8 with sides of at least 16. small: pictures of working size, where half
+    the resolution, at which the search ends otherwise, is too little. Dense inverse search (Kroeger
+    et al. 2016).
     """
     assert min(picture.shape) >= SMALLEST, picture.shape
     method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    if small:
+        method.setFinestScale(0)
+        # Fewer patches and steps than the preset's, which at full size would take twice as long.
+        method.setPatchStride(4)
+        method.setGradientDescentIterations(16)
+        method.setVariationalRefinementIterations(3)
     return method.calc(picture, other, None)  # type: ignore[call-overload]
 
 
@@ -36,11 +44,11 @@ def backward_flow(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
     h, w = frame.shape[:2]
     scale = min(1.0, FLOW_WIDTH / w)
     size = (max(round(w * scale), SMALLEST), max(round(h * scale), SMALLEST))
-    grey = [
+    here, there = (
         cv2.cvtColor(cv2.resize(f, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
         for f in (frame, other)
-    ]
-    flow = search(*grey)
+    )
+    flow = search(here, there)
     if size == (w, h):
         return flow
     flow = cv2.resize(flow, (w, h), interpolation=cv2.INTER_LINEAR)

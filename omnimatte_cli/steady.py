@@ -152,7 +152,7 @@ def gathered(
         brought = np.zeros_like(own)
         if last is not None:
             change_there, picture_there, known_there = last
-            way = search(picture, picture_there)
+            way = search(picture, picture_there, small=True)
             own[:-1] -= MOTION * own[-1] * disagreement(pace * way, masks[:, t])
             if np.array_equal(claiming[:, t], claiming[:, t - order.step]):
                 differs = np.maximum.reduce(
