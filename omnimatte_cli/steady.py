@@ -27,7 +27,7 @@ MEAN = np.full(3, GAIN / 3, np.float32)  # a product is much faster than a mean 
 LEAST = 1e-3  # share added to every object's: no opinion is infinitely sure
 SAY = 0.02  # weight of an opinion where nobody owns anything; 1 where all is owned
 
-MOTION = 2.0  # by how much an object's share falls, in powers of e, for a unit of disagreement
+MOTION = 3.0  # by how much an object's share falls, in powers of e, for a unit of disagreement
 BEAT = 1 / 12  # seconds; motion is measured in working pixels a beat
 SLACK = 0.5  # pixels a beat of disagreement that are one unit where all is at rest,
 SLACK_OF_SPEED = 0.5  # and this share of the speeds more where it is not
