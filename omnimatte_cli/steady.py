@@ -105,12 +105,13 @@ def velocity(flow: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def disagreement(flow: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """How much less than the average object each one moves as the change at a pixel does.
+    """How much more each object's motion differs from a pixel's than the average object's does.
 
-    flow: (h, w, 2) pixels a beat; masks: (N, h, w) bool. Returns (N, h, w) float32 in units of
-    slack; the mean over the objects is 0, and so is that of an object which is not seen: its motion
-    says nothing. A mirror image on the ground goes down where its object goes up, so that of the
-    two ways up and down the better one counts.
+    flow: (h, w, 2) pixels a beat, of what changes; masks: (N, h, w) bool. Returns (N, h, w) float32
+    in units of slack. The mean over the objects is 0; an object that is not seen has 0, since there
+    is no motion to compare. A mirror image on the ground goes down where its object goes up: of the
+    two ways up and down the nearer one counts. What moves together belongs together: the law of
+    common fate (Wertheimer 1923).
     """
     bodies = np.stack([velocity(flow, m) for m in masks])
     seen = np.isfinite(bodies[:, 0])
