@@ -178,7 +178,7 @@ def residual_noise(frames: np.ndarray, plates: np.ndarray, masks: np.ndarray) ->
 
 
 def seen_quantile(x: np.ndarray, q: float) -> np.ndarray:
-    """`np.nanquantile(x, q, axis=0)`, which calls Python for every column.
+    """What `np.nanquantile(x, q, axis=0)` gives, without its Python call for every column.
 
     x: (T, ...) float32; no column is NaN alone.
     """

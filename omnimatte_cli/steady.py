@@ -22,17 +22,15 @@ from omnimatte_cli.progress import Progress
 MEMORY = 0.5  # seconds after which an opinion counts 1/e
 ALIKE = 12.0  # levels by which a change may differ along its way before it counts 1/e
 SMOOTH = 1.0  # sigma in working pixels of the residual's blur, against noise
-GAIN = 4  # of the residual in the picture that the flow is taken of: effects are faint
-MEAN = np.full(3, GAIN / 3, np.float32)  # a product is much faster than a mean of three
+GAIN = 4.0  # of faint residuals in the picture that the flow is taken of; strong ones saturate
 LEAST = 1e-3  # share added to every object's: no opinion is infinitely sure
 SAY = 0.02  # weight of an opinion where nobody owns anything; 1 where all is owned
 
 MOTION = 3.0  # by how much an object's share falls, in powers of e, for a unit of disagreement
 BEAT = 1 / 12  # seconds; motion is measured in working pixels a beat
 SLACK = 0.5  # pixels a beat of disagreement that are one unit where all is at rest,
-SLACK_OF_SPEED = 0.5  # and this share of the speeds more where it is not
+SLACK_OF_SPEED = 0.5  # and this share of both speeds' sum more where it is not
 UPRIGHT = 0.5  # weight of disagreement up and down: objects leave the ground, effects do not
-MOST = 3.0  # units of disagreement; more says nothing more
 FEWEST = 4  # pixels of a body that its motion can be read from
 
 
@@ -51,7 +49,8 @@ def steady(
     How much anyone owns of a pixel, the sum of the claims and `nobody`, stays as it is, and so does
     an object that claims nothing in a frame. Frames in which other objects claim something do not
     share their opinions: an object out of sight says nothing about whose a change was while it was
-    there. Before they are pooled, opinions are corrected by `disagreement`.
+    there. Before they are pooled, opinions are corrected by `disagreement`, except for the first in
+    each direction, which has no motion yet.
 
     The pool is logarithmic, the shares' weighted geometric mean (Genest and Zidek, "Combining
     Probability Distributions", 1986); an opinion weighs as much as is owned, and less by its age.
@@ -81,6 +80,15 @@ def residual(frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(frame.astype(np.float32) - plate, (0, 0), SMOOTH)
 
 
+def visible(change: np.ndarray) -> np.ndarray:
+    """A residual (h, w, 3) in levels as a picture to search in, (h, w) uint8.
+
+    Faint effects are amplified; the inside of a body that differs much keeps its texture.
+    """
+    mean = np.full(3, GAIN / 3 / 255, np.float32)  # a product is much faster than a mean of three
+    return (255 * np.tanh(np.abs(change) @ mean)).astype(np.uint8)
+
+
 def opinion(ownership: Ownership, t: int) -> np.ndarray:
     """The logarithms of a frame's shares times their weight, then the weight: (N + 1, h, w)."""
     claims = ownership.claims[:, t].astype(np.float32)
@@ -93,9 +101,10 @@ def opinion(ownership: Ownership, t: int) -> np.ndarray:
 
 
 def velocity(flow: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """How a body moves: the median of the flow (h, w, 2) in its mask (h, w) bool, without its rim.
+    """How a body moves: the median of the flow (h, w, 2) in its mask (h, w) bool.
 
-    (2,) float32 (x, y) in pixels; not a number where too little of the body is seen.
+    The mask's rim does not count, unless hardly anything is left without it. (2,) float32 (x, y) in
+    pixels; not a number where too little of the body is seen.
     """
     inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     body = inner if np.count_nonzero(inner) >= 2 * FEWEST else mask
@@ -124,7 +133,7 @@ def disagreement(flow: np.ndarray, masks: np.ndarray) -> np.ndarray:
         up = np.minimum(np.abs(flow[..., 1] - y), np.abs(flow[..., 1] + y))
         differs = np.hypot(flow[..., 0] - x, UPRIGHT * up)
         slack = SLACK + SLACK_OF_SPEED * (np.hypot(x, y) + speed)
-        found[i] = np.minimum(differs / slack, MOST)
+        found[i] = differs / slack  # below 1 / SLACK_OF_SPEED, as no difference exceeds the sum
     found[seen] -= found[seen].mean(0)
     return found
 
@@ -137,10 +146,10 @@ def gathered(
     order: range,
     fps: float,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Each frame, and half its opinion with all those of the frames before it in `order`.
+    """Each frame, and what is gathered there: half its own opinion, and those of earlier frames.
 
-    Those are brought to its place along the flow. The other half comes with the other order. What
-    is gathered is as from `opinion`.
+    Earlier in `order`; their opinions are brought along the flow. The other half comes with the
+    other order. What is gathered has the form of `opinion`.
     """
     fade = np.float32(np.exp(-1 / (fps * MEMORY)))  # what one frame's distance leaves
     pace = np.float32(fps * BEAT)  # frames a beat
@@ -148,7 +157,7 @@ def gathered(
     last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     for t in order:
         change = residual(frames[t], plates[t if len(plates) > 1 else 0])
-        picture = np.clip(np.abs(change) @ MEAN, 0, 255).astype(np.uint8)
+        picture = visible(change)
         own = opinion(ownership, t)
         brought = np.zeros_like(own)
         if last is not None:

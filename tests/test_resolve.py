@@ -224,9 +224,8 @@ def test_seen_quantile_is_numpys(q: float) -> None:
     rng = np.random.default_rng(9)
     x = rng.random((7, 50, 3), np.float32)
     x[rng.random(x.shape) < 0.5] = np.nan
-    x[rng.integers(7, size=(50, 3)), np.arange(50)[:, None], np.arange(3)] = (
-        0.5  # each column has something
-    )
+    # Each column has something.
+    x[rng.integers(7, size=(50, 3)), np.arange(50)[:, None], np.arange(3)] = 0.5
     found = seen_quantile(x, q)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, np.nanquantile(x, q, axis=0), atol=1e-6)

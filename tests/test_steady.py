@@ -5,20 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from omnimatte_cli.flow import follow, search
 from omnimatte_cli.ownership import Ownership
 from omnimatte_cli.progress import Silent
 from omnimatte_cli.steady import (
+    ALIKE,
     FEWEST,
     LEAST,
     MEMORY,
-    MOST,
+    MOTION,
     SAY,
     SLACK,
     SLACK_OF_SPEED,
     UPRIGHT,
     disagreement,
+    residual,
     steady,
     velocity,
+    visible,
 )
 
 FPS = 12.0
@@ -188,7 +192,7 @@ def test_disagreement_by_its_definition() -> None:
         for bx, by in speeds:
             miss = min(np.hypot(u - bx, UPRIGHT * (v - s * by)) for s in (1, -1))
             slack = SLACK + SLACK_OF_SPEED * (np.hypot(bx, by) + np.hypot(u, v))
-            units.append(min(miss / slack, MOST))
+            units.append(miss / slack)
         np.testing.assert_allclose(found[:, y, x], np.subtract(units, np.mean(units)), atol=1e-5)
 
 
@@ -240,7 +244,46 @@ def test_an_effect_belongs_to_who_moves_as_it_does(
     first = owned(claims)
     found = steady(first, frames, GROUND, places[:2], fps, Silent())
     sums = [found.claims[i][places[2]].astype(np.float32).sum() for i in range(2)]
-    assert sums[owner] > 2 * sums[1 - owner]
+    assert sums[owner] > 8 * sums[1 - owner]
     unseen = steady(first, frames, GROUND, places[:2] & False, fps, Silent())
     sums = [unseen.claims[i][places[2]].astype(np.float32).sum() for i in range(2)]
     assert sums[owner] < sums[1 - owner]
+
+
+def test_motion_counts_as_much_as_is_owned() -> None:
+    """Two frames, the second moved: one frame's correction by its definition, weights and all."""
+    rng = np.random.default_rng(10)
+    frames, masks = moving_pair(2, (2.0, -2.0), 0)
+    masks = masks[:2]
+    shares = rng.uniform(0.05, 0.3, (2, 2, 48, 64))
+    first = owned(shares)
+    found = steady(first, frames, GROUND, masks, FPS, Silent())
+    assert np.isfinite(found.claims).all()
+
+    def seen(k: int) -> np.ndarray:
+        return visible(residual(frames[k], GROUND[0]))
+
+    claims = first.claims.astype(float)
+    total = claims.sum(0)
+    say = total + SAY
+    logs = np.log((claims + LEAST) / (claims + LEAST).sum(0))
+    fade = np.exp(-1 / (FPS * MEMORY))
+    for t in range(2):
+        way = search(seen(t), seen(1 - t), small=True)
+        apart = follow(residual(frames[1 - t], GROUND[0]), way) - residual(frames[t], GROUND[0])
+        trust = fade * np.exp(-np.square(np.abs(apart).max(2) / ALIKE))
+        # Each frame has one neighbour, so motion from one direction: half of it is its own opinion.
+        own = (logs[:, t] - MOTION / 2 * disagreement(way, masks[:, t])) * say[t]
+        other = [follow((logs[i, 1 - t] * say[1 - t]).astype(np.float32), way) for i in range(2)]
+        weight = say[t] + trust * follow(say[1 - t].astype(np.float32), way)
+        mean = (own + trust * np.stack(other)) / weight
+        expected = np.exp(mean) / np.exp(mean).sum(0) * total[t]
+        np.testing.assert_allclose(found.claims[:, t].astype(float), expected, atol=4e-3)
+
+
+def test_a_flat_bright_body_keeps_its_texture_in_the_picture_that_is_searched() -> None:
+    levels = np.arange(20, 160, 10, dtype=np.float32)
+    change = np.repeat(np.repeat(levels[:, None, None], 4, 1), 3, 2)
+    picture = visible(change).astype(int)
+    assert (np.diff(picture[:, 0]) > 0).all()
+    assert picture[0, 0] > 2 * levels[0]  # faint ones are amplified
