@@ -28,6 +28,11 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
+def at_frame(x: np.ndarray, t: int) -> np.ndarray:
+    """Frame t's part of x (T, ...), or of x (1, ...) the one that holds for every frame."""
+    return x[t if len(x) > 1 else 0]
+
+
 @dataclass(frozen=True)
 class Clip:
     """Every frame of a video at one (usually reduced) size.

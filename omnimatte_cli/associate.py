@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from omnimatte_cli import weights
-from omnimatte_cli.arrays import Size, to_float
+from omnimatte_cli.arrays import Size, at_frame, to_float
 from omnimatte_cli.composite import in_order, over
 from omnimatte_cli.finetune import ClipTensors, Losses, finetune
 from omnimatte_cli.infer import predict_layers
@@ -84,7 +84,7 @@ def choose_method(settings: Settings, device: torch.device) -> tuple[str, str]:
         return "coordination", "Method: coordination, since an option asks for it."
     if OWNER_WEIGHTS not in weights.shipped_names():
         return "coordination", "Method: coordination, since no ownership weights are shipped."
-    # 200 steps take minutes on a CPU and gain 0.02 of IoU at most (weights/README.md).
+    # 200 steps take minutes on a CPU and gain 0.01 of IoU at most (weights/README.md).
     return "ownership", "Method: ownership, which needs no finetuning (there is no GPU)."
 
 
@@ -187,7 +187,7 @@ def coordinate(
     plates = to_float(np.moveaxis(clip.plates.cpu().numpy(), 1, -1))
     for frames, rgba in predict_layers(net, clip, tuning.gap, progress):
         for place, frame in enumerate(frames):
-            plate = plates[frame if len(plates) > 1 else 0]
+            plate = at_frame(plates, frame)
             for i in range(n):
                 claims[i, frame] = claims_of(rgba[i, place], plate)
         psnr_of_prediction(psnr, clip, frames, rgba)
@@ -217,7 +217,7 @@ def first_alphas(clip: ClipTensors, known: Ownership) -> Tensor:
     alphas = np.empty((n, t, h, w), np.uint8)
     for k in range(t):
         share = shares(known, k, masks[:, k], order[k])
-        plate = plates[k if len(plates) > 1 else 0]
+        plate = at_frame(plates, k)
         alphas[:, k] = resolve_frame(frames[k], plate, share, order[k], noise).rgba[..., 3]
     return torch.from_numpy(alphas).to(clip.frames.device)
 

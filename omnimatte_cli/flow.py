@@ -39,6 +39,14 @@ def follow(x: np.ndarray, flow: np.ndarray, border: int = cv2.BORDER_REPLICATE) 
     return cv2.remap(x, columns, rows, cv2.INTER_LINEAR, borderMode=border)
 
 
+def apart(x: np.ndarray, other: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """How far each pixel is from what its `flow` leads to: (h, w), the largest of three channels.
+
+    x, other: (h, w, 3) of one type, which is also the result's.
+    """
+    return np.maximum.reduce(cv2.split(cv2.absdiff(x, follow(other, flow))))
+
+
 def backward_flow(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
     """`search` between two frames of any size, both (h, w, 3) uint8 RGB."""
     h, w = frame.shape[:2]
@@ -76,4 +84,4 @@ def mismatch(frame: np.ndarray, other: np.ndarray, flow: np.ndarray) -> np.ndarr
 
     frame, other: (h, w, 3) uint8. In grey levels, the largest of three channels, smoothed.
     """
-    return cv2.blur(cv2.absdiff(frame, follow(other, flow)).max(2).astype(np.float32), (5, 5))
+    return cv2.blur(apart(frame, other, flow).astype(np.float32), (5, 5))

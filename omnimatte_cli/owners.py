@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from omnimatte_cli import background
-from omnimatte_cli.arrays import Background, Masks, pack_mask
+from omnimatte_cli.arrays import Background, Masks, at_frame, pack_mask
 from omnimatte_cli.background import Frames
 from omnimatte_cli.device import autocast
 from omnimatte_cli.finetune import ClipTensors
@@ -113,7 +113,7 @@ def owned_masks(ownership: Ownership, masks: Masks) -> Masks:
     taken = []
     for t in range(len(masks)):
         shares = ownership.claims[:, t].astype(np.float32).sum(0)
-        total = shares + ownership.nobody[t if len(ownership.nobody) > 1 else 0]
+        total = shares + at_frame(ownership.nobody, t)
         mine = upsample(shares / np.maximum(total, 1e-6), masks.size) > TAKEN
         taken.append(pack_mask(mine | masks.union(t)))
     return Masks(("owned",), masks.size, order, (tuple(taken),))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Background, Size
+from omnimatte_cli.arrays import Background, Size, at_frame
 
 BLUR = 1.0  # sigma in working pixels of the claims' blur: layers are predicted a little off
 NOBODY = 0.03  # claim of 'nobody', on the scale of a change summed over 3 channels (0 .. 3)
@@ -101,8 +101,7 @@ def shares(ownership: Ownership, t: int, masks: np.ndarray, order: np.ndarray) -
     edge = np.stack([soft_edge(m, sigma) for m in visible])
 
     claims = np.stack([upsample(c, size) for c in ownership.claims[:, t]])
-    still = len(ownership.nobody) == 1
-    nobody = ownership.nobody[0 if still else t]
+    nobody = at_frame(ownership.nobody, t)
     nobody = upsample(nobody, size) if nobody.size > 1 else nobody.astype(np.float32)
     # An object's claim is as large as its change; in and around its body it is certain.
     claims += BODY_CLAIM * smoothstep(edge, 0.1, 0.5)

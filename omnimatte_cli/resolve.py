@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import to_float
+from omnimatte_cli.arrays import at_frame, to_float
 from omnimatte_cli.ownership import FrameShares, smoothstep
 
 SMOOTHING = 1.5  # pixels; sigma over which a faint change must be coherent to count
@@ -159,7 +159,7 @@ def residual_noise(frames: np.ndarray, plates: np.ndarray, masks: np.ndarray) ->
     """
     picks = range(0, len(frames), max(1, len(frames) // NOISE_FRAMES))
     residual = np.stack(
-        [np.abs(frames[t].astype(np.int16) - plates[t if len(plates) > 1 else 0]) for t in picks]
+        [np.abs(frames[t].astype(np.int16) - at_frame(plates, t)) for t in picks]
     ).astype(np.float32)
     covered = masks[:, picks.start :: picks.step].any(0)
     calm = np.sort(residual[~covered], axis=None)

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from omnimatte_cli.flow import follow, search
+from omnimatte_cli.arrays import at_frame
+from omnimatte_cli.flow import apart, follow, search
 from omnimatte_cli.ownership import Ownership
 from omnimatte_cli.progress import Progress
 
@@ -60,16 +61,17 @@ def steady(
         return ownership
     progress.stage("steadying", 2 * length)
     past = np.empty((length, count + 1, height, width), np.float16)  # enough for logarithms
+    claiming = np.asarray(ownership.claims.any((2, 3)))
     order = range(length)
-    for t, before in gathered(ownership, frames, plates, masks, order, fps):
+    for t, before in gathered(ownership, claiming, frames, plates, masks, order, fps):
         past[t] = before
         progress.step(t + 1)
     claims = np.empty_like(ownership.claims)
-    for t, after in gathered(ownership, frames, plates, masks, order[::-1], fps):
+    for t, after in gathered(ownership, claiming, frames, plates, masks, order[::-1], fps):
         total = past[t] + after
         share = np.exp(total[:-1] / total[-1])
         claimed = ownership.claims[:, t].astype(np.float32)
-        share *= claimed.any((1, 2), keepdims=True)
+        share *= claiming[:, t, None, None]
         claims[:, t] = share * (claimed.sum(0) / np.maximum(share.sum(0), 1e-9))
         progress.step(2 * length - t)
     return Ownership(claims, ownership.nobody)
@@ -93,7 +95,7 @@ def opinion(ownership: Ownership, t: int) -> np.ndarray:
     """The logarithms of a frame's shares times their weight, then the weight: (N + 1, h, w)."""
     claims = ownership.claims[:, t].astype(np.float32)
     owned = claims.sum(0)
-    everyone = owned + ownership.nobody[t if len(ownership.nobody) > 1 else 0]
+    everyone = owned + at_frame(ownership.nobody, t)
     weight = owned / np.maximum(everyone, 1e-6) + SAY
     least = np.maximum(LEAST * everyone, 1e-6)
     share = (claims + least) / (owned + len(claims) * least)
@@ -140,6 +142,7 @@ def disagreement(flow: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 def gathered(
     ownership: Ownership,
+    claiming: np.ndarray,
     frames: np.ndarray,
     plates: np.ndarray,
     masks: np.ndarray,
@@ -149,14 +152,14 @@ def gathered(
     """Each frame, and what is gathered there: half its own opinion, and those of earlier frames.
 
     Earlier in `order`; their opinions are brought along the flow. The other half comes with the
-    other order. What is gathered has the form of `opinion`.
+    other order. What is gathered has the form of `opinion`. claiming: (N, T) bool, who claims
+    anything in which frame; the rest as in `steady`.
     """
     fade = np.float32(np.exp(-1 / (fps * MEMORY)))  # what one frame's distance leaves
     pace = np.float32(fps * BEAT)  # frames a beat
-    claiming = np.asarray(ownership.claims.any((2, 3)))
     last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     for t in order:
-        change = residual(frames[t], plates[t if len(plates) > 1 else 0])
+        change = residual(frames[t], at_frame(plates, t))
         picture = visible(change)
         own = opinion(ownership, t)
         brought = np.zeros_like(own)
@@ -165,9 +168,7 @@ def gathered(
             way = search(picture, picture_there, small=True)
             own[:-1] -= MOTION * own[-1] * disagreement(pace * way, masks[:, t])
             if np.array_equal(claiming[:, t], claiming[:, t - order.step]):
-                differs = np.maximum.reduce(
-                    cv2.split(cv2.absdiff(follow(change_there, way), change))
-                )
+                differs = apart(change, change_there, way)
                 trust = fade * np.exp(-np.square(differs / ALIKE))
                 known = follow(np.moveaxis(known_there, 0, -1), way)
                 brought = trust * np.moveaxis(known, -1, 0)

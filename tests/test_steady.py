@@ -216,7 +216,7 @@ def test_who_is_not_seen_neither_agrees_nor_disagrees() -> None:
 def moving_pair(t: int, speeds: tuple[float, float], follows: int) -> tuple[np.ndarray, np.ndarray]:
     """Two textured bodies and, far below, a blotch that moves as one of them: frames, masks."""
     rng = np.random.default_rng(8)
-    texture = rng.integers(0, 100, (3, 60, 200, 3)).repeat(2, 1).repeat(2, 2)
+    texture = rng.integers(0, 100, (3, 6, 6, 3)).repeat(2, 1).repeat(2, 2)
     frames = np.repeat(GROUND, t, 0)
     masks = np.zeros((3, t, 48, 64), bool)
     for k in range(t):
@@ -225,7 +225,7 @@ def moving_pair(t: int, speeds: tuple[float, float], follows: int) -> tuple[np.n
         ):
             left = 26 + round(speed * (k - (t - 1) / 2))
             masks[i, k, top : top + tall, left : left + 12] = True
-            frames[k, top : top + tall, left : left + 12] = texture[i, :tall, :12]
+            frames[k, top : top + tall, left : left + 12] = texture[i, :tall]
     return frames, masks
 
 
@@ -251,7 +251,7 @@ def test_an_effect_belongs_to_who_moves_as_it_does(
 
 
 def test_motion_counts_as_much_as_is_owned() -> None:
-    """Two frames, the second moved: one frame's correction by its definition, weights and all."""
+    """Two frames: what each makes of its own opinion and the other's, by the definition."""
     rng = np.random.default_rng(10)
     frames, masks = moving_pair(2, (2.0, -2.0), 0)
     masks = masks[:2]
@@ -281,7 +281,7 @@ def test_motion_counts_as_much_as_is_owned() -> None:
         np.testing.assert_allclose(found.claims[:, t].astype(float), expected, atol=4e-3)
 
 
-def test_a_flat_bright_body_keeps_its_texture_in_the_picture_that_is_searched() -> None:
+def test_a_strong_body_keeps_its_texture_in_the_picture_that_is_searched() -> None:
     levels = np.arange(20, 160, 10, dtype=np.float32)
     change = np.repeat(np.repeat(levels[:, None, None], 4, 1), 3, 2)
     picture = visible(change).astype(int)
