@@ -29,6 +29,7 @@ from omnimatte_cli.training.loop import (
     tie_start,
 )
 from omnimatte_cli.training.objectives import coordination_loss, layer_error, ownership_truth
+from omnimatte_cli.training.plate_faults import GivenClip
 from omnimatte_cli.training.pool import Pool, render_chunk, restored
 from omnimatte_cli.training.recipe import (
     DATASET_SEEDS,
@@ -202,16 +203,30 @@ def test_the_curriculum_changes_with_the_steps(chunk) -> None:
     assert shapes[2][:2] == (5, 0)
 
 
+def as_given(chunk) -> GivenClip:
+    """The clips with the true plate, a still camera and no strangers."""
+    b, t, _, h, w = chunk.frames.shape
+    plates = chunk.plate[:, None].expand(b, t, 3, h, w)
+    nobody = torch.zeros((b, 1, t, h, w), dtype=torch.bool)
+    return GivenClip(chunk.frames, plates, plates, chunk.masks, chunk.visible, chunk.solos, nobody)
+
+
 def test_ownership_targets(chunk) -> None:
     n = chunk.masks.shape[1]
-    truth = ownership_truth(chunk, n)
+    truth = ownership_truth(as_given(chunk), n)
     assert torch.allclose(truth.share.sum(1), torch.ones_like(truth.share[:, 0]), atol=1e-4)
     body = chunk.visible[:, :, :, 0] > 0.5
     assert bool((truth.share[:, :n][body] == 1).all())
     still = (chunk.solos - chunk.plate[:, None, None]).abs().amax((1, 3)) < 1e-3
     assert bool((truth.share[:, n][still & ~body.any(1)] > 0.99).all())
-    fewer = ownership_truth(chunk, n - 1)
+    fewer = ownership_truth(as_given(chunk), n - 1)
     assert bool((fewer.share[:, -1][body[:, -1]] == 1).all())  # an unmasked mover is nobody's
+    stranger = torch.zeros_like(still[:, None])
+    stranger[..., :20] = True
+    hidden = ownership_truth(replace(as_given(chunk), unowned=stranger), n)
+    outside = ~body.any(1)[:, :, :, :20]
+    assert bool((hidden.share[:, n, :, :, :20][outside] > 0.99).all())
+    assert bool((hidden.changes[..., :20] == 0).all())
 
 
 def test_pool_draws_the_same_whatever_the_speed(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from omnimatte_cli.losses import (
     reconstruction,
     sparsity,
 )
+from omnimatte_cli.training.plate_faults import GivenClip, given_clip
 from omnimatte_cli.windows import hide
 
 if TYPE_CHECKING:
@@ -43,18 +44,19 @@ class OwnershipTruth:
     changes: Tensor
 
 
-def ownership_truth(samples: FilmedBatch, masked: int) -> OwnershipTruth:
+def ownership_truth(clip: GivenClip, masked: int) -> OwnershipTruth:
     """Each object's share of the picture's change, by the true solos.
 
-    The first `masked` objects have masks; what the others change belongs to nobody. Where an object
-    is visible the pixel is its own; elsewhere each object's share is in proportion to its change.
+    The first `masked` objects have masks; what the others change belongs to nobody, and so does
+    what a stranger hides. Where an object is visible the pixel is its own; elsewhere each object's
+    share is in proportion to its change.
     """
-    assert samples.solos is not None
-    changes = samples.solos - samples.plate[:, None, None]
+    changes = clip.solos - clip.plates[:, None]
+    changes = changes.masked_fill(clip.unowned[:, :, :, None], 0)
     size = changes.abs().sum(3)  # (B, N, T, H, W)
     # The square makes the larger change clearly the owner.
     claim = size * size
-    visible = samples.visible[:, :, :, 0]
+    visible = clip.visible[:, :, :, 0]
     body = visible.amax(1, keepdim=True)
     claim = torch.where(body > 0.5, visible, claim)
     nobody = claim[:, masked:].sum(1, keepdim=True) + NOBODY_CHANGE**2 * (1 - body)
@@ -75,15 +77,16 @@ def ownership_loss(
     """Cross-entropy against the true shares, weighted by the residual, plus |w_i D - change_i|."""
     n = samples.masks.shape[1]
     masked = n - 1 if n > 1 and rng.random() < UNMASKED_CHANCE else n
-    truth = ownership_truth(samples, masked)
-    plate = given_plates(samples, rng)[:, None]
-    logits = net(samples.frames, plate, samples.masks[:, :masked]).float()
-    residual = samples.frames - plate
+    generator = torch.Generator(samples.frames.device).manual_seed(int(rng.integers(2**62)))
+    clip = given_clip(samples, given_plates(samples, rng), generator)
+    truth = ownership_truth(clip, masked)
+    logits = net(clip.frames, clip.given, clip.masks[:, :masked]).float()
+    residual = clip.frames - clip.given
     # Where an effect rests the estimated plate holds its ghost and the residual is nearly 0; the
     # true change keeps such pixels counting, so that a second plate can be estimated without them.
     change = truth.changes.abs().sum((1, 3))
     weight = torch.maximum(residual.abs().sum(2), change).clamp(max=0.5) + RESIDUAL_FLOOR
-    body = samples.visible[:, :masked, :, 0].amax(1)
+    body = clip.visible[:, :masked, :, 0].amax(1)
     weight = weight * (1 - (1 - BODY_WEIGHT) * body)
     log_share = F.log_softmax(logits, 1)
     entropy = -(truth.share * log_share).sum(1)

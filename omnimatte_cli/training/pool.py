@@ -23,6 +23,7 @@ from omnimatte_cli.training.recipe import SEED_BITS, TRAINING_SEEDS, Recipe
 from omnimatte_cli.training.render import render_scenes
 from omnimatte_cli.training.scenes import SceneOptions
 
+VALIDATION_GAP = 3  # ticks; held-out clips are the same for every run
 AHEAD = 2  # chunks that are being rendered for each worker
 
 
@@ -51,9 +52,10 @@ def render_chunk(
     run = recipe.seed if base == TRAINING_SEEDS else 0  # validation is the same for every run
     rng = np.random.default_rng((run, base, number))
     n = objects or int(rng.choice(recipe.objects))
+    gap = int(rng.choice(recipe.gaps)) if base == TRAINING_SEEDS else VALIDATION_GAP
     options = SceneOptions(
         frames=recipe.frames,
-        gap=recipe.gap,
+        gap=gap,
         height=recipe.height,
         width=recipe.width_pixels,
         min_objects=n,

@@ -43,7 +43,7 @@ class Recipe:
     seed: int = 0
 
     frames: int = 5  # frames a clip
-    gap: int = 3  # ticks of 1/12 s between two frames
+    gaps: tuple[int, ...] = (3,)  # ticks of 1/12 s between two frames, drawn for each chunk
     objects: tuple[int, ...] = (1, 2, 2, 2, 3, 4)  # drawn for each chunk of clips
     effect: str = "mixed"  # one of EFFECTS
     chunk: int = 16  # clips rendered together; they have equally many objects
@@ -74,7 +74,7 @@ class Recipe:
         for name, words in (("network", get_args(Network)), ("hiding", get_args(Hiding))):
             check(getattr(self, name) in words, f"{name} must be {' or '.join(words)}")
         check(self.effect in EFFECTS, f"effect must be {' or '.join(EFFECTS)}")
-        for name in ("steps", "batch_size", "chunk", "pool", "workers", "gap", "validate_steps"):
+        for name in ("steps", "batch_size", "chunk", "pool", "workers", "validate_steps"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1")
         for name in ("lr", "reuse", "clip_norm"):
             check(0 < getattr(self, name) < float("inf"), f"{name} must be above 0")
@@ -82,6 +82,7 @@ class Recipe:
             check(0 <= getattr(self, name) <= 1, f"{name} must be from 0 to 1")
         for name in ("warmup", "weight_decay", "layer_weight", "effect_weight", "save_minutes"):
             check(0 <= getattr(self, name) < float("inf"), f"{name} must be 0 or more")
+        check(bool(self.gaps) and min(self.gaps) >= 1, "gaps must be at least 1")
         for name in ("objects", "validation_objects"):
             counts = getattr(self, name)
             check(bool(counts), f"{name} must hold a number")

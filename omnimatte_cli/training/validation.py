@@ -7,12 +7,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omnimatte_cli.composite import layer_over
 from omnimatte_cli.metrics import REGION_THRESHOLD
 from omnimatte_cli.ownership import NOBODY, Ownership, claims_of, shares
 from omnimatte_cli.training.augment import FilmedBatch
+from omnimatte_cli.training.plate_faults import given_clip
 from omnimatte_cli.training.pool import render_chunk, restored
 from omnimatte_cli.training.recipe import VALIDATION_SEEDS, Recipe
 
@@ -88,12 +90,15 @@ def validate(
     iou: of each object's region over its clip. masks_iou: of the given masks, for comparison.
     effect_recall: share of the true region outside the object's mask that is found. wrong: share of
     the other objects' exclusive effects that is claimed. resolved: IoU of the residual given to its
-    owners by a layer network's layers, which is what `decompose` writes.
+    owners by a layer network's layers, which is what `decompose` writes. iou_wrong_plates, leak: of
+    an ownership network, see `wrong_plate_scores`.
     """
     net.eval()
     found: dict[str, list[float]] = {"iou": [], "masks_iou": [], "effect_recall": [], "wrong": []}
     if recipe.network == "coordination":
         found["resolved"] = []
+    else:
+        found |= {"iou_wrong_plates": [], "leak": []}
     for number, objects in enumerate(recipe.validation_objects):
         chunk = render_chunk(recipe, number, VALIDATION_SEEDS, str(device), objects)
         samples = restored(chunk, device)
@@ -116,11 +121,38 @@ def validate(
                 shared_out(samples, solos, frames), samples.plate_estimated[:, None, None]
             )
             scores["resolved"] = _ratio(truth & resolved, truth | resolved)
+        else:
+            scores |= wrong_plate_scores(net, samples, number)
         for name, values in scores.items():
             found[name] += values[torch.isfinite(values)].tolist()
         if sheet is not None and number == 0:
             write_sheet(sheet, samples, solos, frames)
     return {name: float(np.mean(values)) if values else 0.0 for name, values in found.items()}
+
+
+def wrong_plate_scores(net: nn.Module, samples: FilmedBatch, seed: int) -> dict[str, Tensor]:
+    """Scores of the ownership network with plates that are wrong as those of real footage are.
+
+    Each object's region is where its share of the residual, put over the true plate, changes it.
+    iou_wrong_plates: of that region. leak: share of the pixels farther than 5 % of the height from
+    every true region that some object changes, which is what no compositor forgives.
+    """
+    generator = torch.Generator(samples.frames.device).manual_seed(seed)
+    clip = given_clip(samples, samples.plate_estimated, generator)
+    share = net(clip.frames, clip.given, clip.masks).float().softmax(1)[:, :-1].unsqueeze(3)
+    changes = share * (clip.frames - clip.given)[:, None]
+    truth = regions(clip.solos, clip.plates[:, None]) & ~clip.unowned
+    result = regions(clip.plates[:, None] + changes, clip.plates[:, None])
+    reach = max(1, round(truth.shape[-2] * 0.05))
+    near = truth.any(1).flatten(0, 1).float()[:, None]
+    near = F.max_pool2d(near, 2 * reach + 1, 1, reach)[:, 0].unflatten(
+        0, (len(truth), truth.shape[2])
+    )
+    far = near[:, None] < 0.5
+    return {
+        "iou_wrong_plates": _ratio(truth & result, truth | result),
+        "leak": _ratio(result.any(1, keepdim=True) & far, far),
+    }
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
