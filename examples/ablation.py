@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from omnimatte_cli import weights
+from omnimatte_cli.methods import weights
 from omnimatte_cli.progress import terminal_progress
 from omnimatte_cli.training.loop import pretrain
 from omnimatte_cli.training.recipe import Recipe

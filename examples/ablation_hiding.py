@@ -13,7 +13,7 @@ from typing import get_args
 
 from ablation import ablate, arguments, self_supervised
 
-from omnimatte_cli.windows import Hiding
+from omnimatte_cli.methods.coordination.windows import Hiding
 
 if __name__ == "__main__":
     asked = arguments("Vary which frames are hidden.")

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from omnimatte_cli import decompose
-from omnimatte_cli.video import iter_frames
+from omnimatte_cli.media.read import iter_frames
 
 
 def main(source: Path, masks: Path, method: str) -> None:

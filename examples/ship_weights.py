@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from omnimatte_cli import weights
+from omnimatte_cli.methods import weights
 
 
 def main(run: Path, name: str, summaries: list[Path]) -> None:

@@ -11,18 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from omnimatte_cli import background, export, output, ownership, video
 from omnimatte_cli import device as devices
 from omnimatte_cli.arrays import Background, Masks
-from omnimatte_cli.associate import (
-    Association,
-    choose_method,
-    coordinate,
-    find_weights,
-    owner_network,
-    uses_owner,
-)
-from omnimatte_cli.manifest import (
+from omnimatte_cli.deliver import folder as output
+from omnimatte_cli.deliver.manifest import (
     describe_input,
     describe_masks,
     describe_options,
@@ -31,15 +23,27 @@ from omnimatte_cli.manifest import (
     peak_memory_mb,
     write_manifest,
 )
-from omnimatte_cli.owner_model import OwnerNet
-from omnimatte_cli.owners import own, second_plate
+from omnimatte_cli.deliver.result import MakeLayers, ResultWriter
+from omnimatte_cli.matte import ownership
+from omnimatte_cli.matte.network import OwnerNet
+from omnimatte_cli.matte.predict import own, second_plate
+from omnimatte_cli.matte.resolve import FrameLayers, resolve_frame
+from omnimatte_cli.matte.transfer import transfer_frame
+from omnimatte_cli.media import encode as export
+from omnimatte_cli.media import read as video
+from omnimatte_cli.media.read import VideoInfo
+from omnimatte_cli.methods.coordination.method import (
+    Association,
+    choose_method,
+    coordinate,
+    find_weights,
+    owner_network,
+    uses_owner,
+)
+from omnimatte_cli.plate import median as background
 from omnimatte_cli.progress import Progress, Silent
-from omnimatte_cli.resolve import FrameLayers, resolve_frame
-from omnimatte_cli.results import MakeLayers, ResultWriter
 from omnimatte_cli.settings import Settings
 from omnimatte_cli.shot import Shot, read_shot
-from omnimatte_cli.transfer import transfer_frame
-from omnimatte_cli.video import VideoInfo
 
 UNSEEN_COLOUR = (255, 0, 0)  # RGB, over the dimmed plate in background_unseen.png
 

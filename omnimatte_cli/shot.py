@@ -9,18 +9,18 @@ import cv2
 import numpy as np
 import torch
 
-from omnimatte_cli import video
 from omnimatte_cli.arrays import Background, Clip, Masks, Size
-from omnimatte_cli.finetune import ClipTensors
-from omnimatte_cli.masks import load_masks
-from omnimatte_cli.owners import frame_gap
-from omnimatte_cli.ownership import Ownership, working_plates
+from omnimatte_cli.masks.load import load_masks
+from omnimatte_cli.matte.ownership import Ownership, working_plates
+from omnimatte_cli.matte.predict import frame_gap
+from omnimatte_cli.matte.resolve import residual_noise
+from omnimatte_cli.matte.steady import steady
+from omnimatte_cli.media import read as video
+from omnimatte_cli.media.read import VideoInfo
+from omnimatte_cli.methods.coordination.finetune import ClipTensors
 from omnimatte_cli.progress import Progress
-from omnimatte_cli.resolve import residual_noise
 from omnimatte_cli.segment import make_masks
 from omnimatte_cli.settings import Settings, working_size
-from omnimatte_cli.steady import steady
-from omnimatte_cli.video import VideoInfo
 
 
 @dataclass(frozen=True)

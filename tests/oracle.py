@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from omnimatte_cli.checkpoint import Tree, parameter_names
-from omnimatte_cli.model import LayerNet
+from omnimatte_cli.methods.coordination.checkpoint import Tree, parameter_names
+from omnimatte_cli.methods.coordination.network import LayerNet
 
 DATA = Path(__file__).parent / "data"
 SEED, GRID = 11, (4, 6)

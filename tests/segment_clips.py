@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from omnimatte_cli.export import VideoWriter
+from omnimatte_cli.media.encode import VideoWriter
 
 SIZE = (180, 320)
 Position = Callable[[int], tuple[float, float] | None]  # frame -> centre (x, y), None: away

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.arrays import Masks
-from omnimatte_cli.background import estimate, load, masked_median
 from omnimatte_cli.errors import PlateError, VideoError
-
-from .conftest import encode, scene, write_masks
+from omnimatte_cli.plate.median import estimate, load, masked_median
+from tests.conftest import encode, scene, write_masks
 
 
 def reference(video: np.ndarray, hidden: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from omnimatte_cli.composite import alpha_over, in_order, over, transfer_detail, transmittance
+from omnimatte_cli.matte.over import alpha_over, in_order, over, transfer_detail, transmittance
 
 
 def random_layers(seed: int, n: int = 3) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,20 +14,20 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 from typer.testing import CliRunner
 
-from omnimatte_cli import weights
 from omnimatte_cli.cli import app
 from omnimatte_cli.errors import InputError
-from omnimatte_cli.evaluate import (
+from omnimatte_cli.evaluation.runner import (
     Row,
     Solver,
     make_rows,
     score,
     summarise,
 )
-from omnimatte_cli.metrics import PSNR, effect_region, iou, ssim
-from omnimatte_cli.owner_model import OwnerNet
+from omnimatte_cli.evaluation.truth import Truth, find_videos, read_truth
+from omnimatte_cli.matte.metrics import PSNR, effect_region, iou, ssim
+from omnimatte_cli.matte.network import OwnerNet
+from omnimatte_cli.methods import weights
 from omnimatte_cli.settings import Settings
-from omnimatte_cli.truth import Truth, find_videos, read_truth
 
 
 def test_psnr_region_and_iou_by_hand() -> None:

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from omnimatte_cli import export
 from omnimatte_cli.errors import MissingProgramError, OmnimatteError, OutputError
-from omnimatte_cli.export import (
+from omnimatte_cli.media import encode as export
+from omnimatte_cli.media.encode import (
     LayerWriter,
     VideoWriter,
     checkerboard,
@@ -22,9 +22,8 @@ from omnimatte_cli.export import (
     preview_frame,
     write_image,
 )
-from omnimatte_cli.video import iter_frames, probe
-
-from .conftest import FFMPEG, scene
+from omnimatte_cli.media.read import iter_frames, probe
+from tests.conftest import FFMPEG, scene
 
 
 def names(folder: Path) -> list[str]:

@@ -12,19 +12,19 @@ import pytest
 import torch
 
 from omnimatte_cli import device as devices
-from omnimatte_cli import finetune as tuning
 from omnimatte_cli.device import deterministic
 from omnimatte_cli.errors import OptionError
-from omnimatte_cli.finetune import (
+from omnimatte_cli.interrupt import held_interrupts
+from omnimatte_cli.methods.coordination import finetune as tuning
+from omnimatte_cli.methods.coordination.finetune import (
     ClipTensors,
     finetune,
     mask_weight,
     random_crop,
     window_losses,
 )
-from omnimatte_cli.infer import predict_layers
-from omnimatte_cli.interrupt import held_interrupts
-from omnimatte_cli.model import LayerNet
+from omnimatte_cli.methods.coordination.infer import predict_layers
+from omnimatte_cli.methods.coordination.network import LayerNet
 from omnimatte_cli.progress import Silent
 from omnimatte_cli.settings import FinetuneSettings
 from tests.conftest import scene

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from omnimatte_cli.flow import follow, search
+from omnimatte_cli.camera.flow import follow, search
 
 
 def moved(x: float, y: float) -> tuple[np.ndarray, np.ndarray]:

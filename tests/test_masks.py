@@ -11,9 +11,8 @@ import pytest
 
 from omnimatte_cli.arrays import Masks
 from omnimatte_cli.errors import MaskError
-from omnimatte_cli.masks import load_masks
-
-from .conftest import encode, write_indexed, write_masks
+from omnimatte_cli.masks.load import load_masks
+from tests.conftest import encode, write_indexed, write_masks
 
 SIZE = (36, 64)
 FRAMES = 6

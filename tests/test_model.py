@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omnimatte_cli import composite, losses
-from omnimatte_cli.checkpoint import import_checkpoint
-from omnimatte_cli.model import LayerNet, hidden_frames
-from omnimatte_cli.weights import find, load
+from omnimatte_cli.matte import over as composite
+from omnimatte_cli.methods.coordination import losses
+from omnimatte_cli.methods.coordination.checkpoint import import_checkpoint
+from omnimatte_cli.methods.coordination.network import LayerNet, hidden_frames
+from omnimatte_cli.methods.weights import find, load
 from tests.oracle import DATA, write_checkpoint
 
 HIDDEN = slice(2, 5)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from omnimatte_cli import owners
 from omnimatte_cli.arrays import Background, Masks
-from omnimatte_cli.finetune import ClipTensors
-from omnimatte_cli.owner_model import CONTEXT, OwnerNet
-from omnimatte_cli.owners import (
+from omnimatte_cli.matte import predict as owners
+from omnimatte_cli.matte.network import CONTEXT, OwnerNet
+from omnimatte_cli.matte.ownership import Ownership, claims_of, product, shares, upsample
+from omnimatte_cli.matte.predict import (
     calm,
     chunks,
     far_from_sight,
@@ -22,9 +22,9 @@ from omnimatte_cli.owners import (
     owned_masks,
     second_plate,
 )
-from omnimatte_cli.ownership import Ownership, claims_of, product, shares, upsample
+from omnimatte_cli.matte.resolve import resolve_frame
+from omnimatte_cli.methods.coordination.finetune import ClipTensors
 from omnimatte_cli.progress import Silent
-from omnimatte_cli.resolve import resolve_frame
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from omnimatte_cli import decompose, weights
+from omnimatte_cli import decompose
 from omnimatte_cli.errors import InputError, MaskError, OptionError, OutputError, WeightsError
-from omnimatte_cli.model import LayerNet
-from omnimatte_cli.owner_model import OwnerNet
-from omnimatte_cli.video import iter_frames, probe
+from omnimatte_cli.matte.network import OwnerNet
+from omnimatte_cli.media.read import iter_frames, probe
+from omnimatte_cli.methods import weights
+from omnimatte_cli.methods.coordination.network import LayerNet
 from tests.conftest import encode, scene, write_masks
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

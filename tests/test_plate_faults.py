@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from omnimatte_cli.training import plate_faults as faults
+from omnimatte_cli.synth import plate_faults as faults
 from omnimatte_cli.training.pool import render_chunk, restored
 from omnimatte_cli.training.recipe import VALIDATION_SEEDS, Recipe
 

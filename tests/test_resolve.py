@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.arrays import to_float
-from omnimatte_cli.ownership import FrameShares, Ownership, shares
-from omnimatte_cli.resolve import (
+from omnimatte_cli.matte.ownership import FrameShares, Ownership, shares
+from omnimatte_cli.matte.resolve import (
     decide,
     extend_colour,
     least_alpha,
@@ -19,7 +19,7 @@ from omnimatte_cli.resolve import (
     resolve_frame,
     seen_quantile,
 )
-from omnimatte_cli.transfer import transfer_frame
+from omnimatte_cli.matte.transfer import transfer_frame
 
 NOISE = 1 / 255
 

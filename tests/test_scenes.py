@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from omnimatte_cli.training import primitives as prim
-from omnimatte_cli.training import render
-from omnimatte_cli.training.paths import random_flight
-from omnimatte_cli.training.render import SceneBatch, render_scenes
-from omnimatte_cli.training.scenes import SceneOptions, ScenePlan, plan_scene
+from omnimatte_cli.synth import primitives as prim
+from omnimatte_cli.synth import render
+from omnimatte_cli.synth.paths import random_flight
+from omnimatte_cli.synth.render import SceneBatch, render_scenes
+from omnimatte_cli.synth.scenes import SceneOptions, ScenePlan, plan_scene
 
 SMALL = SceneOptions(frames=3, height=48, width=48, min_objects=1, max_objects=3)
 

@@ -13,13 +13,12 @@ from typer.testing import CliRunner
 
 from omnimatte_cli.cli import app
 from omnimatte_cli.errors import InputError, OptionError
-from omnimatte_cli.masks import load_masks
+from omnimatte_cli.masks.load import load_masks
+from omnimatte_cli.media.read import iter_frames, probe
 from omnimatte_cli.segment import MaskSettings, make_masks
 from omnimatte_cli.segment.make import BUDGET, working_size
-from omnimatte_cli.video import iter_frames, probe
-
-from .segment_clips import TWO, iou, read, render, save
-from .test_segment_sam import checkpoint, one_thread
+from tests.segment_clips import TWO, iou, read, render, save
+from tests.test_segment_sam import checkpoint, one_thread
 
 __all__ = ["checkpoint", "one_thread"]  # fixtures
 

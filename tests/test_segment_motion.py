@@ -12,8 +12,7 @@ from omnimatte_cli.segment import methods, motion
 from omnimatte_cli.segment.camera import camera_motion
 from omnimatte_cli.segment.prompts import Box, Point, Prompt
 from omnimatte_cli.segment.refine import enlarge_mask, occlusion_order
-
-from .segment_clips import BLUE, GREEN, RED, TWO, Actor, iou, render, walk
+from tests.segment_clips import BLUE, GREEN, RED, TWO, Actor, iou, render, walk
 
 
 def masks_of(rough: methods.Rough) -> dict[str, np.ndarray]:

@@ -24,8 +24,7 @@ from omnimatte_cli.segment.sam import (
     interior_points,
     load_sam,
 )
-
-from .segment_clips import BLUE, RED, TWO, Actor, iou, render, walk
+from tests.segment_clips import BLUE, RED, TWO, Actor, iou, render, walk
 
 CPU = torch.device("cpu")
 

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from omnimatte_cli import decompose, weights
-from omnimatte_cli.evaluate import Row, Solver, score
-from omnimatte_cli.model import PAPER_WIDTH
+from omnimatte_cli import decompose
+from omnimatte_cli.evaluation.runner import Row, Solver, score
+from omnimatte_cli.evaluation.truth import read_truth
+from omnimatte_cli.methods import weights
+from omnimatte_cli.methods.coordination.network import PAPER_WIDTH
 from omnimatte_cli.settings import CPU_WIDTH, Settings
-from omnimatte_cli.training.dataset import write_scene
+from omnimatte_cli.synth.dataset import write_scene
+from omnimatte_cli.synth.scenes import SceneOptions
 from omnimatte_cli.training.recipe import DATASET_SEEDS
-from omnimatte_cli.training.scenes import SceneOptions
-from omnimatte_cli.truth import read_truth
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "walk"
 

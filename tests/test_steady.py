@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from omnimatte_cli.flow import follow, search
-from omnimatte_cli.ownership import Ownership
-from omnimatte_cli.progress import Silent
-from omnimatte_cli.steady import (
+from omnimatte_cli.camera.flow import follow, search
+from omnimatte_cli.matte.ownership import Ownership
+from omnimatte_cli.matte.steady import (
     ALIKE,
     FEWEST,
     LEAST,
@@ -24,6 +23,7 @@ from omnimatte_cli.steady import (
     velocity,
     visible,
 )
+from omnimatte_cli.progress import Silent
 
 FPS = 12.0
 GROUND = np.full((1, 48, 64, 3), 120, np.uint8)

@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from omnimatte_cli.errors import OutputError
-from omnimatte_cli.training import dataset
-from omnimatte_cli.training.augment import (
+from omnimatte_cli.synth import dataset
+from omnimatte_cli.synth.augment import (
     FilmedBatch,
     augment_views,
     filmed,
     masked_median,
     rough_masks,
 )
-from omnimatte_cli.training.dataset import write_dataset
-from omnimatte_cli.training.jpeg import jpeg
-from omnimatte_cli.training.render import SceneBatch, render_scenes
-from omnimatte_cli.training.scenes import SceneOptions
+from omnimatte_cli.synth.dataset import write_dataset
+from omnimatte_cli.synth.jpeg import jpeg
+from omnimatte_cli.synth.render import SceneBatch, render_scenes
+from omnimatte_cli.synth.scenes import SceneOptions
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from omnimatte_cli import weights
 from omnimatte_cli.errors import OptionError
-from omnimatte_cli.model import LayerNet
-from omnimatte_cli.owner_model import OwnerNet
+from omnimatte_cli.matte.network import OwnerNet
+from omnimatte_cli.methods import weights
+from omnimatte_cli.methods.coordination.network import LayerNet
 from omnimatte_cli.progress import Silent
+from omnimatte_cli.synth.plate_faults import GivenClip
 from omnimatte_cli.training import loop
 from omnimatte_cli.training.loop import (
     average,
@@ -29,7 +30,6 @@ from omnimatte_cli.training.loop import (
     tie_start,
 )
 from omnimatte_cli.training.objectives import coordination_loss, layer_error, ownership_truth
-from omnimatte_cli.training.plate_faults import GivenClip
 from omnimatte_cli.training.pool import Pool, render_chunk, restored
 from omnimatte_cli.training.recipe import (
     DATASET_SEEDS,

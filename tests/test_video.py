@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.errors import VideoError
-from omnimatte_cli.video import iter_frames, probe, read_clip
-
-from .conftest import encode, ffmpeg, scene, write_masks
+from omnimatte_cli.media.read import iter_frames, probe, read_clip
+from tests.conftest import encode, ffmpeg, scene, write_masks
 
 BT709 = "colorspace=bt709:color_primaries=bt709:color_trc=bt709"
 CODECS = {  # suffix, arguments, how far colours may be from the picture that was encoded (mean)

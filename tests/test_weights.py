@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from omnimatte_cli import weights
-from omnimatte_cli.checkpoint import import_checkpoint
 from omnimatte_cli.errors import WeightsError
-from omnimatte_cli.model import LayerNet, resize_table
+from omnimatte_cli.methods import weights
+from omnimatte_cli.methods.coordination.checkpoint import import_checkpoint
+from omnimatte_cli.methods.coordination.network import LayerNet, resize_table
 from tests.oracle import random_tree, write_checkpoint
 
 

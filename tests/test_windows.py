@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from omnimatte_cli.windows import covering, hide, reflect, training_starts, training_window
+from omnimatte_cli.methods.coordination.windows import (
+    covering,
+    hide,
+    reflect,
+    training_starts,
+    training_window,
+)
 
 
 @pytest.mark.parametrize("gap", [1, 2, 3])

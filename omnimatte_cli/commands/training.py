@@ -43,7 +43,7 @@ def synth(
     height, width = parse_size(size if "x" in size.lower() else f"{size}x{size}")
     check(min(height, width) >= 32, "--size must be at least 32")
     check(textures is None or textures.is_dir(), f"--textures: no folder {textures}")
-    from omnimatte_cli.training.dataset import write_dataset
+    from omnimatte_cli.synth.dataset import write_dataset
 
     with terminal_progress(quiet) as progress:
         write_dataset(
@@ -173,8 +173,8 @@ def evaluate(
     check(subset is None or subset >= 1, "--subset must be at least 1")
     settings = Settings(batch_size=batch_size, seed=seed)
     from omnimatte_cli import device as devices
-    from omnimatte_cli import evaluate as scoring
-    from omnimatte_cli.truth import find_videos
+    from omnimatte_cli.evaluation import runner as scoring
+    from omnimatte_cli.evaluation.truth import find_videos
 
     rows = scoring.make_rows(
         methods,

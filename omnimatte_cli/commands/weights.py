@@ -23,8 +23,8 @@ def import_weights(
     overwrite: Overwrite = False,
 ) -> None:
     """Convert the authors' released checkpoint. Nothing in it is executed."""
-    from omnimatte_cli.checkpoint import import_checkpoint
-    from omnimatte_cli.export import check_file
+    from omnimatte_cli.media.encode import check_file
+    from omnimatte_cli.methods.coordination.checkpoint import import_checkpoint
 
     check_file(out, overwrite, (".safetensors",))
     facts = import_checkpoint(folder, out)
@@ -35,7 +35,7 @@ def import_weights(
 @friendly
 def list_weights() -> None:
     """Print the weights that come with the tool."""
-    from omnimatte_cli import weights
+    from omnimatte_cli.methods import weights
 
     names = weights.shipped_names()
     for name in names:

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from omnimatte_cli import video as videos
 from omnimatte_cli.arrays import Masks, Size, resize_frames
 from omnimatte_cli.errors import MaskError, OptionError
-from omnimatte_cli.export import find_ffmpeg, output_folder
-from omnimatte_cli.masks import load_masks
+from omnimatte_cli.masks.load import load_masks
+from omnimatte_cli.media import read as videos
+from omnimatte_cli.media.encode import find_ffmpeg, output_folder
+from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment import methods
 from omnimatte_cli.segment.options import MaskResult, MaskSettings
 from omnimatte_cli.segment.prompts import Prompt, check_prompts, parse_prompts
 from omnimatte_cli.segment.write import write_masks
-from omnimatte_cli.video import VideoInfo
 
 MOTION_WIDTH = 640  # pixels of the working frames
 SAM_WIDTH = 1024  # SAM sees no more

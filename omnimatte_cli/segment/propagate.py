@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from omnimatte_cli.arrays import pack_mask, unpack_mask
-from omnimatte_cli.flow import agreement, backward_flow, carry, mismatch
+from omnimatte_cli.camera.flow import agreement, backward_flow, carry, mismatch
 from omnimatte_cli.progress import Progress, Silent
 
 AGREES = 0.6  # IoU from which a second opinion confirms the carried mask

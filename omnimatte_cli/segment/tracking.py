@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import cv2
 import numpy as np
 
-from omnimatte_cli.flow import backward_flow, carry
+from omnimatte_cli.camera.flow import backward_flow, carry
 from omnimatte_cli.segment.track import Track, colours, histogram_of, similarity
 
 SMALLEST = 0.0006  # share of the picture below which a component starts no object

@@ -14,12 +14,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from omnimatte_cli import weights
 from omnimatte_cli.device import autocast
 from omnimatte_cli.errors import OptionError, OutputError
 from omnimatte_cli.interrupt import held_interrupts
-from omnimatte_cli.model import Block, LayerNet
-from omnimatte_cli.owner_model import OwnerNet
+from omnimatte_cli.matte.network import OwnerNet
+from omnimatte_cli.methods import weights
+from omnimatte_cli.methods.coordination.network import Block, LayerNet
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.training.objectives import coordination_loss, ownership_loss
 from omnimatte_cli.training.pool import Pool

@@ -10,19 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from omnimatte_cli.composite import in_order, layer_over, over
-from omnimatte_cli.losses import (
+from omnimatte_cli.matte.over import in_order, layer_over, over
+from omnimatte_cli.methods.coordination.losses import (
     SPARSITY_WEIGHT,
     mask_bootstrap,
     object_weight,
     reconstruction,
     sparsity,
 )
-from omnimatte_cli.training.plate_faults import GivenClip, given_clip
-from omnimatte_cli.windows import hide
+from omnimatte_cli.methods.coordination.windows import hide
+from omnimatte_cli.synth.plate_faults import GivenClip, given_clip
 
 if TYPE_CHECKING:
-    from omnimatte_cli.training.augment import FilmedBatch
+    from omnimatte_cli.synth.augment import FilmedBatch
     from omnimatte_cli.training.recipe import Recipe
 
 UNMASKED_CHANCE = 0.15  # clips whose last object loses its mask: a stranger that nobody owns

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from omnimatte_cli.training.augment import FilmedBatch, augment_views, filmed
+from omnimatte_cli.synth.augment import FilmedBatch, augment_views, filmed
+from omnimatte_cli.synth.render import render_scenes
+from omnimatte_cli.synth.scenes import SceneOptions
 from omnimatte_cli.training.recipe import SEED_BITS, TRAINING_SEEDS, Recipe
-from omnimatte_cli.training.render import render_scenes
-from omnimatte_cli.training.scenes import SceneOptions
 
 VALIDATION_GAP = 3  # ticks; held-out clips are the same for every run
 AHEAD = 2  # chunks that are being rendered for each worker

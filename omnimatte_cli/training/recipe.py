@@ -69,7 +69,7 @@ class Recipe:
     validation_objects: tuple[int, ...] = (2, 3, 4)  # objects in each held-out chunk scored
 
     def __post_init__(self) -> None:
-        from omnimatte_cli.model import MAX_FRAMES  # imports torch
+        from omnimatte_cli.methods.coordination.network import MAX_FRAMES  # imports torch
 
         for name, words in (("network", get_args(Network)), ("hiding", get_args(Hiding))):
             check(getattr(self, name) in words, f"{name} must be {' or '.join(words)}")

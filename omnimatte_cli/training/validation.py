@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from omnimatte_cli.composite import layer_over
-from omnimatte_cli.metrics import REGION_THRESHOLD
-from omnimatte_cli.ownership import NOBODY, Ownership, claims_of, shares
-from omnimatte_cli.training.augment import FilmedBatch
-from omnimatte_cli.training.plate_faults import given_clip
+from omnimatte_cli.matte.metrics import REGION_THRESHOLD
+from omnimatte_cli.matte.over import layer_over
+from omnimatte_cli.matte.ownership import NOBODY, Ownership, claims_of, shares
+from omnimatte_cli.synth.augment import FilmedBatch
+from omnimatte_cli.synth.plate_faults import given_clip
 from omnimatte_cli.training.pool import render_chunk, restored
 from omnimatte_cli.training.recipe import VALIDATION_SEEDS, Recipe
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from omnimatte_cli.model import LayerNet
+from omnimatte_cli.methods.coordination.network import LayerNet
 
 UNEVEN = 0.5  # standard deviation of the shares by which copies are read, relative to an even split
 

@@ -1,0 +1,1 @@
+"""Scores against scenes with true layers."""

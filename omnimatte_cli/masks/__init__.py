@@ -1,0 +1,1 @@
+"""The user's masks: read, checked, ordered."""

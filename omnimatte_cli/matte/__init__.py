@@ -1,0 +1,1 @@
+"""From a residual and its owners to layers."""

@@ -1,0 +1,49 @@
+"""Layers at full size the paper's way: predicted layers upsampled, the residual added to them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+
+from omnimatte_cli.arrays import Size, to_float, to_uint8
+from omnimatte_cli.matte.over import over, transfer_detail
+from omnimatte_cli.matte.resolve import FrameLayers, extend_colour
+
+
+def upsample_layer(layer: np.ndarray, size: Size) -> np.ndarray:
+    """(h, w, 4) float32 straight alpha to (H, W, 4); colours are weighted by alpha."""
+    height, width = size
+    alpha = layer[..., 3:]
+    premultiplied = np.concatenate([layer[..., :3] * alpha, alpha], 2)
+    large = cv2.resize(premultiplied, (width, height), interpolation=cv2.INTER_LINEAR)
+    colour = large[..., :3] / np.maximum(large[..., 3:], 1e-4)
+    return np.concatenate([np.clip(colour, 0, 1), large[..., 3:]], 2)
+
+
+def transfer_frame(
+    frame: np.ndarray, plate: np.ndarray, layers: np.ndarray, order: np.ndarray
+) -> FrameLayers:
+    """One frame's layers by detail transfer.
+
+    frame, plate: (H, W, 3) uint8. layers: (N, h, w, 4) predicted, straight alpha, float in [0, 1].
+    order: (N,) back to front.
+    """
+
+    def tensor(x: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, -3)))
+
+    large = [upsample_layer(layers[i].astype(np.float32), frame.shape[:2]) for i in order]
+    rgba = tensor(np.stack(large))[None, :, None]
+    below, picture = (tensor(to_float(x))[None, None] for x in (plate, frame))
+    sharp = transfer_detail(rgba, below, picture)
+    sharp8 = to_uint8(np.moveaxis(sharp[0, :, 0].numpy(), 1, -1))
+    written = tensor(to_float(sharp8))[None, :, None]
+    composite = np.moveaxis(over(written, below)[0, 0].numpy(), 0, -1)
+    clear = (1 - written[0, :, 0, 3]).prod(0).numpy()
+
+    out = np.empty_like(sharp8)
+    for place, i in enumerate(order):
+        colour8, alpha8 = sharp8[place, ..., :3], sharp8[place, ..., 3]
+        out[i, ..., :3], out[i, ..., 3] = extend_colour(colour8, to_float(alpha8)), alpha8
+    return FrameLayers(out, composite, clear)

@@ -1,0 +1,1 @@
+"""Reading and encoding of images and videos."""

@@ -1,0 +1,1 @@
+"""How the layers of a clip are found: one folder a method."""

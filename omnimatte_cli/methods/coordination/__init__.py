@@ -1,0 +1,1 @@
+"""The paper's coordination games: a layer network finetuned on the clip."""

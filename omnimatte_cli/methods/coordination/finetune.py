@@ -1,0 +1,280 @@
+"""Test-time training: the network learns one clip's own layers (paper, sections 3.4 and 5.5)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from omnimatte_cli.device import autocast
+from omnimatte_cli.interrupt import held_interrupts
+from omnimatte_cli.matte.over import in_order, over
+from omnimatte_cli.methods.coordination.losses import (
+    SPARSITY_WEIGHT,
+    mask_bootstrap,
+    object_weight,
+    reconstruction,
+    sparsity,
+)
+from omnimatte_cli.methods.coordination.network import LayerNet, hidden_frames
+from omnimatte_cli.methods.coordination.windows import hide, training_starts, training_window
+from omnimatte_cli.progress import Progress
+from omnimatte_cli.settings import FinetuneSettings
+
+LOSS_SPAN = 20  # iterations that the reported final losses are averaged over
+
+
+@dataclass(frozen=True)
+class ClipTensors:
+    """A clip at working size on the training device.
+
+    frames (T, 3, H, W) uint8; masks (N, T, H, W) bool; plates (1 or T, 3, H, W) uint8;
+    order (T, N) int64, back to front; bootstrap (N, T, H, W) uint8, the alpha that the mask loss
+    starts from, or None: the masks.
+    """
+
+    frames: Tensor
+    masks: Tensor
+    plates: Tensor
+    order: Tensor
+    bootstrap: Tensor | None = None
+
+    @classmethod
+    def from_arrays(
+        cls,
+        frames: np.ndarray,
+        masks: np.ndarray,
+        plates: np.ndarray,
+        order: np.ndarray,
+        device: torch.device,
+    ) -> ClipTensors:
+        """Host arrays, channels last: (T, H, W, 3), (N, T, H, W), (1 or T, H, W, 3), (T, N)."""
+
+        def picture(x: np.ndarray) -> Tensor:
+            return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous().to(device)
+
+        return cls(
+            picture(frames),
+            torch.from_numpy(masks).to(device),
+            picture(plates),
+            torch.from_numpy(np.ascontiguousarray(order, np.int64)).to(device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def windows(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Windows of frames `index` (B, T) int64, as floats in [0, 1].
+
+        Returns frames (B, T, 3, H, W), masks (B, N, T, 1, H, W), plates (B, T, 3, H, W) and order
+        (B, T, N).
+        """
+        frames = self.frames[index].float() / 255
+        masks = self.masks[:, index].transpose(0, 1)[:, :, :, None].float()
+        fixed = len(self.plates) == 1
+        plates = self.plates[torch.zeros_like(index) if fixed else index].float() / 255
+        return frames, masks, plates, self.order[index]
+
+    def starts(self, index: Tensor) -> Tensor:
+        """The mask loss's targets in windows of frames `index` (B, T): (B, N, T, 1, H, W)."""
+        assert self.bootstrap is not None
+        return self.bootstrap[:, index].transpose(0, 1)[:, :, :, None].float() / 255
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Loss terms before their weights, as floats."""
+
+    reconstruction: float
+    l1: float
+    l0: float
+    mask: float
+    total: float
+
+
+def finetune(
+    net: LayerNet,
+    clip: ClipTensors,
+    settings: FinetuneSettings,
+    progress: Progress,
+    state: Path | None = None,
+    key: str = "",
+) -> Losses | None:
+    """Train `net` in place on one clip. Returns the mean losses of the last iterations.
+
+    state: a file that the training is saved to now and then and resumed from, if it was saved for
+    the same `key` (which should name input and options). Every iteration draws from its own seed,
+    so a resumed run ends with the same numbers as one that was never interrupted.
+    """
+    if settings.iterations == 0:
+        return None
+    net.train()
+    optimiser = torch.optim.AdamW(net.parameters(), lr=settings.lr)
+    first, history = load_state(state, key, net, optimiser)
+    if first:
+        progress.say(f"Resuming the finetuning at iteration {first}.")
+    saved = time.monotonic()
+    done = first
+    try:
+        with held_interrupts() as interrupt:
+            for iteration in range(first, settings.iterations):
+                terms = step(net, optimiser, clip, settings, iteration)
+                history = [*history[-(LOSS_SPAN - 1) :], terms]
+                done = iteration + 1
+                progress.step(done, f"loss {terms[-1]:.4f}")
+                if interrupt.asked:
+                    raise KeyboardInterrupt
+                if state is not None and time.monotonic() - saved > settings.save_interval:
+                    save_state(state, key, net, optimiser, done, history)
+                    saved = time.monotonic()
+    except KeyboardInterrupt:
+        if state is not None and done > first:
+            save_state(state, key, net, optimiser, done, history)
+            progress.say(f"Finetuning saved at iteration {done}; the same command resumes it.")
+        raise
+    net.eval()
+    return Losses(*np.mean(history, axis=0).tolist())
+
+
+def step(
+    net: LayerNet,
+    optimiser: torch.optim.Optimizer,
+    clip: ClipTensors,
+    settings: FinetuneSettings,
+    iteration: int,
+) -> list[float]:
+    """One optimiser step. Returns reconstruction, l1, l0, mask and total loss."""
+    rng = np.random.default_rng((settings.seed, iteration))
+    torch.manual_seed(int(rng.integers(2**63)))  # for dropout
+    index, hidden = draw_windows(rng, len(clip), settings)
+    device = clip.frames.device
+    frames, masks, plates, order = clip.windows(index.to(device))
+    crop = random_crop(rng, frames.shape, settings, device)
+    start = None if clip.bootstrap is None else crop(clip.starts(index.to(device)), "bilinear")
+    frames, masks, plates = crop(frames), crop(masks, "nearest"), crop(plates)
+    with autocast(device):
+        terms = window_losses(net, frames, masks, plates, order, hidden.to(device), start)
+    weights = mask_weight(settings, iteration)
+    recon, l1, l0, mask = terms
+    loss = recon + SPARSITY_WEIGHT * (l1 + l0) + weights * mask
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+    return torch.stack([recon, l1, l0, mask, loss]).detach().tolist()
+
+
+def draw_windows(
+    rng: np.random.Generator, length: int, settings: FinetuneSettings
+) -> tuple[Tensor, Tensor]:
+    """Random windows: frame indices (B, T) int64 and which are hidden (B, T) bool."""
+    starts = rng.integers(training_starts(length, settings.gap), size=settings.batch_size)
+    index = np.array([training_window(int(s), length, settings.gap) for s in starts])
+    hidden = np.stack([hide(settings.hiding, rng) for _ in starts])
+    return torch.from_numpy(index), torch.from_numpy(hidden)
+
+
+def random_crop(
+    rng: np.random.Generator, shape: torch.Size, settings: FinetuneSettings, device: torch.device
+) -> Callable[..., Tensor]:
+    """Draw a random part of each window's picture, the same in all its frames.
+
+    shape: (B, T, 3, H, W). Returns a function that zooms into these parts: it takes a tensor
+    (B, ..., C, H, W) and how to sample it, "bilinear" or "nearest".
+    """
+    b, _, _, h, w = shape
+    cut = rng.random((b, 4)) * settings.crop * (rng.random((b, 1)) < settings.crop_chance)
+    left, right, top, bottom = cut.T
+    theta = np.zeros((b, 2, 3), np.float32)
+    theta[:, 0, 0], theta[:, 0, 2] = 1 - left - right, left - right
+    theta[:, 1, 1], theta[:, 1, 2] = 1 - top - bottom, top - bottom
+    grid = F.affine_grid(torch.from_numpy(theta), [b, 1, h, w], align_corners=False)
+    grid = grid.to(device)
+
+    def crop(x: Tensor, mode: str = "bilinear") -> Tensor:
+        flat = F.grid_sample(x.flatten(1, -3), grid, mode, "border", align_corners=False)
+        return flat.view_as(x)
+
+    return crop
+
+
+def window_losses(
+    net: LayerNet,
+    frames: Tensor,
+    masks: Tensor,
+    plates: Tensor,
+    order: Tensor,
+    hidden: Tensor,
+    start: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Reconstruction, l1, l0 and mask loss of a batch of windows, in float32.
+
+    frames, plates (B, T, 3, H, W); masks (B, N, T, 1, H, W); order (B, T, N); hidden (B, T) bool.
+    start: (B, N, T, 1, H, W), the alpha that the mask loss pulls to in place of the masks.
+    """
+    total = frames.shape[1]
+    k = hidden_frames(hidden)  # (B, K)
+    rgba = net(frames, masks, hidden).float()
+    rows = torch.arange(len(k), device=k.device)[:, None]
+    target, plate, order = frames[rows, k], plates[rows, k], order[rows, k]
+
+    def sorted_hidden(x: Tensor) -> Tensor:
+        return in_order(x.transpose(1, 2)[rows, k].transpose(1, 2), order)
+
+    start = sorted_hidden(masks if start is None else start)
+    rgba, masks = in_order(rgba, order), sorted_hidden(masks)
+    alpha = rgba[:, :, :, 3:]
+    composite = over(rgba, plate)
+    recon = reconstruction(composite, target, object_weight(masks))
+    l1, l0 = sparsity(alpha, masks, total)
+    return recon, l1, l0, mask_bootstrap(alpha, start, total)
+
+
+def mask_weight(settings: FinetuneSettings, iteration: int) -> float:
+    """lambda_m at an iteration: falls to a tenth at each of `mask_drops`."""
+    drops = sum(iteration >= share * settings.iterations for share in settings.mask_drops)
+    return settings.mask_weight * 0.1**drops
+
+
+def save_state(
+    path: Path,
+    key: str,
+    net: LayerNet,
+    optimiser: torch.optim.Optimizer,
+    done: int,
+    history: list[list[float]],
+) -> None:
+    """Write the training's state whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    state = {
+        "key": key,
+        "done": done,
+        "history": history,
+        "net": net.state_dict(),
+        "optimiser": optimiser.state_dict(),
+    }
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def load_state(
+    path: Path | None, key: str, net: LayerNet, optimiser: torch.optim.Optimizer
+) -> tuple[int, list[list[float]]]:
+    """Resume from a saved state if there is one for this key. Returns iterations done, history."""
+    if path is None or not path.is_file():
+        return 0, []
+    device = next(net.parameters()).device
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        if state["key"] != key:
+            return 0, []
+        net.load_state_dict(state["net"])
+        optimiser.load_state_dict(state["optimiser"])
+    except Exception:  # a damaged state costs time, not correctness: start anew
+        return 0, []
+    return state["done"], state["history"]

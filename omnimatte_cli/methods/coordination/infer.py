@@ -1,0 +1,40 @@
+"""Sliding-window inference: the clip's layers at working size (paper, section 5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from omnimatte_cli.device import autocast
+from omnimatte_cli.methods.coordination.finetune import ClipTensors
+from omnimatte_cli.methods.coordination.network import LayerNet
+from omnimatte_cli.methods.coordination.windows import FRAMES, HIDDEN, covering
+from omnimatte_cli.progress import Progress
+
+
+def predict_layers(
+    net: LayerNet, clip: ClipTensors, gap: int, progress: Progress, batch_size: int = 4
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Predict every object's layer in every frame, a few frames at a time.
+
+    Each window hides its last three frames; only the first hidden one is kept, so only it is
+    decoded. Yields frame indices (K of them) and their layers (N, K, h, w, 4) float32, straight
+    alpha in [0, 1]; in all, every frame of the clip exactly once, in order.
+    """
+    net.eval()
+    device = clip.frames.device
+    windows = list(covering(len(clip), gap))
+    for start in range(0, len(windows), batch_size):
+        batch = windows[start : start + batch_size]
+        index = torch.tensor([window.frames for window in batch], device=device)
+        frames, masks, _, _ = clip.windows(index)
+        hidden = torch.zeros(index.shape, dtype=torch.bool, device=device)
+        hidden[:, -HIDDEN:] = True
+        kept = torch.full((len(batch), 1), FRAMES - HIDDEN, device=device)
+        with torch.inference_mode(), autocast(device):
+            rgba = net(frames, masks, hidden, kept).float()
+        progress.step(start + len(batch))
+        targets = [window.target for window in batch]
+        yield targets, rgba[:, :, 0].permute(1, 0, 3, 4, 2).cpu().numpy()

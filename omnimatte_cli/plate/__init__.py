@@ -1,0 +1,1 @@
+"""The clean plate: what the camera sees where no object is."""
