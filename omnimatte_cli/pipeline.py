@@ -1,10 +1,10 @@
-"""The story: read - masks - background - associate - resolve - export."""
+"""The story of one shot: read - masks - plate - separate - deliver."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +12,28 @@ import numpy as np
 import torch
 
 from omnimatte_cli import device as devices
-from omnimatte_cli.arrays import Background, Masks
-from omnimatte_cli.deliver import folder as output
-from omnimatte_cli.deliver.manifest import (
-    describe_input,
-    describe_masks,
-    describe_options,
-    describe_plate,
-    library_versions,
-    peak_memory_mb,
-    write_manifest,
-)
-from omnimatte_cli.deliver.result import MakeLayers, ResultWriter
-from omnimatte_cli.matte import ownership
+from omnimatte_cli.arrays import Plate
+from omnimatte_cli.deliver.folder import output_folder
+from omnimatte_cli.deliver.manifest import describe_run, write_manifest
+from omnimatte_cli.deliver.result import ResultWriter
 from omnimatte_cli.matte.network import OwnerNet
-from omnimatte_cli.matte.predict import own, second_plate
-from omnimatte_cli.matte.resolve import FrameLayers, resolve_frame
-from omnimatte_cli.matte.transfer import transfer_frame
-from omnimatte_cli.media import encode as export
-from omnimatte_cli.media import read as video
-from omnimatte_cli.media.read import VideoInfo
-from omnimatte_cli.methods.coordination.method import (
-    Association,
-    choose_method,
-    coordinate,
-    find_weights,
-    owner_network,
-    uses_owner,
-)
-from omnimatte_cli.plate import median as background
+from omnimatte_cli.matte.ownership import working_plates
+from omnimatte_cli.matte.predict import predict_ownership
+from omnimatte_cli.media.encode import check_file, find_ffmpeg, write_image
+from omnimatte_cli.media.read import read_clip
+from omnimatte_cli.media.samples import FrameSamples
+from omnimatte_cli.methods import registry, weights
+from omnimatte_cli.methods.base import Run
+from omnimatte_cli.plate.load import load_plate
+from omnimatte_cli.plate.median import estimate_plate
+from omnimatte_cli.plate.refine import refine_plate
 from omnimatte_cli.progress import Progress, Silent
-from omnimatte_cli.settings import Settings
+from omnimatte_cli.settings import Settings, SolveSettings, working_size
 from omnimatte_cli.shot import Shot, read_shot
 
 UNSEEN_COLOUR = (255, 0, 0)  # RGB, over the dimmed plate in background_unseen.png
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,7 @@ class Result:
     manifest: dict[str, Any]
 
 
-class Watch:
+class StageTimer:
     """Passes progress on and measures the wall time of every stage, in seconds."""
 
     def __init__(self, progress: Progress) -> None:
@@ -83,6 +71,7 @@ class Watch:
         if self.name:
             spent = self.seconds.get(self.name, 0.0) + time.monotonic() - self.start
             self.seconds[self.name] = round(spent, 2)
+            log.info("%s: %.1f s", self.name, spent)
             self.name = ""
 
 
@@ -93,148 +82,116 @@ def decompose(
 
     Raises the errors of `omnimatte_cli.errors`; on any error `out` is as it was before.
     """
-    watch = Watch(progress or Silent())
+    timer = StageTimer(progress or Silent())
     device = devices.choose(settings.device)
-    method, reason = choose_method(settings, device)
-    watch.say(reason)
-    ffmpeg = export.find_ffmpeg(settings.ffmpeg)
-    owner = owner_network(settings, method, device)
-    weights = find_weights(settings, device) if method == "coordination" else None
-    inputs = [source, *(p for p in (settings.masks, settings.background) if p)]
+    choice = registry.choose(settings, devices.kind(device))
+    timer.say(choice.reason)
+    ffmpeg = find_ffmpeg(settings.ffmpeg)
     place = out.resolve()  # "." has no name
-    state = place.parent / f".{place.name}.finetune.pt"  # stays when interrupted, to resume from
-    with output.output_folder(out, settings.overwrite, inputs) as folder, devices.deterministic():
-        shot = read_shot(source, folder / "masks", settings, watch)
-        info, masks = shot.info, shot.masks
-        plate = clean_plate(shot, settings, owner, device, watch)
-        write_plate(folder, plate, watch)
-
-        plates = shot.plates(plate)
-        clip, gap = shot.tensors(plates, device), shot.owner_gap(settings)
-        known = None
-        if owner is not None and (method == "ownership" or uses_owner(settings)):
-            watch.stage("ownership", info.frames)
-            known = own(owner, clip, gap, watch)
-        if method == "ownership":
-            assert known is not None
-            found = Association(known, {"network": "ownership", "gap": gap})
-        else:
-            found = coordinate(clip, settings, weights, watch, state, known)
-        found = replace(found, ownership=shot.steadied(found.ownership, plates, watch))
-
-        layers_of = frame_maker(found, masks, shot.noise(plates))
-        writer = ResultWriter(folder, info, masks.names, plate, layers_of, settings.exact, ffmpeg)
-        watch.stage("writing", info.frames)
-        scores = writer.write(watch)
-        watch.finish()
-        facts = {
-            "versions": library_versions(),
-            "input": describe_input(info),
-            "objects": describe_masks(masks),
-            "background": describe_plate(plate, settings.background),
-            "options": describe_options(settings),
-            "seed": settings.seed,
-            "device": devices.describe(device),
-            "working_size": "{}x{}".format(*shot.size),
-            "method": method,
-            "network": found.network,
-            "iterations": found.iterations,
-            "losses": asdict(found.losses) if found.losses else None,
-            "psnr": {"before_detail": found.psnr, **scores},
-            "seconds": watch.seconds,
-            "peak_memory_mb": peak_memory_mb(),
-        }
+    run = Run(
+        device,
+        settings.seed,
+        settings.weights,
+        ownership_network(choice.options.network, settings.weights, device),
+        state=place.parent / f".{place.name}.finetune",
+    )
+    method = registry.make(choice, run)
+    inputs = [source, *(p for p in (settings.masks, settings.background) if p)]
+    with output_folder(out, settings.overwrite, inputs) as folder, devices.deterministic():
+        info, shot = read_shot(source, folder / "masks", settings, timer)
+        plate = clean_plate(shot, settings.background, choice.solve, run, timer)
+        write_plate(folder, plate, timer)
+        separation = method.separate(shot, plate, timer)
+        writer = ResultWriter(
+            folder,
+            info,
+            shot.masks.names,
+            plate,
+            shot.open_frames,
+            separation.layers_at,
+            settings.exact,
+            ffmpeg,
+        )
+        timer.stage("writing", info.frames)
+        scores = writer.write(timer)
+        timer.finish()
+        facts = describe_run(settings, choice, info, shot, plate, separation, scores, timer.seconds)
+        facts["device"] = devices.describe(device)
         write_manifest(folder / "manifest.json", facts)
-    state.unlink(missing_ok=True)
-    layers = {name: out / "layers" / name for name in masks.names}
+    separation.forget()
+    layers = {name: out / "layers" / name for name in shot.masks.names}
     movies = (out / "composite.mp4", out / "preview.mp4")
     return Result(out, layers, out / "background.png", *movies, facts)
 
 
+def ownership_network(network: str | None, name: str, device: torch.device) -> OwnerNet | None:
+    """The ownership network on the device; None where none ships.
+
+    network: the kind of weights that the method takes; name: those that were asked for.
+    """
+    asked = network == "ownership" and name not in ("auto", "none")
+    name = name if asked else weights.OWNERSHIP
+    if not asked and name not in weights.shipped_names():
+        return None
+    return weights.load_owner(weights.find(name, "ownership")).to(device)
+
+
 def write_background(
-    source: Path, masks: Path | None, out: Path, passes: int, overwrite: bool, progress: Progress
-) -> Background:
+    source: Path, settings: Settings, out: Path, progress: Progress | None = None
+) -> Plate:
     """Estimate the plate of a video and write it to an image file.
 
     Without masks it is the plain temporal median; with masks, as in `decompose`.
     """
-    export.check_file(out, overwrite)
-    if masks is None:
-        progress.stage("reading")
-        info = video.probe(source)
-        plate = first_plate(info, None, progress)
+    progress = progress or Silent()
+    check_file(out, settings.overwrite)
+    device = devices.choose(settings.device)
+    if settings.masks is None:
+        samples = FrameSamples()
+        read_clip(source, working_size, progress, each=samples.add)
+        plate = estimate_plate(samples, None, progress)
     else:
-        settings = Settings(masks=masks, passes=passes)
-        device = devices.choose(settings.device)
-        owner = owner_network(settings, "coordination", device)
+        run = Run(device, ownership=ownership_network(None, "auto", device))
         with devices.deterministic():
-            shot = read_shot(source, None, settings, progress)
-            plate = clean_plate(shot, settings, owner, device, progress)
+            _, shot = read_shot(source, None, settings, progress)
+            solve = registry.choose(settings, devices.kind(device)).solve
+            plate = clean_plate(shot, None, solve, run, progress)
     if not plate.valid.all():
         progress.say(unseen_warning(plate))
-    export.write_image(out, plate.plate)
+    write_image(out, plate.image)
     return plate
 
 
 def clean_plate(
-    shot: Shot,
-    settings: Settings,
-    owner: OwnerNet | None,
-    device: torch.device,
-    progress: Progress,
-) -> Background:
+    shot: Shot, given: Path | None, solve: SolveSettings, run: Run, progress: Progress
+) -> Plate:
     """The user's plate; or the masked median, estimated again without what objects own."""
-    info, masks = shot.info, shot.masks
-    if settings.background is not None:
-        return background.load(settings.background, info.size, info.frames, progress)
-    plate = first_plate(info, masks, progress)
-    if owner is None:
+    if given is not None:
+        return load_plate(given, shot.full_size, len(shot), progress)
+    plate = estimate_plate(shot.samples, shot.masks, progress)
+    if run.ownership is None:
         return plate
-    for _ in range(settings.passes - 1):
-        progress.stage("ownership", info.frames)
-        clip = shot.tensors(shot.plates(plate), device)
-        found = own(owner, clip, shot.owner_gap(settings), progress)
-        plate = second_plate(frames_of(info), plate, found, masks, progress)
+    for _ in range(solve.plate_passes - 1):
+        progress.stage("ownership", len(shot))
+        clip = shot.tensors(working_plates(plate, shot.size, len(shot)), run.device)
+        found = predict_ownership(run.ownership, clip, shot.frame_stride, progress)
+        plate = refine_plate(shot.samples, plate, found, shot.masks, progress)
     return plate
 
 
-def frames_of(info: VideoInfo) -> Callable[[], Iterator[np.ndarray]]:
-    """Opens the video anew."""
-    return lambda: video.iter_frames(info.source)
-
-
-def first_plate(info: VideoInfo, masks: Masks | None, progress: Progress) -> Background:
-    """The masked median."""
-    return background.estimate(frames_of(info), info.frames, info.size, masks, progress=progress)
-
-
-def write_plate(folder: Path, plate: Background, progress: Progress) -> None:
+def write_plate(folder: Path, plate: Plate, progress: Progress) -> None:
     """background.png, and a picture of the pixels that no frame shows if there are any."""
-    export.write_image(folder / "background.png", plate.plate)
+    write_image(folder / "background.png", plate.image)
     if not plate.valid.all():
         progress.say(unseen_warning(plate))
-        unseen = np.where(
-            plate.valid[..., None], plate.plate // 2, np.array(UNSEEN_COLOUR, np.uint8)
-        )
-        export.write_image(folder / "background_unseen.png", unseen)
+        red = np.array(UNSEEN_COLOUR, np.uint8)
+        unseen = np.where(plate.valid[..., None], plate.image // 2, red)
+        write_image(folder / "background_unseen.png", unseen)
 
 
-def unseen_warning(plate: Background) -> str:
+def unseen_warning(plate: Plate) -> str:
     """What the user should know about pixels that were never seen."""
     return (
         f"{plate.unseen_share:.1%} of the background is covered by masks in every frame: it was "
         "filled from its surroundings and is a guess (background_unseen.png shows where)."
     )
-
-
-def frame_maker(found: Association, masks: Masks, noise: np.ndarray) -> MakeLayers:
-    """How one full-size frame's layers are made."""
-    if found.layers is not None:
-        predicted = found.layers
-        return lambda t, frame, plate: transfer_frame(frame, plate, predicted[:, t], masks.order[t])
-
-    def resolve(t: int, frame: np.ndarray, plate: np.ndarray) -> FrameLayers:
-        shares = ownership.shares(found.ownership, t, masks.frame(t), masks.order[t])
-        return resolve_frame(frame, plate, shares, masks.order[t], noise)
-
-    return resolve

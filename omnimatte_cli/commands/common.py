@@ -14,62 +14,13 @@ import typer
 from omnimatte_cli.errors import OmnimatteError
 
 INTERRUPTED = 130
-NO_MEMORY = "Not enough memory: try a smaller --size or --batch-size."
+NO_MEMORY = "Not enough memory: try a smaller --size or --set batch_size=1."
 
 Video = Annotated[Path, typer.Argument(help="Video file, or folder of images.", metavar="VIDEO")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print what is decided on the way.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the facts of the result as JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing result.")]
-MasksFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--masks",
-        help="Folder with a folder of images or a video per object, or with indexed PNGs.",
-        metavar="DIR",
-    ),
-]
-FFmpeg = Annotated[
-    Path | None, typer.Option("--ffmpeg", help="The ffmpeg program to encode with.", metavar="PATH")
-]
-
-Passes = Annotated[
-    int,
-    typer.Option(help="Estimates of the plate; the second leaves out what objects own."),
-]
-Points = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--point",
-        help="A pixel on an object in a frame, such as dog:0:312,180; with - at the end, not on "
-        "it. May be repeated.",
-        metavar="NAME:FRAME:X,Y[-]",
-    ),
-]
-Boxes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--box",
-        help="A box around an object in a frame, such as car:10:50,60,200,180. May be repeated.",
-        metavar="NAME:FRAME:X0,Y0,X1,Y1",
-    ),
-]
-SamModel = Annotated[
-    str | None,
-    typer.Option(
-        "--sam",
-        help="Make masks with SAM; downloads the checkpoint once (375 MB, 1.2 GB, 2.6 GB).",
-        metavar="vit_b|vit_l|vit_h",
-    ),
-]
-SamCheckpoint = Annotated[
-    Path | None,
-    typer.Option("--sam-checkpoint", help="Make masks with this SAM checkpoint.", metavar="FILE"),
-]
-MaxObjects = Annotated[
-    int,
-    typer.Option("--max-objects", help="The most objects to find where none is pointed at."),
-]
 
 
 def set_up_logging(verbose: bool) -> None:

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from omnimatte_cli.arrays import Background, to_float, to_uint8
+from omnimatte_cli.arrays import Plate, to_float, to_uint8
 from omnimatte_cli.matte.metrics import PSNR
-from omnimatte_cli.matte.resolve import FrameLayers, remaining_plate
+from omnimatte_cli.matte.resolve import FrameLayers, residual_plate
 from omnimatte_cli.media import encode as export
-from omnimatte_cli.media import read as video
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.progress import Progress
 
@@ -54,7 +53,8 @@ class ResultWriter:
     folder: Path
     info: VideoInfo
     names: tuple[str, ...]
-    plate: Background
+    plate: Plate
+    open_frames: Callable[[], Iterator[np.ndarray]]
     make_layers: MakeLayers
     exact: bool
     ffmpeg: str
@@ -87,7 +87,7 @@ class ResultWriter:
     def frames(self) -> Iterator[FrameResult]:
         """Every frame's result in order; the next few are computed meanwhile."""
         pending: deque[Future[FrameResult]] = deque()
-        pictures = zip(video.iter_frames(self.info.source), self.plate.stream(), strict=False)
+        pictures = zip(self.open_frames(), self.plate.stream(), strict=False)
         with ThreadPoolExecutor(WORKERS) as pool:
             try:
                 for t, (frame, plate) in enumerate(pictures):
@@ -110,7 +110,7 @@ class ResultWriter:
         scores["after_detail_in_layers"].add(layers.composite, truth, seen)
         rest = None
         if self.exact:
-            rest = remaining_plate(frame, plate, layers)
+            rest = residual_plate(frame, plate, layers)
             change = to_float(rest) - to_float(plate)
             scores["exact"] = PSNR()
             scores["exact"].add(layers.composite + layers.transmittance[..., None] * change, truth)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import at_frame, to_float
-from omnimatte_cli.matte.ownership import FrameShares, smoothstep
+from omnimatte_cli.arrays import frame_or_static, to_float
+from omnimatte_cli.matte.ownership import FrameWeights, smoothstep
 
 SMOOTHING = 1.5  # pixels; sigma over which a faint change must be coherent to count
 EVIDENCE = (0.3, 0.6)  # smoothed change, in noise deviations: nothing counts below, all above
@@ -41,7 +41,7 @@ class FrameLayers:
     transmittance: np.ndarray
 
 
-def least_alpha(change: np.ndarray, below: np.ndarray) -> np.ndarray:
+def min_alpha(change: np.ndarray, below: np.ndarray) -> np.ndarray:
     """The smallest alpha with which some colour in [0, 1] makes `change` over `below`.
 
     change, below: (H, W, 3) float32. Returns (H, W) float32; above 1 only if below + change is not
@@ -61,7 +61,7 @@ def quantise_layer(
 ) -> tuple[np.ndarray, np.ndarray]:
     """8-bit colour and alpha that make `change` over `below` as nearly as 8 bits can.
 
-    alpha: (H, W) in [0, 1], at least `least_alpha`. It is rounded up, and the colour computed for
+    alpha: (H, W) in [0, 1], at least `min_alpha`. It is rounded up, and the colour computed for
     the rounded alpha. Returns colour (H, W, 3) and alpha (H, W), uint8.
     """
     alpha8 = np.ceil(np.clip(alpha, 0, 1) * 255 - 1e-3).astype(np.uint8)
@@ -73,7 +73,7 @@ def quantise_layer(
 def resolve_frame(
     frame: np.ndarray,
     plate: np.ndarray,
-    shares: FrameShares,
+    shares: FrameWeights,
     order: np.ndarray,
     noise: np.ndarray | float,
 ) -> FrameLayers:
@@ -88,7 +88,7 @@ def resolve_frame(
     evidence = smoothstep(coherent / noise, *EVIDENCE)
     size = channel_max(np.abs(residual))
     opaque = smoothstep(size, *BODY_CHANGE)
-    weights = decide(shares.weights * np.maximum(evidence, shares.body), size)
+    weights = commit_large_changes(shares.weights * np.maximum(evidence, shares.body), size)
 
     rgba = np.zeros((len(order), *frame.shape[:2], 4), np.uint8)
     clear = np.ones(frame.shape[:2], np.float32)
@@ -103,16 +103,16 @@ def resolve_frame(
         change = np.where(touched[..., None], goal - composite, 0)
         # At the mask's rim the residual says what is object and what is plate.
         solid = np.maximum(body, smoothstep(edge, 0.4, 0.6) * opaque) * (weights[i] > 0.5)
-        alpha = np.maximum(least_alpha(change, composite), solid) * touched
+        alpha = np.maximum(min_alpha(change, composite), solid) * touched
         colour8, alpha8 = quantise_layer(alpha, change, composite)
         a = to_float(alpha8)
         composite = composite + a[..., None] * (to_float(colour8) - composite)
         clear = clear * (1 - a)
-        rgba[i, ..., :3], rgba[i, ..., 3] = extend_colour(colour8, a), alpha8
+        rgba[i, ..., :3], rgba[i, ..., 3] = edge_extend(colour8, a), alpha8
     return FrameLayers(rgba, composite, clear)
 
 
-def decide(weights: np.ndarray, size: np.ndarray) -> np.ndarray:
+def commit_large_changes(weights: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Give large changes wholly to the objects or wholly to nobody.
 
     A part of a small change may stay with nobody, which keeps layers soft where they fade; part of
@@ -125,7 +125,7 @@ def decide(weights: np.ndarray, size: np.ndarray) -> np.ndarray:
     return np.where(large, weights * factor, weights)
 
 
-def extend_colour(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def edge_extend(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Continue colours under alpha 0 from their surroundings; elsewhere unchanged.
 
     colour: (H, W, 3) uint8; alpha: (H, W) float32. Returns (H, W, 3) uint8, 0 far from the layer.
@@ -138,7 +138,7 @@ def extend_colour(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return out.astype(np.uint8)
 
 
-def remaining_plate(frame: np.ndarray, plate: np.ndarray, layers: FrameLayers) -> np.ndarray:
+def residual_plate(frame: np.ndarray, plate: np.ndarray, layers: FrameLayers) -> np.ndarray:
     """The plate with what nobody owns, such that the layers over it give the frame back.
 
     frame, plate: (H, W, 3) uint8. Returns (H, W, 3) uint8.
@@ -159,7 +159,7 @@ def residual_noise(frames: np.ndarray, plates: np.ndarray, masks: np.ndarray) ->
     """
     picks = range(0, len(frames), max(1, len(frames) // NOISE_FRAMES))
     residual = np.stack(
-        [np.abs(frames[t].astype(np.int16) - at_frame(plates, t)) for t in picks]
+        [np.abs(frames[t].astype(np.int16) - frame_or_static(plates, t)) for t in picks]
     ).astype(np.float32)
     covered = masks[:, picks.start :: picks.step].any(0)
     calm = np.sort(residual[~covered], axis=None)

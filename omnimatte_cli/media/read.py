@@ -111,13 +111,15 @@ def read_clip(
     size_for: Callable[[Size], Size],
     progress: Progress | None = None,
     fps: Fraction | None = None,
+    each: Callable[[int, np.ndarray], None] | None = None,
 ) -> tuple[VideoInfo, Clip]:
     """Probe, and make the clip at working size, in one decoding pass.
 
-    size_for: from the video's (H, W) to the working (h, w); frames are averaged over areas.
+    size_for: from the video's (H, W) to the working (h, w); frames are averaged over areas. each:
+    is given every frame's number and full-size picture on the way.
     Raises VideoError where the source cannot be read or has fewer than MIN_FRAMES frames.
     """
-    info, small = _read(Path(source), size_for, fps, progress)
+    info, small = _read(Path(source), size_for, fps, progress, each)
     return info, Clip(np.stack(small), info.fps, info.source)
 
 
@@ -126,6 +128,7 @@ def _read(
     size_for: Callable[[Size], Size] | None,
     fps: Fraction | None,
     progress: Progress | None,
+    each: Callable[[int, np.ndarray], None] | None = None,
 ) -> tuple[VideoInfo, list[np.ndarray]]:
     progress = progress or Silent()
     progress.stage("reading video")
@@ -140,6 +143,8 @@ def _read(
         if working:
             h, w = working
             small.append(cv2.resize(last.image, (w, h), interpolation=cv2.INTER_AREA))
+        if each is not None:
+            each(len(starts), last.image)
         starts.append(last.start)
         progress.step(len(starts))
     if last is None or len(starts) < MIN_FRAMES:

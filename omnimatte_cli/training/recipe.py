@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from omnimatte_cli.errors import OptionError
-from omnimatte_cli.settings import Hiding, check
+from omnimatte_cli.methods.coordination.options import Hiding
+from omnimatte_cli.options import Assignment, assigned, check
 
 Network = Literal["coordination", "ownership"]
 
@@ -105,23 +105,5 @@ class Recipe:
 
 
 def make_recipe(named: dict[str, Any], pairs: list[str]) -> Recipe:
-    """A recipe from named values and "name=value" texts. Raises OptionError."""
-    types = {f.name: f for f in fields(Recipe)}
-    values = dict(named)
-    for pair in pairs:
-        name, _, text = pair.partition("=")
-        check(name in types and bool(text), f"--set {pair}: the recipe has no such choice")
-        default = types[name].default
-        try:
-            if isinstance(default, tuple):
-                values[name] = tuple(int(x) for x in text.split(","))
-            elif isinstance(default, bool):
-                values[name] = {"true": True, "false": False}[text.lower()]
-            elif name == "textures":
-                values[name] = Path(text)
-            else:
-                assert isinstance(default, int | float | str), default
-                values[name] = type(default)(text)
-        except (ValueError, KeyError):
-            raise OptionError(f"--set {pair}: {text!r} is not a value for {name}.") from None
-    return Recipe(**values)
+    """A recipe from named values and NAME=VALUE texts. Raises OptionError."""
+    return assigned(Recipe, [Assignment.parse(p) for p in pairs], fixed=named)
