@@ -1,0 +1,1 @@
+"""How the camera moves: homographies frame to canvas, exposure, the canvas. No torch here."""
