@@ -48,11 +48,9 @@ class Canvas:
         """(3, 3): pixels of frame t to pixels of this canvas."""
         return _moved(camera.between(t, self.reference), self.corner)
 
-    def light(self, t: int) -> Exposure:
-        """Frame t's light against the canvas, of the nearest frame for which it is known."""
-        if not self.exposures:
-            return Exposure.none()
-        return self.exposures[min(self.exposures, key=lambda n: abs(n - t))]
+    @property
+    def light_changes(self) -> bool:
+        return bool(self.exposures)
 
 
 def stretches(camera: Camera, areas: float = CANVAS_AREAS) -> list[range]:

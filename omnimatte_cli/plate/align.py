@@ -20,10 +20,11 @@ FLOW_WIDTH = 320  # pixels at which residual motion is searched, down to that re
 SMALLEST = 24  # pixels a side, which the search needs
 REFERENCE_WIDTH = 640  # pixels: the width at which the following lengths are given
 FINE = 4.0  # pixels, by which the motion is blurred far from masks
-STIFF = 25.0  # pixels, near and in them
+STIFF = 40.0  # pixels, near and in them
 NEAR = 10.0  # pixels, how softly one goes over into the other
+REACH = 6  # pixels of flow around masks where the search's patches touch what is hidden
 TOLERANCE = 20.0  # levels of evened light, beyond which a match is not trusted
-PRIOR_FINE, PRIOR_STIFF = 1e-2, 1e-3  # weight of no motion at all, for where nothing is known
+PRIOR_FINE, PRIOR_STIFF = 1e-2, 1e-2  # weight of no motion at all, for where nothing is known
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def prepare(image: np.ndarray, hidden: np.ndarray) -> Shot:
     h, w = flow_size(image.shape[:2])
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (w, h), interpolation=cv2.INTER_AREA)
     share = cv2.resize(hidden.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
-    covered = cv2.dilate((share > 0).astype(np.uint8), np.ones((3, 3), np.uint8))
+    side = 2 * REACH + 1
+    covered = cv2.dilate((share > 0).astype(np.uint8), np.ones((side, side), np.uint8))
     return Shot(image, hidden, even_light(grey), covered)
 
 

@@ -85,7 +85,7 @@ def frame_plates(
             canvas = build_canvas(frames, camera, covered, run)
             canvas, backdrop = _filled(canvas)
         assert backdrop is not None
-        plate = _from_neighbours(aligner, camera, target, others, t)
+        plate = _from_neighbours(aligner, camera, target, others, t, canvas.light_changes)
         view = _canvas_view(aligner, camera, canvas, backdrop, target, t)
         yield _completed(plate, view)
 
@@ -118,7 +118,7 @@ def _overlaps(camera: Camera, t: int, other: int) -> bool:
 
 def _span(camera: Camera, span: int) -> int:
     held = MEMORY / (camera.size[0] * camera.size[1] * 4)  # frame and mask
-    return max(NEIGHBOURS, min(span, int(held / (2 * ONE_SIDED))))
+    return max(4, min(span, int(held / (2 * ONE_SIDED))))
 
 
 def _neighbourhoods(
@@ -144,16 +144,20 @@ def _neighbourhoods(
 
 
 def _from_neighbours(
-    aligner: Aligner, camera: Camera, target: Shot, others: dict[int, Shot], t: int
+    aligner: Aligner,
+    camera: Camera,
+    target: Shot,
+    others: dict[int, Shot],
+    t: int,
+    light_changes: bool,
 ) -> FramePlate:
     h, w = camera.size
     stack = np.full((max(len(others), 1), h * w * 3), 255, np.uint8)
     count = np.zeros((h, w), np.uint8)
     for k, (n, other) in enumerate(others.items()):
         image, shown = aligner.align(target, other, camera.between(t, n))
-        light = fit_exposure(target.image, image, shown & ~target.hidden)
-        image = light.apply(image)
-        image = image if light.constant else image.copy()
+        if light_changes:
+            image = fit_exposure(target.image, image, shown & ~target.hidden).apply(image)
         image[~shown] = 255
         stack[k] = image.reshape(-1)
         count += shown
@@ -194,10 +198,11 @@ def _canvas_view(
     # Already in frame t's view: what is left is the residual motion.
     seen = prepare(image, samples == 0)
     image, shown = aligner.align(target, seen, np.eye(3))
-    light = fit_exposure(target.image, image, shown & ~target.hidden)
+    if canvas.light_changes:
+        image = fit_exposure(target.image, image, shown & ~target.hidden).apply(image)
     samples = np.where(shown, samples, 0).astype(np.uint8)
     variation = np.full((h, w), 0.02, np.float32)
-    return FramePlate(light.apply(image), samples, shown & (samples > 0), variation)
+    return FramePlate(image, samples, shown & (samples > 0), variation)
 
 
 def _completed(plate: FramePlate, view: FramePlate) -> FramePlate:
