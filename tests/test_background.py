@@ -13,7 +13,8 @@ from omnimatte_cli.errors import OutputError, PlateError
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate import median
 from omnimatte_cli.plate.load import load_plate
-from omnimatte_cli.plate.median import Coverage, estimate_plate, masked_median
+from omnimatte_cli.plate.median import Coverage, estimate_plate
+from omnimatte_cli.ranks import masked_median
 from tests.conftest import encode, scene, write_masks
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from omnimatte_cli.arrays import Masks, Plate, Size
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.progress import Progress, Silent
+from omnimatte_cli.ranks import masked_median
 
 Hides = Callable[[int], np.ndarray]
 
-BLOCK = 1 << 13  # values per frame that the median sorts at a time: their frames fit in a cache
 STRIP_BYTES = 128 << 20  # of samples that are held at a time
 GROWTH = 1 / 160  # of the height: by how much masks grow, as rough ones miss an object's edge
 INPAINT_RADIUS = 5  # pixels around an unseen one from which it is filled
@@ -114,46 +114,6 @@ def median_of_free(samples: FrameSamples, coverage: Coverage, progress: Progress
         image[part] = masked_median(flat, counts).reshape(-1, width, 3)
         progress.step(part.stop)
     return image
-
-
-def masked_median(samples: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Median of the `counts` smallest of each column: (T, P) uint8 or uint16, (P,) int to (P,).
-
-    Exact, without sorting: the bits of the middle value are found from the top, each by counting
-    the samples below. Where counts is 0 the result means nothing.
-    """
-    result = np.empty(samples.shape[1], samples.dtype)
-    top = np.iinfo(samples.dtype).max
-    for start in range(0, samples.shape[1], BLOCK):
-        part = slice(start, start + BLOCK)
-        block, count = np.ascontiguousarray(samples[:, part]), counts[part]
-        low = _ranked(block, (count - 1) // 2)
-        high = low
-        if (count % 2 == 0).any():
-            # The next sample is the same value again if enough are no larger, else the next larger.
-            enough = _count(block <= low) > count // 2
-            above = np.where(block > low, block, top).min(0)
-            high = np.where(enough | (count % 2 == 1), low, above)
-        result[part] = (low.astype(np.uint32) + high + 1) >> 1
-    return result
-
-
-def _ranked(block: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """Of each column of (T, P), the value at place `rank` (from 0) if it were sorted."""
-    value = np.zeros(block.shape[1], block.dtype)
-    for bit in reversed(range(8 * block.itemsize)):
-        higher = value | block.dtype.type(1 << bit)
-        value = np.where(_count(block < higher) <= rank, higher, value)
-    return value
-
-
-def _count(flags: np.ndarray) -> np.ndarray:
-    """True values in each column of (T, P) bool, as (P,) int."""
-    ones = flags.view(np.uint8)  # summed in bytes, 255 rows at a time, which is much faster
-    total = np.zeros(ones.shape[1], np.int64)
-    for start in range(0, len(ones), 255):
-        total += np.add.reduce(ones[start : start + 255], axis=0, dtype=np.uint8)
-    return total
 
 
 def growth(size: Size) -> int:
