@@ -76,7 +76,12 @@ class Masks:
         assert self.order.shape == (len(self), len(self.names)), self.order.shape
 
     def __len__(self) -> int:
-        return len(self.packed[0])
+        return len(self.order)
+
+    @classmethod
+    def none(cls, frames: int, size: Size) -> Masks:
+        """Masks of no object at all."""
+        return cls((), size, np.zeros((frames, 0), np.int64), ())
 
     @classmethod
     def from_arrays(
@@ -96,7 +101,10 @@ class Masks:
 
     def frame(self, t: int) -> np.ndarray:
         """Masks of all objects in frame t, (N, H, W) bool."""
-        return np.stack([self.at(i, t) for i in range(len(self.names))])
+        masks = np.zeros((len(self.names), *self.size), bool)
+        for i in range(len(self.names)):
+            masks[i] = self.at(i, t)
+        return masks
 
     def union(self, t: int) -> np.ndarray:
         """Where any object is in frame t, (H, W) bool."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,25 +14,27 @@ import torch
 
 from omnimatte_cli import device as devices
 from omnimatte_cli.arrays import Plate
+from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.deliver.folder import output_folder
-from omnimatte_cli.deliver.manifest import describe_run, write_manifest
+from omnimatte_cli.deliver.manifest import describe_camera, describe_run, write_manifest
+from omnimatte_cli.deliver.plates import (
+    check_plate_target,
+    unseen_warning,
+    write_plates,
+    write_result_plate,
+)
 from omnimatte_cli.deliver.result import ResultWriter
 from omnimatte_cli.matte.network import OwnerNet
-from omnimatte_cli.matte.ownership import working_plates
+from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.predict import predict_ownership
-from omnimatte_cli.media.encode import check_file, find_ffmpeg, write_image
-from omnimatte_cli.media.read import read_clip
-from omnimatte_cli.media.samples import FrameSamples
+from omnimatte_cli.media.encode import find_ffmpeg
 from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import Run
+from omnimatte_cli.plate.estimate import FindOwners, clean_plate, find_camera
 from omnimatte_cli.plate.load import load_plate
-from omnimatte_cli.plate.median import estimate_plate
-from omnimatte_cli.plate.refine import refine_plate
 from omnimatte_cli.progress import Progress, Silent
-from omnimatte_cli.settings import Settings, SolveSettings, working_size
+from omnimatte_cli.settings import Settings, SolveSettings
 from omnimatte_cli.shot import Shot, read_shot
-
-UNSEEN_COLOUR = (255, 0, 0)  # RGB, over the dimmed plate in background_unseen.png
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +102,8 @@ def decompose(
     inputs = [source, *(p for p in (settings.masks, settings.background) if p)]
     with output_folder(out, settings.overwrite, inputs) as folder, devices.deterministic():
         info, shot = read_shot(source, folder / "masks", settings, timer)
-        plate = clean_plate(shot, settings.background, choice.solve, run, timer)
-        write_plate(folder, plate, timer)
+        camera, plate = plate_of(shot, settings, choice.solve, run, folder, timer)
+        write_result_plate(folder, plate, shot, camera, timer)
         separation = method.separate(shot, plate, timer)
         writer = ResultWriter(
             folder,
@@ -116,6 +119,7 @@ def decompose(
         scores = writer.write(timer)
         timer.finish()
         facts = describe_run(settings, choice, info, shot, plate, separation, scores, timer.seconds)
+        facts["camera"] = describe_camera(camera)
         facts["device"] = devices.describe(device)
         write_manifest(folder / "manifest.json", facts)
     separation.forget()
@@ -139,59 +143,58 @@ def ownership_network(network: str | None, name: str, device: torch.device) -> O
 def write_background(
     source: Path, settings: Settings, out: Path, progress: Progress | None = None
 ) -> Plate:
-    """Estimate the plate of a video and write it to an image file.
+    """Estimate the plate of a video and write it: to an image, or that of every frame.
 
-    Without masks it is the plain temporal median; with masks, as in `decompose`.
+    out: an image file; or a video file or a folder, which get the plate of every frame. Without
+    masks every pixel counts as plate.
     """
     progress = progress or Silent()
-    check_file(out, settings.overwrite)
+    check_plate_target(out, settings.overwrite)
     device = devices.choose(settings.device)
-    if settings.masks is None:
-        samples = FrameSamples()
-        read_clip(source, working_size, progress, each=samples.add)
-        plate = estimate_plate(samples, None, progress)
-    else:
-        run = Run(device, ownership=ownership_network(None, "auto", device))
-        with devices.deterministic():
-            _, shot = read_shot(source, None, settings, progress)
-            solve = registry.choose(settings, devices.kind(device)).solve
-            plate = clean_plate(shot, None, solve, run, progress)
-    if not plate.valid.all():
-        progress.say(unseen_warning(plate))
-    write_image(out, plate.image)
+    solve = registry.choose(settings, devices.kind(device)).solve
+    run = Run(device, ownership=ownership_network(None, "auto", device))
+    with devices.deterministic(), tempfile.TemporaryDirectory() as scratch:
+        info, shot = read_shot(source, None, settings, progress)
+        camera = find_camera(shot, settings, progress)
+        owners = find_owners(shot, run, progress) if shot.masks.names else None
+        plates = Path(scratch)
+        plate = clean_plate(shot, camera, solve.plate_passes, owners, plates, progress)
+        if not plate.valid.all():
+            progress.say(unseen_warning(plate))
+        write_plates(
+            out, plate, shot, camera, info.fps, settings.overwrite, settings.ffmpeg, progress
+        )
     return plate
 
 
-def clean_plate(
-    shot: Shot, given: Path | None, solve: SolveSettings, run: Run, progress: Progress
-) -> Plate:
-    """The user's plate; or the masked median, estimated again without what objects own."""
-    if given is not None:
-        return load_plate(given, shot.full_size, len(shot), progress)
-    plate = estimate_plate(shot.samples, shot.masks, progress)
-    if run.ownership is None:
-        return plate
-    for _ in range(solve.plate_passes - 1):
+def plate_of(
+    shot: Shot,
+    settings: Settings,
+    solve: SolveSettings,
+    run: Run,
+    folder: Path,
+    progress: Progress,
+) -> tuple[Camera, Plate]:
+    """The camera and the plate: the user's, or estimated; plates of single frames in `folder`."""
+    if settings.background is not None:
+        plate = load_plate(settings.background, shot.full_size, len(shot), progress)
+        return Camera.static(len(shot), shot.full_size), plate
+    camera = find_camera(shot, settings, progress)
+    # With --exact, background/ holds what no layer owns as well.
+    plates = folder / ("plate" if settings.exact else "background")
+    owners = find_owners(shot, run, progress)
+    return camera, clean_plate(shot, camera, solve.plate_passes, owners, plates, progress)
+
+
+def find_owners(shot: Shot, run: Run, progress: Progress) -> FindOwners | None:
+    """Who owns each change over given plates, by the ownership network; None where none ships."""
+    net = run.ownership
+    if net is None:
+        return None
+
+    def find(plates: np.ndarray) -> Ownership:
         progress.stage("ownership", len(shot))
-        clip = shot.tensors(working_plates(plate, shot.size, len(shot)), run.device)
-        found = predict_ownership(run.ownership, clip, shot.frame_stride, progress)
-        plate = refine_plate(shot.samples, plate, found, shot.masks, progress)
-    return plate
+        clip = shot.tensors(plates, run.device)
+        return predict_ownership(net, clip, shot.frame_stride, progress)
 
-
-def write_plate(folder: Path, plate: Plate, progress: Progress) -> None:
-    """background.png, and a picture of the pixels that no frame shows if there are any."""
-    write_image(folder / "background.png", plate.image)
-    if not plate.valid.all():
-        progress.say(unseen_warning(plate))
-        red = np.array(UNSEEN_COLOUR, np.uint8)
-        unseen = np.where(plate.valid[..., None], plate.image // 2, red)
-        write_image(folder / "background_unseen.png", unseen)
-
-
-def unseen_warning(plate: Plate) -> str:
-    """What the user should know about pixels that were never seen."""
-    return (
-        f"{plate.unseen_share:.1%} of the background is covered by masks in every frame: it was "
-        "filled from its surroundings and is a guess (background_unseen.png shows where)."
-    )
+    return find

@@ -128,6 +128,16 @@ class Settings:
     background: Path | None = option(
         None, "Image, video or folder to use as the plate; default: estimated.", metavar="PATH"
     )
+    camera: Literal["auto", "static", "moving"] = option(
+        "auto",
+        "static: the camera stands still. moving: it does not. auto: found out and said.",
+        metavar="auto|static|moving",
+    )
+    homographies: Path | None = option(
+        None,
+        "The camera's motion, as camera.json of an earlier run: 3x3 per frame, frame to canvas.",
+        metavar="FILE",
+    )
     method: str = option(
         "auto",
         "coordination finetunes on the clip (the paper), ownership answers in seconds; "
@@ -165,6 +175,10 @@ class Settings:
         if self.size is not None:
             good = all(s >= 32 and s % 16 == 0 for s in self.size)
             check(good, "--size must be WxH with both sides multiples of 16, at least 32")
+        given = self.homographies is not None
+        check(not (given and self.camera == "static"), "--homographies contradicts --camera static")
+        plated = self.background is not None and (given or self.camera != "auto")
+        check(not plated, "--background gives the plate: --camera and --homographies have no use")
         made = self.making
         prompted = made.points or made.boxes or made.sam
         check(not (self.masks and prompted), "--masks contradicts --point, --box and --sam")

@@ -77,6 +77,8 @@ def read_shot(
 ) -> tuple[VideoInfo, Shot]:
     """Read a video and its masks; without masks they are made first and kept in `made`.
 
+    made: None leaves a video without masks without any.
+
     The video is decoded once, and once more where masks are made.
     """
     progress.stage("reading")
@@ -86,13 +88,15 @@ def read_shot(
     )
     progress.stage("masks")
     folder = settings.masks
-    if folder is None:
-        assert made is not None
+    if folder is None and made is not None:
         result = make_masks(source, made, settings.making, progress, settings.ffmpeg)
         progress.say(f"Masks made for {', '.join(result.names)}: look at masks/preview.mp4.")
         progress.stage("masks")
         folder = made
-    masks = load_masks(folder, info.frames, info.size, settings.order)
+    if folder is None:
+        masks = Masks.none(info.frames, info.size)
+    else:
+        masks = load_masks(folder, info.frames, info.size, settings.order)
     for note in masks.notes:
         progress.say(note)
     small = masks.resized((clip.frames.shape[1], clip.frames.shape[2]))

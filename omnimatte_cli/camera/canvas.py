@@ -9,11 +9,10 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Size
-from omnimatte_cli.ranks import masked_median
 from omnimatte_cli.camera.doubts import CANVAS_AREAS
 from omnimatte_cli.camera.exposure import FIT_WIDTH, Exposure, fit_exposure
 from omnimatte_cli.camera.model import Camera, corners, project, sane
-from omnimatte_cli.ranks import masked_ranks
+from omnimatte_cli.ranks import masked_median, masked_ranks
 
 Frames = Callable[[], Iterator[np.ndarray]]  # opens a new stream of (H, W, 3) uint8 frames
 Hidden = Callable[[int], np.ndarray]  # frame number to (H, W) bool: where the scene is not seen

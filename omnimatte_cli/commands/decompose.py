@@ -73,24 +73,46 @@ def print_result(manifest: dict[str, Any], out: Path) -> None:
     for name in manifest["objects"]["names"]:
         print(f"  {out / 'layers' / name}")
     print(f"  {out / 'background.png'}, composite.mp4, preview.mp4, manifest.json")
-    whole = psnr["after_detail"]
-    inside = psnr["after_detail_in_layers"]
-    inside_text = f", {inside:.1f} dB inside the layers" if inside is not None else ""
-    print(f"The layers over the plate match the video to {whole:.1f} dB{inside_text}.")
+    outside, whole = psnr["plate_outside_layers"], psnr["after_detail"]
+    if outside is not None:
+        print(f"Outside the layers the plate matches the video to {outside:.1f} dB.")
+    print(f"The layers over the plate give the video back to {whole:.1f} dB.")
     print(f"Time: {seconds:.0f} s.")
+    for doubt in manifest["camera"]["doubts"]:
+        print(f"Doubtful: {doubt}")
+
+
+BACKGROUND_OPTIONS = (
+    "masks",
+    "camera",
+    "homographies",
+    "size",
+    "device",
+    "assignments",
+    "overwrite",
+    "ffmpeg",
+)
 
 
 @friendly
-@takes(settings=(Settings, ("masks", "size", "device", "assignments", "overwrite")))
+@takes(settings=(Settings, BACKGROUND_OPTIONS))
 def background(
     source: Video,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Image to write.", metavar="IMAGE")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Image to write; or a video or a folder, which get every frame's plate.",
+            metavar="PATH",
+        ),
+    ],
     settings: dict[str, Any],
     help_set: HelpSet = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write the clean plate of VIDEO: the median of the frames where a pixel is in no mask."""
+    """Write the clean plate of VIDEO: what the camera sees where no mask is."""
     set_up_logging(verbose)
     from omnimatte_cli.pipeline import write_background
 

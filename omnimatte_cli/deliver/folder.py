@@ -18,10 +18,12 @@ RESULT_ENTRIES = frozenset(
         "background",
         "background.png",
         "background_unseen.png",
+        "camera.json",
         "composite.mp4",
         "layers",
         "manifest.json",
         "masks",
+        "plate",
         "preview.mp4",
     ]
 )

@@ -12,6 +12,7 @@ from typing import Any
 
 from omnimatte_cli import __version__
 from omnimatte_cli.arrays import Masks, Plate
+from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods.base import Separation
 from omnimatte_cli.methods.registry import Choice
@@ -70,8 +71,19 @@ def describe_plate(plate: Plate, given: Path | None) -> dict[str, Any]:
     """Where the plate came from and which share of it no frame shows."""
     facts: dict[str, Any] = {"from": str(given) if given else "masked median"}
     facts["unseen_share"] = round(plate.unseen_share, 6)
+    facts["one_per_frame"] = plate.moving is not None
     facts["unseen_picture"] = None if plate.valid.all() else "background_unseen.png"
     return facts
+
+
+def describe_camera(camera: Camera) -> dict[str, Any]:
+    """Whether the camera moves, and what is doubtful about it."""
+    return {
+        "kind": camera.kind,
+        "shift_px": round(camera.shift, 2),
+        "cuts": list(camera.cuts),
+        "doubts": list(camera.doubts),
+    }
 
 
 def describe_options(settings: Settings, choice: Choice) -> dict[str, Any]:

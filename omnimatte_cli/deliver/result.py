@@ -47,7 +47,9 @@ class ResultWriter:
 
     Scores are PSNRs in dB of the written 8-bit layers over the plate against the input: of the
     whole picture ("after_detail"), where any alpha is above 0.02 ("after_detail_in_layers") and,
-    if `exact`, of the layers over the plates with the rest ("exact").
+    if `exact`, of the layers over the plates with the rest ("exact"). "plate_outside_layers" is the
+    plate's alone where no alpha is: the layers can give back whatever the plate gets wrong, but not
+    there.
     """
 
     folder: Path
@@ -104,10 +106,12 @@ class ResultWriter:
         """Frame t with its plate, both (H, W, 3) uint8."""
         layers = self.make_layers(t, frame, plate)
         truth, composite = to_float(frame), to_uint8(layers.composite)
-        scores = {"after_detail": PSNR(), "after_detail_in_layers": PSNR()}
+        names = ("after_detail", "after_detail_in_layers", "plate_outside_layers")
+        scores = {name: PSNR() for name in names}
         seen = np.any(layers.rgba[..., 3] > VISIBLE_ALPHA * 255, axis=0)
         scores["after_detail"].add(layers.composite, truth)
         scores["after_detail_in_layers"].add(layers.composite, truth, seen)
+        scores["plate_outside_layers"].add(to_float(plate), truth, ~seen)
         rest = None
         if self.exact:
             rest = residual_plate(frame, plate, layers)

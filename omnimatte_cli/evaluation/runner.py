@@ -16,6 +16,7 @@ import torch
 
 from omnimatte_cli import device as devices
 from omnimatte_cli.arrays import Masks, Plate, resize_frames, to_float, to_uint8
+from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.evaluation.scores import SCORES, score, summarise, write_summary
 from omnimatte_cli.evaluation.truth import GroundTruth, read_truth
 from omnimatte_cli.evaluation.variants import BOUND, MASKS, Variant
@@ -24,7 +25,8 @@ from omnimatte_cli.matte.ownership import Ownership, working_plates
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import LayersAt, Run
-from omnimatte_cli.pipeline import clean_plate, ownership_network
+from omnimatte_cli.pipeline import find_owners, ownership_network
+from omnimatte_cli.plate.estimate import clean_plate
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.settings import SolveSettings, working_size
 from omnimatte_cli.shot import Shot
@@ -87,7 +89,11 @@ class Runner:
         key = (variant.weights, solve)
         if key not in self.plates:
             assert self.shot is not None
-            self.plates[key] = clean_plate(self.shot, None, solve, run, Silent())
+            camera = Camera.static(len(self.shot), self.shot.full_size)
+            owners = find_owners(self.shot, run, Silent())
+            self.plates[key] = clean_plate(
+                self.shot, camera, solve.plate_passes, owners, None, Silent()
+            )
         return self.plates[key]
 
 

@@ -33,7 +33,7 @@ def fill_hole(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
     for part in range(1, count):
         x, y, bw, bh, area = stats[part]
         margin = int(NEAR * max(bw, bh)) + 4 * PATCH
-        if area < 16 or (x == 0 or y == 0 or x + bw == w or y + bh == h) and _thick(labels == part):
+        if area < 16 or ((x == 0 or y == 0 or x + bw == w or y + bh == h) and _thick(labels == part)):
             continue
         box = np.s_[max(0, y - margin) : y + bh + margin, max(0, x - margin) : x + bw + margin]
         inside = labels[box] == part
@@ -181,7 +181,7 @@ def _level(
     return image, full
 
 
-def _better(tried, ok, place, best, free, cost) -> np.ndarray:  # noqa: ANN001
+def _better(tried, ok, place, best, free, cost) -> np.ndarray:
     """Take over the tried places that are sources and cost less; place is changed in place."""
     h, w = free.shape
     ok = ok & (tried >= 0).all(1) & (tried[:, 0] < h) & (tried[:, 1] < w)
@@ -194,7 +194,7 @@ def _better(tried, ok, place, best, free, cost) -> np.ndarray:  # noqa: ANN001
     return np.where(take, new, best)
 
 
-def _vote(image, hole, at, place, best, shifts, sharp) -> np.ndarray:  # noqa: ANN001
+def _vote(image, hole, at, place, best, shifts, sharp) -> np.ndarray:
     """Each hole pixel: the mean of what the patches over it propose, the fitting ones more."""
     h, w = hole.shape
     scale = np.percentile(best, 75) + 1e-3
