@@ -15,7 +15,6 @@ import torch
 from omnimatte_cli import device as devices
 from omnimatte_cli.arrays import Plate
 from omnimatte_cli.camera.model import Camera
-from omnimatte_cli.deliver.folder import output_folder
 from omnimatte_cli.deliver.manifest import describe_camera, describe_run, write_manifest
 from omnimatte_cli.deliver.plates import (
     check_plate_target,
@@ -28,6 +27,7 @@ from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.predict import predict_ownership
 from omnimatte_cli.media.encode import find_ffmpeg
+from omnimatte_cli.media.folder import output_folder
 from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import Run
 from omnimatte_cli.plate.estimate import FindOwners, clean_plate, find_camera

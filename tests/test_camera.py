@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 
@@ -21,9 +20,9 @@ from omnimatte_cli.camera.model import (
     scale_matrix,
     write_camera,
 )
-from omnimatte_cli.ranks import masked_ranks
 from omnimatte_cli.camera.registration import register
 from omnimatte_cli.camera.tracking import Pair
+from omnimatte_cli.ranks import masked_ranks
 from tests.moving_clips import Shoot, cameras, plane, shoot
 
 

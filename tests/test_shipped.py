@@ -20,7 +20,7 @@ from omnimatte_cli.methods.coordination.network import PAPER_WIDTH
 from omnimatte_cli.methods.coordination.options import CPU_WIDTH
 from omnimatte_cli.synth.dataset import write_scene
 from omnimatte_cli.synth.scenes import SceneOptions
-from omnimatte_cli.training.recipe import DATASET_SEEDS
+from omnimatte_cli.synth.seeds import DATASET_SEEDS
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "walk"
 

@@ -11,7 +11,8 @@ from omnimatte_cli.commands.common import Quiet, Verbose, friendly, set_up_loggi
 from omnimatte_cli.options import check
 from omnimatte_cli.progress import terminal_progress
 from omnimatte_cli.settings import Settings, parse_size
-from omnimatte_cli.training.recipe import DATASET_SEEDS, EFFECTS, Recipe, make_recipe
+from omnimatte_cli.synth.seeds import DATASET_SEEDS, EFFECTS
+from omnimatte_cli.training.recipe import Recipe, make_recipe
 
 WIDTH = 180  # columns of the table where the output is no terminal
 Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")]

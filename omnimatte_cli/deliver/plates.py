@@ -11,9 +11,9 @@ import numpy as np
 from omnimatte_cli.arrays import Plate
 from omnimatte_cli.camera.canvas import build_canvas, stretches
 from omnimatte_cli.camera.model import Camera, write_camera
-from omnimatte_cli.deliver.folder import output_folder
 from omnimatte_cli.errors import OutputError
 from omnimatte_cli.media.encode import VideoWriter, check_file, write_image
+from omnimatte_cli.media.folder import output_folder
 from omnimatte_cli.media.read import VIDEO_SUFFIXES
 from omnimatte_cli.plate.estimate import grown
 from omnimatte_cli.plate.fill import fill_hole

@@ -23,18 +23,7 @@ import ffmpeg
 import numpy as np
 
 from omnimatte_cli.arrays import Size
-from omnimatte_cli.deliver.folder import output_folder
 from omnimatte_cli.errors import MissingProgramError, OmnimatteError, OutputError
-
-__all__ = [
-    "LayerWriter",
-    "VideoWriter",
-    "checkerboard",
-    "find_ffmpeg",
-    "output_folder",
-    "preview_frame",
-    "write_image",
-]
 
 WRITERS = 2  # threads that compress PNGs
 WAITING = 8  # images that may wait for a writer: bounds memory

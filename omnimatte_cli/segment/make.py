@@ -11,7 +11,8 @@ from omnimatte_cli.arrays import Masks, Size, resize_frames
 from omnimatte_cli.errors import MaskError, OptionError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.media import read as videos
-from omnimatte_cli.media.encode import find_ffmpeg, output_folder
+from omnimatte_cli.media.encode import find_ffmpeg
+from omnimatte_cli.media.folder import output_folder
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment import methods

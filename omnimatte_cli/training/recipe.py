@@ -8,20 +8,9 @@ from typing import Any, Literal, get_args
 
 from omnimatte_cli.methods.coordination.options import Hiding
 from omnimatte_cli.options import Assignment, assigned, check
+from omnimatte_cli.synth.seeds import EFFECTS, SEED_BITS, TRAINING_SEEDS, VALIDATION_SEEDS
 
 Network = Literal["coordination", "ownership"]
-
-EFFECTS = ("shadow", "reflection", "both", "mixed")  # that scenes are rendered with
-
-# Raised when the same seed gives another scene: 2 brought horizons and brighter reflections, 3
-# things that are thrown and more standing mirrors.
-SCENES_VERSION = 3
-
-# Scenes of training, of validation and of written datasets never share a seed.
-TRAINING_SEEDS = 0
-VALIDATION_SEEDS = 1 << 40
-SEED_BITS = 32  # of a run's scenes: seed s trains on those from s << SEED_BITS on
-DATASET_SEEDS = 1 << 41
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from omnimatte_cli.matte.over import layer_over
 from omnimatte_cli.matte.ownership import UNOWNED, Ownership, frame_weights, layer_weights
 from omnimatte_cli.synth.augment import FilmedBatch
 from omnimatte_cli.synth.plate_faults import given_clip
+from omnimatte_cli.synth.seeds import VALIDATION_SEEDS
 from omnimatte_cli.training.pool import render_chunk, restored
-from omnimatte_cli.training.recipe import VALIDATION_SEEDS, Recipe
+from omnimatte_cli.training.recipe import Recipe
 
 SHEET_CLIPS = 4
 
