@@ -35,14 +35,10 @@ def filmed() -> Shoot:
 @pytest.fixture(scope="module")
 def plates(filmed: Shoot) -> list[FramePlate]:
     camera = register(iter(filmed.frames), lambda t: filmed.masks[t])
-    return list(
-        frame_plates(lambda: iter(filmed.frames), camera, lambda t: grown(filmed.masks[t]))
-    )
+    return list(frame_plates(lambda: iter(filmed.frames), camera, lambda t: grown(filmed.masks[t])))
 
 
-def test_the_plate_is_true_where_the_scene_is_seen(
-    filmed: Shoot, plates: list[FramePlate]
-) -> None:
+def test_the_plate_is_true_where_the_scene_is_seen(filmed: Shoot, plates: list[FramePlate]) -> None:
     assert len(plates) == len(filmed.frames)
     for plate, truth, mask in zip(plates, filmed.plates, filmed.masks, strict=True):
         assert plate.valid.mean() > 0.99
@@ -93,8 +89,12 @@ def test_a_shadow_that_is_owned_leaves_the_plate(filmed: Shoot) -> None:
         # Nearly still on the ground: it creeps by a pixel a frame.
         x, y = np.linalg.solve(filmed.homographies[t], [70 + t, 90, 1.0])[:2]
         w = np.linalg.solve(filmed.homographies[t], [70 + t, 90, 1.0])[2]
-        disc = cv2.ellipse(np.zeros(SIZE, np.uint8), (round(x / w), round(y / w)), (22, 9), 0, 0,
-                           360, 1, -1) > 0
+        disc = (
+            cv2.ellipse(
+                np.zeros(SIZE, np.uint8), (round(x / w), round(y / w)), (22, 9), 0, 0, 360, 1, -1
+            )
+            > 0
+        )
         frames[t, disc] = (frames[t, disc] * 0.5).astype(np.uint8)
         owned[t] = disc
     camera = register(iter(frames), lambda t: filmed.masks[t])

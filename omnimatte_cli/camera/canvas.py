@@ -54,7 +54,7 @@ class Canvas:
 
 
 def stretches(camera: Camera, areas: float = CANVAS_AREAS) -> list[range]:
-    """The frames cut into runs that each fit on a canvas of `areas` times the frame; at each cut."""
+    """The frames in runs that each fit on a canvas of `areas` times the frame; cut at each cut."""
     runs = []
     start = 0
     while start < len(camera):

@@ -84,7 +84,11 @@ class Aligner:
         full += self.grid
         where = cv2.perspectiveTransform(full, homography)
         image = cv2.remap(
-            other.image, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE  # type: ignore
+            other.image,
+            where,
+            None,
+            cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REPLICATE,  # type: ignore
         )
         hidden = cv2.remap(  # bilinear, so that a pixel of which any part is hidden counts as such
             other.hidden.astype(np.uint8) * 255,
@@ -116,7 +120,9 @@ class Aligner:
         weighted = np.dstack([flow * weight[..., None], weight])
         fine = _blurred(weighted, FINE * pixel, PRIOR_FINE)
         # The stiff part is so smooth that a quarter of the resolution is enough.
-        coarse = cv2.resize(weighted, (max(1, w // 4), max(1, h // 4)), interpolation=cv2.INTER_AREA)
+        coarse = cv2.resize(
+            weighted, (max(1, w // 4), max(1, h // 4)), interpolation=cv2.INTER_AREA
+        )
         stiff = cv2.resize(_blurred(coarse, STIFF * pixel / 4, PRIOR_STIFF), (w, h))
         near = np.clip(3 * cv2.GaussianBlur(unknown, (0, 0), NEAR * pixel), 0, 1)[..., None]
         return fine + near * (stiff - fine)
