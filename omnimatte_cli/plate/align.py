@@ -79,21 +79,20 @@ class Aligner:
         """
         h, w = self.size
         flow = self._residual(target, other, homography)
-        full = cv2.resize(flow, (w, h), interpolation=cv2.INTER_LINEAR)
-        full *= np.array([w / self.flow_size[1], h / self.flow_size[0]], np.float32)
-        full += self.grid
+        larger = np.array([w / self.flow_size[1], h / self.flow_size[0]], np.float32)
+        full = cv2.resize(flow, (w, h), interpolation=cv2.INTER_LINEAR) * larger + self.grid
         where = cv2.perspectiveTransform(full, homography)
         image = cv2.remap(
             other.image,
-            where,
-            None,
+            where[..., 0],
+            where[..., 1],
             cv2.INTER_CUBIC,
-            borderMode=cv2.BORDER_REPLICATE,  # type: ignore
+            borderMode=cv2.BORDER_REPLICATE,
         )
         hidden = cv2.remap(  # bilinear, so that a pixel of which any part is hidden counts as such
             other.hidden.astype(np.uint8) * 255,
-            where,
-            None,  # type: ignore[arg-type]
+            where[..., 0],
+            where[..., 1],
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=255.0,
@@ -115,7 +114,7 @@ class Aligner:
         rows = np.arange(h, dtype=np.float32)[:, None] + flow[..., 1]
         found = cv2.remap(seen, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         miss = cv2.blur(cv2.absdiff(found, target.even).astype(np.float32), (3, 3))
-        weight = cv2.exp(-((miss / TOLERANCE) ** 2)) * (1 - unknown)
+        weight = np.exp(-((miss / TOLERANCE) ** 2)) * (1 - unknown)
         pixel = w / REFERENCE_WIDTH
         weighted = np.dstack([flow * weight[..., None], weight])
         fine = _blurred(weighted, FINE * pixel, PRIOR_FINE)
