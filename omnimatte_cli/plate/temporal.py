@@ -62,12 +62,15 @@ def frame_plates(
     owned: Hidden | None = None,
     neighbours: int = NEIGHBOURS,
     span: int = SPAN,
+    restless: bool = False,
 ) -> Iterator[FramePlate]:
     """One plate a frame, in order.
 
     frames: opens a stream of (H, W, 3) uint8 RGB frames; it is opened a few times, and its frames
     are held only as long as they are somebody's neighbours. hidden: frame t's grown masks. owned:
     frame t's pixels that effects of objects change, where those are known: they count as hidden.
+    restless: for water and the like, see `restless.settle`; parallax and grain of small frames pass
+    for it too, and then it costs accuracy.
     """
 
     def covered(t: int) -> np.ndarray:
@@ -86,7 +89,7 @@ def frame_plates(
             canvas = build_canvas(frames, camera, covered, run)
             canvas, backdrop = _filled(canvas)
         assert backdrop is not None
-        plate = _from_neighbours(aligner, camera, target, others, t, canvas.light_changes)
+        plate = _from_neighbours(aligner, camera, target, others, t, canvas.light_changes, restless)
         view = _canvas_view(aligner, camera, canvas, backdrop, target, t)
         yield _completed(plate, view)
 
@@ -151,6 +154,7 @@ def _from_neighbours(
     others: dict[int, Shot],
     t: int,
     light_changes: bool,
+    restless: bool,
 ) -> FramePlate:
     h, w = camera.size
     order = sorted(others, key=lambda n: abs(n - t))
@@ -162,7 +166,8 @@ def _from_neighbours(
             image = fit_exposure(target.image, image, shown[k] & ~target.hidden).apply(image)
         images[k] = image
         images[k][~shown[k]] = 255
-    settle(Samples(images, shown), target.image, target.hidden, aligner.flow_size)
+    if restless:
+        settle(Samples(images, shown), target.image, target.hidden, aligner.flow_size)
     count = shown.sum(0, dtype=np.uint8)
     counts = np.repeat(count.reshape(-1), 3)
     median, spread = masked_ranks(images.reshape(len(images), -1), counts)
