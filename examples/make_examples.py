@@ -16,7 +16,7 @@ from omnimatte_cli.synth.dataset import write_scene
 from omnimatte_cli.synth.scenes import SceneOptions
 from omnimatte_cli.synth.seeds import DATASET_SEEDS
 
-SCENE = 201  # of `omnimatte synth --objects 2 --effect both --size 128x224`
+SCENE = 201  # of `omnimatte synth --objects 2 --effect both --size 224x128`
 NAMES = ("hiker", "walker")
 
 

@@ -12,15 +12,14 @@ BLOCK = 1 << 13  # values of one sample sorted at a time: all samples' blocks fi
 @lru_cache(maxsize=64)
 def comparators(count: int) -> tuple[tuple[int, int], ...]:
     """Batcher's odd-even mergesort for `count` values: pairs (i, j) to be put in order."""
-    pairs = []
+    pairs: list[tuple[int, int]] = []
     size = 1
     while size < count:
         step = size
         while step >= 1:
             for j in range(step % size, count - step, 2 * step):
-                for i in range(min(step, count - j - step)):
-                    if (i + j) // (2 * size) == (i + j + step) // (2 * size):
-                        pairs.append((i + j, i + j + step))
+                low = range(j, j + min(step, count - j - step))
+                pairs += [(i, i + step) for i in low if i // (2 * size) == (i + step) // (2 * size)]
             step //= 2
         size *= 2
     return tuple(pairs)

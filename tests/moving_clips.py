@@ -74,7 +74,8 @@ def shoot(
     wall = plane(seed)
     # The first frame looks at this part of the wall, pixel by pixel.
     place = np.array([[1, 0, 300.0], [0, 1, 300.0], [0, 0, 1]])
-    finer = np.array([[1 / FINER, 0, 0.5 / FINER - 0.5], [0, 1 / FINER, 0.5 / FINER - 0.5], [0, 0, 1]])
+    half = 0.5 / FINER - 0.5
+    finer = np.array([[1 / FINER, 0, half], [0, 1 / FINER, half], [0, 0, 1]])
     frames, plates, masks = [], [], []
     for t in range(count):
         view = cv2.warpPerspective(

@@ -106,8 +106,9 @@ def test_bundle_adjustment_forgets_wrong_points() -> None:
     start[0] = truth[0]
     adjusted = bundle.adjust(start, pairs, 0, 256)
     at = corners((144, 256))
-    errors = [np.abs(project(a, at) - project(b, at)).max()
-              for a, b in zip(adjusted, truth, strict=True)]
+    errors = [
+        np.abs(project(a, at) - project(b, at)).max() for a, b in zip(adjusted, truth, strict=True)
+    ]
     assert max(errors) < 0.05, max(errors)
 
 
@@ -161,8 +162,14 @@ def test_a_cut_is_named_with_its_frame(filmed: Shoot) -> None:
     assert any("frame 14" in d for d in camera.doubts)
     assert camera.scene(13) == range(0, 14) and camera.scene(14) == range(14, 29)
     # Each scene by itself.
-    part = replace(camera, homographies=camera.homographies[14:], inliers=camera.inliers[14:],
-                   rms=camera.rms[14:], cuts=(), reference=7)
+    part = replace(
+        camera,
+        homographies=camera.homographies[14:],
+        inliers=camera.inliers[14:],
+        rms=camera.rms[14:],
+        cuts=(),
+        reference=7,
+    )
     assert corner_errors(part, other.homographies).max() < 1.5
 
 
@@ -238,7 +245,7 @@ def test_a_missing_file_is_refused(tmp_path) -> None:
 
 
 def graded(image: np.ndarray, gain: np.ndarray, offset: float = 0.0, slope: float = 0.0):
-    h, w = image.shape[:2]
+    w = image.shape[1]
     field = 1 + slope * np.linspace(-1, 1, w)[None, :, None]
     graded = (image * np.asarray(gain) + offset) * field
     noise = np.random.default_rng(1).normal(0, 1.5, image.shape)

@@ -110,7 +110,7 @@ def test_variants() -> None:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "set"
-    args = ["synth", "-o", folder, "--count", 2, "--size", "48x64", "--frames", 6, "-q"]
+    args = ["synth", "-o", folder, "--count", 2, "--size", "64x48", "--frames", 6, "-q"]
     done = CliRunner().invoke(app, [str(a) for a in args])
     assert done.exit_code == 0, done.stderr
     return folder

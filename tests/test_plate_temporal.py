@@ -15,7 +15,7 @@ from omnimatte_cli.plate.fill import fill_hole, membrane, smooth_fill
 from omnimatte_cli.plate.temporal import FramePlate, frame_plates, pick_neighbours
 from tests.moving_clips import Shoot, cameras, plane, shoot
 
-SIZE = (120, 208)
+SIZE = (96, 168)
 
 
 def psnr(image: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
@@ -29,25 +29,21 @@ def grown(mask: np.ndarray, by: int = 2) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def filmed() -> Shoot:
-    return shoot(36, SIZE, seed=1)
+    return shoot(28, SIZE, seed=1)
 
 
 @pytest.fixture(scope="module")
 def plates(filmed: Shoot) -> list[FramePlate]:
     camera = register(iter(filmed.frames), lambda t: filmed.masks[t])
-    return list(
-        frame_plates(lambda: iter(filmed.frames), camera, lambda t: grown(filmed.masks[t]))
-    )
+    return list(frame_plates(lambda: iter(filmed.frames), camera, lambda t: grown(filmed.masks[t])))
 
 
-def test_the_plate_is_true_where_the_scene_is_seen(
-    filmed: Shoot, plates: list[FramePlate]
-) -> None:
+def test_the_plate_is_true_where_the_scene_is_seen(filmed: Shoot, plates: list[FramePlate]) -> None:
     assert len(plates) == len(filmed.frames)
     for plate, truth, mask in zip(plates, filmed.plates, filmed.masks, strict=True):
         assert plate.valid.mean() > 0.99
         assert psnr(plate.image, truth, plate.valid) > 36
-        assert psnr(plate.image, truth, plate.valid & mask) > 33
+        assert psnr(plate.image, truth, plate.valid & mask) > 36
         assert plate.image.dtype == np.uint8 and plate.variation.dtype == np.float32
         assert 0 < plate.certainty.mean() <= 1
 
@@ -57,7 +53,7 @@ def test_variation_tells_grain_from_what_moves_by_itself(filmed: Shoot) -> None:
     rng = np.random.default_rng(0)
     frames = filmed.frames.copy()
     restless = np.zeros(SIZE, bool)
-    restless[10:40, 150:190] = True
+    restless[10:40, 110:150] = True
     still = Camera.static(len(frames), SIZE)
     frames = np.repeat(frames[:1], 20, 0)
     frames = np.clip(frames + rng.normal(0, 2, frames.shape), 0, 255).astype(np.uint8)
@@ -77,11 +73,11 @@ def test_a_frame_is_no_sample_of_its_own_plate(filmed: Shoot) -> None:
         assert t not in picked and len(picked) == len(set(picked)) and len(picked) >= 14
         assert set(picked) <= set(range(30))
     # A flash in one frame alone does not show in any plate.
-    frames = filmed.frames.copy()
+    frames = filmed.frames[:14].copy()
     frames[9, 40:60, 60:90] = 255
-    camera = register(iter(filmed.frames), lambda t: filmed.masks[t])
-    plates = list(frame_plates(lambda: iter(frames), camera, lambda t: grown(filmed.masks[t])))
-    for plate, truth in zip(plates, filmed.plates, strict=True):
+    camera = Camera(filmed.homographies[:14], SIZE)
+    plates = frame_plates(lambda: iter(frames), camera, lambda t: grown(filmed.masks[t]))
+    for plate, truth in zip(plates, filmed.plates[:14], strict=True):
         assert psnr(plate.image, truth, plate.valid) > 35
 
 
@@ -91,10 +87,14 @@ def test_a_shadow_that_is_owned_leaves_the_plate(filmed: Shoot) -> None:
     owned = np.zeros((len(frames), *SIZE), bool)
     for t in range(len(frames)):
         # Nearly still on the ground: it creeps by a pixel a frame.
-        x, y = np.linalg.solve(filmed.homographies[t], [70 + t, 90, 1.0])[:2]
-        w = np.linalg.solve(filmed.homographies[t], [70 + t, 90, 1.0])[2]
-        disc = cv2.ellipse(np.zeros(SIZE, np.uint8), (round(x / w), round(y / w)), (22, 9), 0, 0,
-                           360, 1, -1) > 0
+        x, y = np.linalg.solve(filmed.homographies[t], [50 + t, 75, 1.0])[:2]
+        w = np.linalg.solve(filmed.homographies[t], [50 + t, 75, 1.0])[2]
+        disc = (
+            cv2.ellipse(
+                np.zeros(SIZE, np.uint8), (round(x / w), round(y / w)), (18, 7), 0, 0, 360, 1, -1
+            )
+            > 0
+        )
         frames[t, disc] = (frames[t, disc] * 0.5).astype(np.uint8)
         owned[t] = disc
     camera = register(iter(frames), lambda t: filmed.masks[t])
@@ -109,18 +109,18 @@ def test_a_shadow_that_is_owned_leaves_the_plate(filmed: Shoot) -> None:
         return [
             psnr(p.image, truth, o & p.valid)
             for p, truth, o in zip(plates, filmed.plates, owned, strict=True)
-            if (o & p.valid).sum() > 100
+            if (o & p.valid).sum() > 60
         ]
 
     before, after = errors(False), errors(True)
-    assert np.median(before) < 20 and len(before) > 20
-    assert np.median(after) > 30 and len(after) > 10
+    assert np.median(before) < 20 and len(before) > 14
+    assert np.median(after) > 30 and len(after) > 5
 
 
 @pytest.mark.parametrize("moving", [False, True])
 def test_light_that_drifts_is_followed(moving: bool) -> None:
     """Each frame's plate has that frame's light: gains of .8 to 1.1, a channel by itself."""
-    count = 20
+    count = 12
     h = None if moving else np.tile(np.eye(3), (count, 1, 1))
     clip = shoot(count, SIZE, seed=4, homographies=h)
     gains = 0.95 + 0.15 * np.sin(np.linspace(0, 4, count))[:, None] * (1, 0.9, 0.8)
@@ -159,14 +159,14 @@ def test_what_is_never_seen_is_a_guess() -> None:
 
 
 def test_two_scenes_do_not_mix() -> None:
-    first, second = shoot(12, SIZE, seed=7), shoot(12, SIZE, seed=8)
+    first, second = shoot(7, SIZE, seed=7), shoot(7, SIZE, seed=8)
     frames = np.concatenate([first.frames, second.frames])
     masks = np.concatenate([first.masks, second.masks])
     camera = register(iter(frames), lambda t: masks[t])
-    assert camera.cuts == (12,)
+    assert camera.cuts == (7,)
     plates = list(frame_plates(lambda: iter(frames), camera, lambda t: grown(masks[t])))
     truths = np.concatenate([first.plates, second.plates])
-    for t in (0, 11, 12, 23):
+    for t in (0, 6, 7, 13):
         assert psnr(plates[t].image, truths[t], plates[t].valid) > 34
 
 
@@ -187,12 +187,12 @@ def test_frames_are_let_go() -> None:
             alive.remove(1)
 
     def frames() -> Iterator[np.ndarray]:
-        for t in range(90):
+        for t in range(50):
             alive.append(1)
             yield np.roll(clip.frames[0], -t, 1).view(Frame)
 
-    h = np.tile(np.eye(3), (90, 1, 1))
-    h[:, 0, 2] = np.arange(90.0)
+    h = np.tile(np.eye(3), (50, 1, 1))
+    h[:, 0, 2] = np.arange(50.0)
     most = 0
     plates = frame_plates(
         frames, Camera(h, SIZE), lambda t: np.zeros(SIZE, bool), neighbours=4, span=6

@@ -156,7 +156,7 @@ def test_the_command_says_what_it_made(two: Two, tmp_path: Path) -> None:
         (["--keep", "x"], "--keep takes"),
         (["--keep", "3"], "--keep needs --from"),
         (["--method", "sam"], "--sam vit_b"),
-        (["--method", "best"], "--method must be"),
+        (["--method", "best"], "--method takes"),
         (["--sam", "nowhere.pth"], r"nowhere\.pth does not exist"),
         (["--sam", __file__], "cannot be read"),
         (["--from", "nowhere", "--keep", "1"], "does not exist"),

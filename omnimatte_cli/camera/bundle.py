@@ -26,9 +26,7 @@ ITERATIONS = 15
 ENOUGH = 1e-4  # relative gain of the cost below which it has converged
 
 
-def adjust(
-    homographies: np.ndarray, pairs: Sequence[Pair], fixed: int, width: int
-) -> np.ndarray:
+def adjust(homographies: np.ndarray, pairs: Sequence[Pair], fixed: int, width: int) -> np.ndarray:
     """Refined homographies (T, 3, 3), frame to canvas in pixels; that of frame `fixed` stays.
 
     width: of the frames in pixels, which scales coordinates to about 1. Frames in no pair stay.

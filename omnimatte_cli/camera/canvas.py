@@ -20,6 +20,7 @@ Hidden = Callable[[int], np.ndarray]  # frame number to (H, W) bool: where the s
 SAMPLES = 32  # frames, spread over a stretch, from which a moving camera's canvas is made
 BUDGET = 512 << 20  # bytes of samples held at a time
 LIGHT_ROUNDS = 2
+LIGHT_CHANGES = 0.012  # relative: if no frame of a stretch differs by more, its light is constant
 SPREAD_SAMPLES = 16  # frames from which each pixel's variation is told
 
 
@@ -53,7 +54,7 @@ class Canvas:
 
 
 def stretches(camera: Camera, areas: float = CANVAS_AREAS) -> list[range]:
-    """The frames cut into runs that each fit on a canvas of `areas` times the frame; at each cut."""
+    """The frames in runs that each fit on a canvas of `areas` times the frame; cut at each cut."""
     runs = []
     start = 0
     while start < len(camera):
@@ -202,6 +203,6 @@ def _lights(
                 (count > 0).astype(np.uint8), motions[k], small[::-1], flags=flags
             )
             found[k] = fit_exposure(image, plate, (known > 0) & ~masks[k])
-        if all(e.constant for e in found):
+        if max(e.change for e in found) < LIGHT_CHANGES:
             return {}
     return dict(zip(picked, found, strict=True))

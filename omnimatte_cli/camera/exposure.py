@@ -7,7 +7,6 @@ however soft; and they are fitted robustly, so that a large one does not pull th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -45,10 +44,15 @@ class Exposure:
         return cls(np.ones(3), np.zeros(3), np.zeros(5))
 
     @property
+    def change(self) -> float:
+        """How much it changes a middle grey, relative; about the largest of the frame."""
+        largest = np.abs(self.gain + self.offset / 128 - 1).max()
+        return float(largest + np.abs(self.field).max())
+
+    @property
     def constant(self) -> bool:
         """Whether it changes next to nothing."""
-        largest = np.abs(self.gain - 1).max() + np.abs(self.offset).max() / 128
-        return bool(largest + np.abs(self.field).sum() < NOTHING)
+        return self.change < NOTHING
 
     def map(self, size: Size) -> np.ndarray | None:
         """exp(field) over a frame (H, W), (H, W, 1) float32; None where it is 1."""
@@ -190,12 +194,3 @@ def _line(x: np.ndarray, y: np.ndarray, gain: float) -> tuple[float, float]:
         if abs(offset) > 12:
             gain, offset = my / mx, 0.0
     return float(gain), float(offset)
-
-
-def chain_median(exposures: Sequence[Exposure]) -> Exposure:
-    """The typical one of several, number by number."""
-    return Exposure(
-        np.median([e.gain for e in exposures], 0),
-        np.median([e.offset for e in exposures], 0),
-        np.median([e.field for e in exposures], 0),
-    )

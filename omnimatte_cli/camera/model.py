@@ -236,8 +236,10 @@ def _matrices(path: Path, value: object, frames: int) -> np.ndarray:
 def _size(path: Path, value: object, size: Size) -> Size:
     if value is None:
         return size
-    if not isinstance(value, Sequence) or len(value) != 2 or not all(
-        isinstance(v, int) and v > 0 for v in value
+    if (
+        not isinstance(value, Sequence)
+        or len(value) != 2
+        or not all(isinstance(v, int) and v > 0 for v in value)
     ):
         raise CameraError(f'{path}: "size" must be [width, height] in pixels.')
     own = (value[1], value[0])

@@ -95,7 +95,7 @@ def _continue(scene: _Scene, here: View, thumb: np.ndarray, last: np.ndarray) ->
     if not scene.moves:
         key_pair = track(scene.key, here, np.eye(3))
         shift = None if key_pair is None else scene_shift(key_pair, here.grey.shape)
-        if shift is not None and shift < STATIC_SHIFT:
+        if key_pair is not None and shift is not None and shift < STATIC_SHIFT:
             scene.known += 1
             scene.pairs.append(key_pair)
             scene.chain[t] = np.linalg.inv(key_pair.homography)
@@ -240,9 +240,7 @@ def _solve(scenes: list[_Scene], count: int, size: Size, small: Size) -> Camera:
         _fit(scene, own, part, inliers, rms, share)
     lost = [t for s in scenes for t in s.lost]
     blind = not any(s.known for s in scenes) and count > 1
-    doubts = find_doubts(
-        homographies, small, bounds[1:-1], inliers, rms, share, lost, blind
-    )
+    doubts = find_doubts(homographies, small, bounds[1:-1], inliers, rms, share, lost, blind)
     camera = Camera(
         homographies,
         small,
@@ -260,8 +258,7 @@ def _solve(scenes: list[_Scene], count: int, size: Size, small: Size) -> Camera:
 def _adjusted(scene: _Scene, own: range, small: Size) -> tuple[np.ndarray | None, float]:
     """A scene's homographies to its key frame, None for a scene that stays; and its shift."""
     chain = np.stack([scene.chain[t] for t in own])
-    pairs = [Pair(p.first - own.start, p.second - own.start, p.start, p.end, p.homography, p.tracked)
-             for p in scene.pairs]
+    pairs = [p.counted_from(own.start) for p in scene.pairs]
     if not pairs:
         return None, 0.0
     adjusted = adjust(chain, pairs, 0, small[1])
@@ -287,8 +284,7 @@ def _fit(
     shares: dict[int, list[float]] = {t: [] for t in own}
     still = np.tile(np.eye(3), (len(own), 1, 1)) if part is None else part
     for p in scene.pairs:
-        moved = Pair(p.first - own.start, p.second - own.start, p.start, p.end, p.homography, 0)
-        square = (residuals(still, moved) ** 2).sum(1)
+        square = (residuals(still, p.counted_from(own.start)) ** 2).sum(1)
         for t in (p.first, p.second):
             squares[t].append(square)
             shares[t].append(p.share)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -51,10 +51,13 @@ class Pair:
     def share(self) -> float:
         return len(self.start) / max(self.tracked, 1)
 
+    def counted_from(self, frame: int) -> Pair:
+        return replace(self, first=self.first - frame, second=self.second - frame)
+
 
 def view(frame: int, grey: np.ndarray, hidden: np.ndarray | None) -> View:
     """Prepare a grey (h, w) uint8 frame; hidden: (h, w) bool, where the scene is not seen."""
-    mask = np.zeros(grey.shape, np.uint8)
+    mask: np.ndarray = np.zeros(grey.shape, np.uint8)
     if hidden is not None:
         side = 2 * max(2, round(0.015 * grey.shape[1])) + 1
         mask = cv2.dilate(hidden.astype(np.uint8), np.ones((side, side), np.uint8))
@@ -68,7 +71,7 @@ def even_light(grey: np.ndarray) -> np.ndarray:
     (h, w) uint8 in and out. What is flat stays flat: noise of a few levels is not blown up.
     """
     fine = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 0.7)
-    fine -= cv2.GaussianBlur(fine, (0, 0), 8)
+    fine = cv2.subtract(fine, cv2.GaussianBlur(fine, (0, 0), 8))
     spread = cv2.sqrt(cv2.blur(cv2.blur(fine * fine, (33, 33)), (33, 33)))
     return np.clip(128 + 40 * fine / (spread + 8), 0, 255).astype(np.uint8)
 
@@ -77,8 +80,8 @@ def _corners(even: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     """Well-textured points spread over the frame, (P, 1, 2) float32."""
     strength = cv2.cornerMinEigenVal(even, 5, ksize=3) * (255**2 / 2)  # OpenCV's scale, undone
     strength[hidden > 0] = 0
-    strength[:WINDOW // 2] = strength[-(WINDOW // 2):] = 0
-    strength[:, :WINDOW // 2] = strength[:, -(WINDOW // 2):] = 0
+    strength[: WINDOW // 2] = strength[-(WINDOW // 2) :] = 0
+    strength[:, : WINDOW // 2] = strength[:, -(WINDOW // 2) :] = 0
     peak = (strength == cv2.dilate(strength, np.ones((9, 9), np.uint8))) & (strength > CORNER)
     y, x = np.nonzero(peak)
     tile = (y * TILES[0] // even.shape[0]) * TILES[1] + x * TILES[1] // even.shape[1]
@@ -113,8 +116,10 @@ def track(a: View, b: View, guess: np.ndarray) -> Pair | None:
 def match(a: View, b: View) -> Pair | None:
     """Points of a found in b by SIFT, for motions too large to be tracked."""
     sift = cv2.SIFT.create(SIFT_POINTS)
-    found = [sift.detectAndCompute(v.grey, np.where(v.hidden > 0, 0, 255).astype(np.uint8))
-             for v in (a, b)]
+    found = [
+        sift.detectAndCompute(v.grey, np.where(v.hidden > 0, 0, 255).astype(np.uint8))
+        for v in (a, b)
+    ]
     (keys_a, desc_a), (keys_b, desc_b) = found
     if desc_a is None or desc_b is None or min(len(keys_a), len(keys_b)) < MIN_INLIERS:
         return None
@@ -148,9 +153,7 @@ def agree(a: View, b: View, start: np.ndarray, end: np.ndarray) -> Pair | None:
         homography, inlier = np.vstack([similar, [0, 0, 1]]), found.ravel() > 0
     if inlier.sum() < max(MIN_INLIERS, MIN_SHARE * len(start)) or not sane(homography, (h, w)):
         return None
-    return Pair(
-        a.frame, b.frame, start[inlier], end[inlier], normalised(homography), len(start)
-    )
+    return Pair(a.frame, b.frame, start[inlier], end[inlier], normalised(homography), len(start))
 
 
 def tiles_of(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

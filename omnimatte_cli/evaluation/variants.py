@@ -74,7 +74,9 @@ def make_variants(
         always = [f"{name}={FRAME_STRIDE}" for name in fixed if name in takes[method]]
         # Options vary fastest: those that only decide what becomes of a training share it.
         for w, p, *options in itertools.product(suited or ["auto"], plates, *mine):
-            variants.append(Variant(method, p, w, (*options, *always)))
+            variant = Variant(method, p, w, (*options, *always))
+            registry.choose(variant.settings(0), "cpu")  # refuses wrong values before any work
+            variants.append(variant)
     return variants
 
 

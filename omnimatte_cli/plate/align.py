@@ -79,17 +79,20 @@ class Aligner:
         """
         h, w = self.size
         flow = self._residual(target, other, homography)
-        full = cv2.resize(flow, (w, h), interpolation=cv2.INTER_LINEAR)
-        full *= np.array([w / self.flow_size[1], h / self.flow_size[0]], np.float32)
-        full += self.grid
+        larger = np.array([w / self.flow_size[1], h / self.flow_size[0]], np.float32)
+        full = cv2.resize(flow, (w, h), interpolation=cv2.INTER_LINEAR) * larger + self.grid
         where = cv2.perspectiveTransform(full, homography)
         image = cv2.remap(
-            other.image, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE  # type: ignore
+            other.image,
+            where[..., 0],
+            where[..., 1],
+            cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REPLICATE,
         )
         hidden = cv2.remap(  # bilinear, so that a pixel of which any part is hidden counts as such
             other.hidden.astype(np.uint8) * 255,
-            where,
-            None,  # type: ignore[arg-type]
+            where[..., 0],
+            where[..., 1],
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=255.0,
@@ -111,12 +114,14 @@ class Aligner:
         rows = np.arange(h, dtype=np.float32)[:, None] + flow[..., 1]
         found = cv2.remap(seen, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         miss = cv2.blur(cv2.absdiff(found, target.even).astype(np.float32), (3, 3))
-        weight = cv2.exp(-((miss / TOLERANCE) ** 2)) * (1 - unknown)
+        weight = np.exp(-((miss / TOLERANCE) ** 2)) * (1 - unknown)
         pixel = w / REFERENCE_WIDTH
         weighted = np.dstack([flow * weight[..., None], weight])
         fine = _blurred(weighted, FINE * pixel, PRIOR_FINE)
         # The stiff part is so smooth that a quarter of the resolution is enough.
-        coarse = cv2.resize(weighted, (max(1, w // 4), max(1, h // 4)), interpolation=cv2.INTER_AREA)
+        coarse = cv2.resize(
+            weighted, (max(1, w // 4), max(1, h // 4)), interpolation=cv2.INTER_AREA
+        )
         stiff = cv2.resize(_blurred(coarse, STIFF * pixel / 4, PRIOR_STIFF), (w, h))
         near = np.clip(3 * cv2.GaussianBlur(unknown, (0, 0), NEAR * pixel), 0, 1)[..., None]
         return fine + near * (stiff - fine)

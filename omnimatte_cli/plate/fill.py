@@ -27,13 +27,14 @@ def fill_hole(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
     if not hole.any() or hole.all():
         return image
     result = smooth_fill(image, hole)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), None, 8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8))
     h, w = hole.shape
     random = np.random.default_rng(SEED)
     for part in range(1, count):
         x, y, bw, bh, area = stats[part]
         margin = int(NEAR * max(bw, bh)) + 4 * PATCH
-        if area < 16 or ((x == 0 or y == 0 or x + bw == w or y + bh == h) and _thick(labels == part)):
+        at_border = x == 0 or y == 0 or x + bw == w or y + bh == h
+        if area < 16 or (at_border and _thick(labels == part)):
             continue
         box = np.s_[max(0, y - margin) : y + bh + margin, max(0, x - margin) : x + bw + margin]
         inside = labels[box] == part
@@ -53,18 +54,19 @@ def _thick(part: np.ndarray) -> bool:
 def smooth_fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """Values carried smoothly into the hole: means over ever larger areas (pull and push)."""
     h, w = hole.shape
-    weight = (~hole).astype(np.float32)
-    value = image.astype(np.float32) * weight[..., None]
+    weight: np.ndarray = (~hole).astype(np.float32)
+    value: np.ndarray = image.astype(np.float32) * weight[..., None]
     levels = [(value, weight)]
     while min(levels[-1][1].shape) > 1:
         v, k = levels[-1]
         size = (max(1, (k.shape[1] + 1) // 2), max(1, (k.shape[0] + 1) // 2))
-        v, k = (cv2.resize(i, size, interpolation=cv2.INTER_AREA) for i in (v, k))
-        levels.append((v, k))
-        if k.min() > 0:
+        value = cv2.resize(v, size, interpolation=cv2.INTER_AREA)
+        weight = cv2.resize(k, size, interpolation=cv2.INTER_AREA)
+        levels.append((value, weight))
+        if weight.min() > 0:
             break
     v, k = levels[-1]
-    full = v / np.maximum(k, 1e-6)[..., None]
+    full: np.ndarray = v / np.maximum(k, 1e-6)[..., None]
     for v, k in reversed(levels[:-1]):
         full = cv2.resize(full, k.shape[::-1], interpolation=cv2.INTER_LINEAR)
         share = np.minimum(k, 1)[..., None]
@@ -76,7 +78,6 @@ def smooth_fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 def membrane(image: np.ndarray, other: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """image (H, W, 3) uint8 with `other` in the hole, shifted smoothly to meet it at its edge."""
-    h, w = hole.shape
     edge = cv2.dilate(hole.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & ~hole
     if not edge.any():
         return np.where(hole[..., None], other, image)
@@ -160,8 +161,13 @@ def _level(
         weight = known.reshape(-1)[(at @ (w, 1))[:, None] + step]
         weight = weight / weight.sum(1, keepdims=True)
 
-        def cost(p: np.ndarray, own: np.ndarray = own, weight: np.ndarray = weight,
-                 flat: np.ndarray = flat, step: np.ndarray = step) -> np.ndarray:
+        def cost(
+            p: np.ndarray,
+            own: np.ndarray = own,
+            weight: np.ndarray = weight,
+            flat: np.ndarray = flat,
+            step: np.ndarray = step,
+        ) -> np.ndarray:
             patch = flat[(p @ (w, 1))[:, None] + step]
             return (((own - patch) ** 2).sum(2) * weight).sum(1)
 

@@ -21,6 +21,7 @@ from omnimatte_cli.camera.model import Camera, corners, project, sane
 from omnimatte_cli.errors import VideoError
 from omnimatte_cli.plate.align import Aligner, Shot, prepare
 from omnimatte_cli.plate.fill import fill_hole, membrane
+from omnimatte_cli.plate.restless import Samples, settle
 from omnimatte_cli.ranks import masked_ranks
 
 NEIGHBOURS = 16
@@ -61,12 +62,15 @@ def frame_plates(
     owned: Hidden | None = None,
     neighbours: int = NEIGHBOURS,
     span: int = SPAN,
+    restless: bool = False,
 ) -> Iterator[FramePlate]:
     """One plate a frame, in order.
 
     frames: opens a stream of (H, W, 3) uint8 RGB frames; it is opened a few times, and its frames
     are held only as long as they are somebody's neighbours. hidden: frame t's grown masks. owned:
     frame t's pixels that effects of objects change, where those are known: they count as hidden.
+    restless: for water and the like, see `restless.settle`; parallax and grain of small frames pass
+    for it too, and then it costs accuracy.
     """
 
     def covered(t: int) -> np.ndarray:
@@ -85,7 +89,7 @@ def frame_plates(
             canvas = build_canvas(frames, camera, covered, run)
             canvas, backdrop = _filled(canvas)
         assert backdrop is not None
-        plate = _from_neighbours(aligner, camera, target, others, t, canvas.light_changes)
+        plate = _from_neighbours(aligner, camera, target, others, t, canvas.light_changes, restless)
         view = _canvas_view(aligner, camera, canvas, backdrop, target, t)
         yield _completed(plate, view)
 
@@ -150,18 +154,23 @@ def _from_neighbours(
     others: dict[int, Shot],
     t: int,
     light_changes: bool,
+    restless: bool,
 ) -> FramePlate:
     h, w = camera.size
-    stack = np.full((max(len(others), 1), h * w * 3), 255, np.uint8)
-    count = np.zeros((h, w), np.uint8)
-    for k, (n, other) in enumerate(others.items()):
-        image, shown = aligner.align(target, other, camera.between(t, n))
+    order = sorted(others, key=lambda n: abs(n - t))
+    images = np.full((max(len(order), 1), h, w, 3), 255, np.uint8)
+    shown = np.zeros(images.shape[:3], bool)
+    for k, n in enumerate(order):
+        image, shown[k] = aligner.align(target, others[n], camera.between(t, n))
         if light_changes:
-            image = fit_exposure(target.image, image, shown & ~target.hidden).apply(image)
-        image[~shown] = 255
-        stack[k] = image.reshape(-1)
-        count += shown
-    median, spread = masked_ranks(stack, np.repeat(count.reshape(-1), 3))
+            image = fit_exposure(target.image, image, shown[k] & ~target.hidden).apply(image)
+        images[k] = image
+        images[k][~shown[k]] = 255
+    if restless:
+        settle(Samples(images, shown), target.image, target.hidden, aligner.flow_size)
+    count = shown.sum(0, dtype=np.uint8)
+    counts = np.repeat(count.reshape(-1), 3)
+    median, spread = masked_ranks(images.reshape(len(images), -1), counts)
     variation = spread.reshape(h, w, 3).max(2) / 255
     return FramePlate(median.reshape(h, w, 3), count, count > 0, variation)
 
@@ -193,8 +202,9 @@ def _canvas_view(
         canvas.image, motion, (w, h), flags=flags, borderMode=cv2.BORDER_REPLICATE
     )
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    samples = cv2.warpPerspective(np.minimum(canvas.count, 255).astype(np.uint8), motion, (w, h),
-                                  flags=flags)
+    samples = cv2.warpPerspective(
+        np.minimum(canvas.count, 255).astype(np.uint8), motion, (w, h), flags=flags
+    )
     # Already in frame t's view: what is left is the residual motion.
     seen = prepare(image, samples == 0)
     image, shown = aligner.align(target, seen, np.eye(3))
@@ -217,9 +227,7 @@ def _completed(plate: FramePlate, view: FramePlate) -> FramePlate:
     return FramePlate(image, samples, ~guess, variation.astype(np.float32))
 
 
-def _static(
-    frames: Frames, camera: Camera, hidden: Hidden, stretch: range
-) -> Iterator[FramePlate]:
+def _static(frames: Frames, camera: Camera, hidden: Hidden, stretch: range) -> Iterator[FramePlate]:
     """One median of all frames, in the light of each."""
     canvas = build_canvas(frames, camera, hidden, stretch)
     hole = canvas.count == 0
