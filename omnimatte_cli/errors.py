@@ -45,3 +45,7 @@ class MissingProgramError(OmnimatteError):
 
 class MissingLibraryError(InputError):
     """An optional library that the user's options need is not installed."""
+
+
+class ResultError(InputError):
+    """A folder is not a finished result, or its files are damaged or missing."""

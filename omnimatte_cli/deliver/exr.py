@@ -32,13 +32,7 @@ class ExrWriter:
 
     def __init__(self, folder: Path, info: Delivery) -> None:
         self.folder, self.info = Path(folder), info
-        try:
-            import OpenEXR
-        except ImportError as error:
-            raise MissingLibraryError(
-                "--format exr needs the library OpenEXR: pip install 'omnimatte[exr]'."
-            ) from error
-        self.library: Any = OpenEXR
+        self.library = exr_library()
 
     def open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -48,28 +42,41 @@ class ExrWriter:
             self.library,
             sequence_file(self.folder, self.info.shot, frame.number, ".exr"),
             exr_channels(frame, self.info.tags.transfer),
-            self._header(t),
+            exr_header(self.library, self.info, t),
         )
 
     def close(self, failed: bool = False) -> None:
         """Every file is complete when it has its name: nothing to do."""
 
-    def _header(self, t: int) -> dict[str, Any]:
-        exr, timing, tags = self.library, self.info.timing, self.info.tags
-        header: dict[str, Any] = {
-            "compression": exr.ZIP_COMPRESSION,
-            "type": exr.scanlineimage,
-            "pixelAspectRatio": float(timing.sample_aspect),
-            "framesPerSecond": timing.fps,
-        }
-        if tags.primaries in CHROMATICITIES:
-            header["chromaticities"] = CHROMATICITIES[tags.primaries]
-        if tags.transfer == "smpte2084":
-            header["whiteLuminance"] = PQ_WHITE
-        code = timecode_after(timing.timecode, round(timing.fps), t)
-        if code is not None:
-            header["timeCode"] = exr.TimeCode(*code, *[0] * 14)
-        return header
+
+def exr_library() -> Any:
+    """The module OpenEXR, an optional library. Raises MissingLibraryError."""
+    try:
+        import OpenEXR
+    except ImportError as error:
+        raise MissingLibraryError(
+            "--format exr needs the library OpenEXR: pip install 'omnimatte[exr]'."
+        ) from error
+    return OpenEXR
+
+
+def exr_header(exr: Any, info: Delivery, t: int) -> dict[str, Any]:
+    """What the file of frame `t` says of itself. exr: the library."""
+    timing, tags = info.timing, info.tags
+    header: dict[str, Any] = {
+        "compression": exr.ZIP_COMPRESSION,
+        "type": exr.scanlineimage,
+        "pixelAspectRatio": float(timing.sample_aspect),
+        "framesPerSecond": timing.fps,
+    }
+    if tags.primaries in CHROMATICITIES:
+        header["chromaticities"] = CHROMATICITIES[tags.primaries]
+    if tags.transfer == "smpte2084":
+        header["whiteLuminance"] = PQ_WHITE
+    code = timecode_after(timing.timecode, round(timing.fps), t)
+    if code is not None:
+        header["timeCode"] = exr.TimeCode(*code, *[0] * 14)
+    return header
 
 
 def exr_channels(frame: FrameOutput, transfer: str) -> dict[str, np.ndarray]:

@@ -13,7 +13,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from omnimatte_cli.deliver.writer import Delivery, FrameOutput, frame_layers, quantise
+from omnimatte_cli.deliver.writer import (
+    PLATE,
+    Delivery,
+    FrameOutput,
+    frame_layers,
+    free_name,
+    quantise,
+)
 from omnimatte_cli.errors import OutputError
 
 WRITERS = 2  # threads that compress
@@ -22,36 +29,44 @@ SMALLEST = 9  # zlib's level for files that are written many times
 
 
 class PngWriter:
-    """Writes each layer of a frame as a PNG of `bits` (8 or 16) bits a component."""
+    """Writes each layer of a frame as a PNG of `bits` (8 or 16) bits a component.
+
+    With 16 bits, or where it is asked for, the plate too: `<folder>/plate/00000.png`.
+    """
 
     def __init__(self, folder: Path, names: Sequence[str], info: Delivery, bits: int = 8) -> None:
         assert bits in (8, 16), bits
         self.folder, self.names, self.info, self.bits = Path(folder), tuple(names), info, bits
         self.waiting: deque[Future[None]] = deque()
         self.empty = b""
+        self.plate = free_name(PLATE, self.names) if bits == 16 or info.png_plate else None
 
     def open(self) -> None:
-        for name in self.names:
+        for name in (*self.names, *([self.plate] if self.plate else [])):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         nothing = np.zeros((*self.info.size, 4), np.uint8 if self.bits == 8 else np.uint16)
         self.empty = encode_png(nothing, SMALLEST)
         self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="png")
 
     def write(self, t: int, frame: FrameOutput) -> None:
-        for name, rgba in frame_layers(frame).items():
+        images = frame_layers(frame)
+        if self.plate:
+            images[self.plate] = frame.plate
+        for name, image in images.items():
             while len(self.waiting) >= WAITING:
                 self.waiting.popleft().result()
             path = self.folder / name / f"{frame.number:05d}.png"
-            self.waiting.append(self.pool.submit(self._write, path, rgba))
+            self.waiting.append(self.pool.submit(self._write, path, image))
 
     def close(self, failed: bool = False) -> None:
         self.pool.shutdown(wait=True, cancel_futures=failed)
         while self.waiting and not failed:
             self.waiting.popleft().result()
 
-    def _write(self, path: Path, rgba: np.ndarray) -> None:
-        pixels = quantise(rgba, self.bits)
-        write_file(path, encode_png(pixels) if pixels[..., 3].any() else self.empty)
+    def _write(self, path: Path, image: np.ndarray) -> None:
+        pixels = quantise(image, self.bits)
+        empty = pixels.shape[2] == 4 and not pixels[..., 3].any()
+        write_file(path, self.empty if empty else encode_png(pixels))
 
 
 def encode_png(image: np.ndarray, level: int | None = None) -> bytes:

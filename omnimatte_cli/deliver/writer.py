@@ -55,7 +55,8 @@ class Delivery:
 
     size: (H, W). frames: how many will come. first: the number of the first frame in file names and
     time lines. shot: what sequences are called, as in shot.1001.exr. audio: goes with pictures that
-    stand for the whole frame. matte_color: RGB in [0, 1], under the colours of `mp4`.
+    stand for the whole frame. matte_color: RGB in [0, 1], under the colours of `mp4`. png_plate:
+    whether 8-bit PNGs get a plate beside them (in a result's own folder, it is there already).
     """
 
     size: Size
@@ -67,6 +68,7 @@ class Delivery:
     audio: Audio | None = None
     ffmpeg: Path | str | None = None
     matte_color: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    png_plate: bool = False
 
 
 class Writer(Protocol):
@@ -140,9 +142,7 @@ def open_writers(
         if name in ("png", "png16"):
             from omnimatte_cli.deliver.png import PngWriter
 
-            writers.append(
-                PngWriter(folder / LAYER_FOLDERS[name], names, info, bits=PNG_BITS[name])
-            )
+            writers.append(PngWriter(folder / LAYER_FOLDERS[name], names, info, PNG_BITS[name]))
         elif name == "exr":
             from omnimatte_cli.deliver.exr import ExrWriter
 
