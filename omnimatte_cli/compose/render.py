@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -161,7 +162,7 @@ def footage(path: Path, size: Size) -> Callable[[], Iterator[np.ndarray]]:
         if image is None:
             raise OptionError(f"--background {path} cannot be read as an image.")
         still = to_float(covering(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), size))
-        return lambda: iter(lambda: still, None)
+        return lambda: itertools.repeat(still)
     try:
         next(iter_frames(path, 1))
     except (VideoError, StopIteration) as error:

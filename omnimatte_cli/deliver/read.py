@@ -110,12 +110,18 @@ class FinishedResult:
     def frame(self, t: int, number: int | None = None, clean: bool = False) -> FrameOutput:
         """All of frame t, the composite made from layers and plate."""
         layers = np.stack([self.layer(name, t) for name in self.names])
-        plate = composite = self.plate(t, clean)
-        for i in self.order[t]:
-            composite = composite + layers[i, ..., 3:] * (layers[i, ..., :3] - composite)
+        plate = self.plate(t, clean)
+        composite = self.over(layers, t, plate)
         passes = {(n, p): self.one_pass(n, p, t) for n in self.names for p in self.passes(n)}
         number = t if number is None else number
         return FrameOutput(number, layers, plate, composite, self.names, self.order[t], passes)
+
+    def over(self, layers: np.ndarray, t: int, plate: np.ndarray) -> np.ndarray:
+        """Layers (N, H, W, 4) over a plate (H, W, 3), in the order of frame t."""
+        out = plate
+        for i in self.order[t]:
+            out = out + layers[i, ..., 3:] * (layers[i, ..., :3] - out)
+        return out
 
     def source_frames(self) -> Iterator[np.ndarray] | None:
         """The input's frames, (H, W, 3) uint8, or None where the video is gone or changed size."""
