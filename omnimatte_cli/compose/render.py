@@ -14,6 +14,7 @@ import numpy as np
 from omnimatte_cli.arrays import Size, to_float
 from omnimatte_cli.compose import edits as ed
 from omnimatte_cli.compose.edits import Appearance
+from omnimatte_cli.deliver.layers import lay_over, merge
 from omnimatte_cli.deliver.picture import PictureWriter
 from omnimatte_cli.deliver.read import BODY, FinishedResult
 from omnimatte_cli.errors import OptionError, VideoError
@@ -57,22 +58,10 @@ class Composition:
         grounds = self.ground() if self.ground else None
         for t in range(self.result.frames):
             if self.transparent:
-                yield self._over_nothing(t, layer)
-                continue
-            below = next(grounds) if grounds else self.result.plate(t, self.clean)
-            for rgba in self._placed(t, layer):
-                below = below + rgba[..., 3:] * (rgba[..., :3] - below)
-            yield below
-
-    def _over_nothing(self, t: int, layer: Callable) -> np.ndarray:
-        out = np.zeros((*self.result.size, 4), np.float32)  # premultiplied
-        for rgba in self._placed(t, layer):
-            alpha = rgba[..., 3:]
-            out *= 1 - alpha
-            out[..., :3] += alpha * rgba[..., :3]
-            out[..., 3:] += alpha
-        out[..., :3] /= np.maximum(out[..., 3:], 1e-6)
-        return out
+                yield merge(self._placed(t, layer), self.result.size)
+            else:
+                below = next(grounds) if grounds else self.result.plate(t, self.clean)
+                yield lay_over(self._placed(t, layer), below)
 
     def _placed(self, t: int, layer: Callable) -> Iterator[np.ndarray]:
         """The layers of frame t, back to front, where they stand."""
@@ -224,16 +213,11 @@ def weakening(result: FinishedResult, names: tuple[str, ...]) -> tuple[Weaken, s
 
 def body_over_effects(result: FinishedResult, name: str, t: int, factor: float) -> np.ndarray:
     """A layer put together from its passes, those of effects weakened."""
-    parts = [p for p in result.passes(name) if p != BODY] + [BODY]
-    out = np.zeros((*result.size, 4), np.float32)  # premultiplied
-    for part in parts:
-        rgba = result.one_pass(name, part, t)
-        alpha = rgba[..., 3:] * np.float32(1 if part == BODY else factor)
-        out *= 1 - np.clip(alpha, 0, 1)
-        out[..., :3] += np.clip(alpha, 0, 1) * rgba[..., :3]
-        out[..., 3:] += np.clip(alpha, 0, 1)
-    out[..., :3] /= np.maximum(out[..., 3:], 1e-6)
-    return out
+    layers = []
+    for part in (*(p for p in result.passes(name) if p != BODY), BODY):
+        strength = np.float32(1 if part == BODY else factor)
+        layers.append(result.one_pass(name, part, t) * np.array([1, 1, 1, strength], np.float32))
+    return merge(layers, result.size)
 
 
 def mask_source(result: FinishedResult) -> Path | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from omnimatte_cli.deliver.layers import alpha_box
 from omnimatte_cli.errors import OptionError
 
 SIGNALS = 1 << 16  # signals told apart
@@ -91,7 +92,7 @@ def linear_layers(
     that it takes away, 1 - F / B.
     """
     out = np.zeros(layers.shape, np.float32)
-    image = plate.astype(np.float32)
+    image = np.array(plate, np.float32)
     for i in order:
         box = alpha_box(layers[i])
         if box is None:
@@ -99,21 +100,11 @@ def linear_layers(
         layer, below = layers[i][box], image[box]
         alpha = layer[..., 3:]
         above = below + alpha * (layer[..., :3] - below)
-        image = image.copy()
-        image[box] = above
         light, light_below = to_linear(above, transfer), to_linear(below, transfer)
         taken = 1 - np.min(light / np.maximum(light_below, DARKEST), axis=-1, keepdims=True)
         raised = np.where(alpha > 0, np.clip(np.maximum(alpha, taken), 0, 1), 0)
         # Rounding leaves traces of colour where there is no alpha, and of negative colour.
         colour = np.maximum(light - (1 - raised) * light_below, 0) * (alpha > 0)
         out[i][box] = np.concatenate([colour, raised], axis=-1)
+        image[box] = above
     return out
-
-
-def alpha_box(layer: np.ndarray) -> tuple[slice, slice] | None:
-    """Rows and columns of (H, W, 4) that hold alpha, or None where it is empty."""
-    seen = layer[..., 3] > 0
-    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-    if not rows.size:
-        return None
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Size
+from omnimatte_cli.deliver.layers import lay_over
 from omnimatte_cli.deliver.writer import LAYER_FOLDERS, Delivery, FrameOutput
 from omnimatte_cli.errors import ResultError, VideoError
 from omnimatte_cli.media.codecs import Timing
@@ -118,10 +119,7 @@ class FinishedResult:
 
     def over(self, layers: np.ndarray, t: int, plate: np.ndarray) -> np.ndarray:
         """Layers (N, H, W, 4) over a plate (H, W, 3), in the order of frame t."""
-        out = plate
-        for i in self.order[t]:
-            out = out + layers[i, ..., 3:] * (layers[i, ..., :3] - out)
-        return out
+        return lay_over((layers[i] for i in self.order[t]), plate)
 
     def source_frames(self) -> Iterator[np.ndarray] | None:
         """The input's frames, (H, W, 3) uint8, or None where the video is gone or changed size."""

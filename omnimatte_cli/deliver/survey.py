@@ -18,6 +18,8 @@ from omnimatte_cli.errors import OmnimatteError
 from omnimatte_cli.progress import Progress
 
 SAMPLES = 240  # frames measured, spread evenly: more would not show in a chart
+SAMPLED_PIXELS = 120_000_000  # of frames measured: fewer of large ones
+FEWEST = 24  # frames measured of however large ones
 WIDTH = 480  # pixels across that frames are measured at: errors are averaged over areas
 SEEN = 0.02  # alpha from which a layer counts as there
 PERFECT = 100.0  # dB, shown for frames without any error
@@ -48,7 +50,8 @@ class Survey:
 
 def survey(result: FinishedResult, masks: MaskAt | None, progress: Progress) -> Survey:
     """Measure up to SAMPLES frames of a result; one pass over the input, if it is still there."""
-    wanted = tuple(sorted({round(f) for f in np.linspace(0, result.frames - 1, SAMPLES)}))
+    count = max(FEWEST, min(SAMPLES, SAMPLED_PIXELS // (result.size[0] * result.size[1])))
+    wanted = tuple(sorted({round(f) for f in np.linspace(0, result.frames - 1, count)}))
     truth = result.source_frames()
     size = small_size(result)
     reconstruction: list[float | None] = []
