@@ -16,6 +16,8 @@ from omnimatte_cli.compose.edits import Appearance, Edits, feet_of, moved, place
 from omnimatte_cli.compose.render import Composition, weakening
 from omnimatte_cli.deliver.read import read_result
 from omnimatte_cli.errors import OptionError, ResultError
+from omnimatte_cli.media.header import read_header
+from tests.conftest import ffmpeg
 from tests.results import (
     FRAMES,
     NAMES,
@@ -227,6 +229,23 @@ def test_the_command_in_every_form(out: Path, tmp_path: Path) -> None:
     assert image.shape == (*SIZE, 4) and image[16, 27, 3] == 255 and image[2, 2, 3] == 0
     assert cv2.imread(str(tmp_path / "deep/out.0003.png"), -1).dtype == np.uint16
     assert len(list((tmp_path / "exrs").iterdir())) == FRAMES
+
+
+def test_sound_goes_along_unless_unwanted(tmp_path: Path) -> None:
+    out = make_result(tmp_path)
+    source, silent = tmp_path / "input.mkv", tmp_path / "silent.mkv"
+    source.rename(silent)
+    tone = ["-f", "lavfi", "-i", "sine=frequency=400:duration=0.8"]
+    ffmpeg("-i", str(silent), *tone, "-c:v", "copy", "-c:a", "aac", str(source))
+    for name, more, sound in [
+        ("a.mp4", [], "aac"),
+        ("a.webm", [], "opus"),
+        ("b.mp4", ["--no-audio"], None),
+    ]:
+        assert run(out, "-o", tmp_path / name, "-q", *more).exit_code == 0
+        header = read_header(tmp_path / name)
+        assert (header.audio.codec if header.audio else None) == sound
+        assert read_header(source).audio is not None
 
 
 def test_a_video_of_another_size_goes_below(out: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from omnimatte_cli.deliver.extend import edge_extend
 from omnimatte_cli.deliver.linear import linear_layers, to_linear
 from omnimatte_cli.deliver.writer import Delivery, FrameOutput, open_writers
 from omnimatte_cli.errors import OptionError
-from omnimatte_cli.media.codecs import Audio, ColourTags, Timing
+from omnimatte_cli.media.codecs import ColourTags, Timing
 from omnimatte_cli.media.encode import VideoWriter
 from omnimatte_cli.media.header import read_header
 from tests.conftest import ffmpeg
@@ -131,6 +131,23 @@ def test_prores(size: tuple[int, int], tmp_path: Path) -> None:
     assert empty[..., 3].max() == 0
 
 
+@pytest.mark.parametrize("width", [64, 83, 90])
+def test_prores_keeps_all_1024_levels_of_alpha(width: int, tmp_path: Path) -> None:
+    """10-bit material: every level comes back as itself, at widths that other encoders damage."""
+    height = -(-1024 // width)
+    levels = np.minimum(np.arange(height * width), 1023).reshape(height, width)
+    layer = np.full((1, height, width, 4), 0.5, np.float32)
+    layer[0, ..., 3] = levels / 1023
+    plate = np.full((height, width, 3), 0.5, np.float32)
+    info = Delivery((height, width), 1, Timing(Fraction(25)))
+    with open_writers(["prores"], tmp_path, ["a"], info) as writers:
+        writers.write(0, FrameOutput(0, layer, plate, plate, ("a",), (0,)))
+    with av.open(str(tmp_path / "prores/a.mov")) as container:
+        plane = next(container.decode(video=0)).planes[3]
+        got = np.frombuffer(plane, "<u2").reshape(height, -1)[:, :width]
+    assert np.array_equal(got >> 2, levels)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_webm(size: tuple[int, int], tmp_path: Path) -> None:
     frames = deliver(tmp_path, "webm", size)
@@ -215,7 +232,8 @@ def test_sound_goes_along_from_the_first_frame_of_a_range(tmp_path: Path) -> Non
     assert (
         heard is not None and heard.codec == "aac" and heard.duration == pytest.approx(3, abs=0.1)
     )
-    part = Audio(source, heard.codec, heard.start + 1.0, 1.0)
+    part = heard.part(1.0, 1.0)
+    assert heard.part(2.5, 9).duration == pytest.approx(0.5, abs=0.1)
     for profile, codec in (("mp4", "aac"), ("prores_opaque", "aac"), ("webm_opaque", "opus")):
         path = tmp_path / f"{profile}{'.webm' if 'webm' in profile else '.mov'}"
         with VideoWriter(path, (48, 64), 10, profile=profile, audio=part) as writer:

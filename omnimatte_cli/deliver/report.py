@@ -87,6 +87,7 @@ def render_report(result: FinishedResult, found: Survey, masks: MaskAt | None) -
     return environment.from_string(source).render(
         title=result.folder.resolve().name,
         facts=headline(result),
+        residual=result.has_residual,
         moments=moments(result, chosen(found), masks),
         aspect=f"{width} / {height}",
         findings=warnings_of(result, found),
@@ -118,10 +119,11 @@ def find_masks(result: FinishedResult) -> MaskAt | None:
 
 
 def chosen(found: Survey) -> list[int]:
-    """MOMENTS frames: of each part of the clip, the one where the layers cover most."""
+    """MOMENTS frames: of the middle of each part of the clip, where the layers cover most."""
     cover = np.sum([np.zeros(len(found.frames)), *map(np.array, found.cover.values())], axis=0)
     parts = np.array_split(np.arange(len(found.frames)), min(MOMENTS, len(found.frames)))
-    return [found.frames[part[int(np.argmax(cover[part]))]] for part in parts]
+    middles = [part[len(part) // 4 : -(len(part) // 4) or None] for part in parts]
+    return [found.frames[part[int(np.argmax(cover[part]))]] for part in middles]
 
 
 def moments(result: FinishedResult, frames: list[int], masks: MaskAt | None) -> list[Moment]:

@@ -24,6 +24,7 @@ WIDTH = 480  # pixels across that frames are measured at: errors are averaged ov
 SEEN = 0.02  # alpha from which a layer counts as there
 PERFECT = 100.0  # dB, shown for frames without any error
 DROP = 6.0  # dB below the median frame that call for a look
+POOR_PLATE = 28.0  # dB of the plate where no layer is, below which layers take what is not theirs
 LOW_CONFIDENCE = 0.5  # of a mask
 HIGH_RMS = 1.5  # pixels of registration error from which one homography does not hold
 
@@ -151,12 +152,16 @@ def charts_of(result: FinishedResult, found: Survey) -> list[Chart]:
             "Reconstruction",
             "dB",
             found.frames,
-            (
-                Series("layers over the clean plate", found.reconstruction),
-                *[Series("over the residual plate", found.rebuilt)][: result.has_residual],
-            ),
-            "Against the input. Says what was lost, not that the layers are right.",
+            (Series("layers over the clean plate, against the input", found.reconstruction),),
+            "Strangers, grain and drifting light count as lost here.",
             weak,
+        ),
+        Chart(
+            "Round trip",
+            "dB",
+            found.frames,
+            (Series("layers over the residual plate, against the input", found.rebuilt),),
+            "Says that nothing was lost, not that the layers are right.",
         ),
         Chart(
             "Plate where no layer is",
@@ -228,6 +233,15 @@ def warnings_of(result: FinishedResult, found: Survey) -> list[Finding]:
             )
         )
     out += [Finding(str(n)) for n in (manifest.get("objects") or {}).get("notes") or []]
+    outside = [v for v in found.plate_error if v is not None]
+    if outside and float(np.median(outside)) < POOR_PLATE:
+        out.append(
+            Finding(
+                f"The clean plate is far from the input where no layer is (median "
+                f"{float(np.median(outside)):.1f} dB): the camera or the light moves, or there are "
+                "movers without a mask.",
+            )
+        )
     weak = weak_frames(found)
     if weak:
         text = f"The layers over the plate are {DROP:g} dB or more worse than in most frames."

@@ -7,7 +7,7 @@ trip through independent decoders at even, odd and other sizes (tests/test_forma
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,11 @@ class Audio:
     codec: str
     start: float
     duration: float
+
+    def part(self, begin: float, length: float) -> Audio:
+        """The sound of a range: `begin` seconds after the first frame, `length` seconds."""
+        left = max(0.0, self.duration - begin)
+        return replace(self, start=self.start + begin, duration=min(length, left))
 
 
 @dataclass(frozen=True)
