@@ -229,6 +229,9 @@ def test_the_command_in_every_form(out: Path, tmp_path: Path) -> None:
     assert image.shape == (*SIZE, 4) and image[16, 27, 3] == 255 and image[2, 2, 3] == 0
     assert cv2.imread(str(tmp_path / "deep/out.0003.png"), -1).dtype == np.uint16
     assert len(list((tmp_path / "exrs").iterdir())) == FRAMES
+    again = ["--overwrite", "--background", "transparent", "--start-frame", "0"]
+    assert run(out, "-o", tmp_path / "pngs", "-q", *again).exit_code == 0
+    assert len(list((tmp_path / "pngs").iterdir())) == FRAMES  # no frames of the run before
 
 
 def test_sound_goes_along_unless_unwanted(tmp_path: Path) -> None:

@@ -78,6 +78,17 @@ def test_what_is_there_is_not_overwritten_unasked(out: Path, tmp_path: Path) -> 
     assert done.exit_code == 2 and not (tmp_path / "o").exists()
 
 
+def test_an_overwritten_format_holds_the_new_frames_alone(tmp_path: Path) -> None:
+    out = make_result(tmp_path)
+    assert convert(out, "exr", "--start-frame", "1001", "-q").exit_code == 0
+    assert convert(out, "exr", "-q", "--overwrite").exit_code == 0
+    assert sorted(p.name for p in (out / "exr").iterdir())[-1] == "out.0007.exr"
+    assert not [p for p in out.iterdir() if p.name.startswith(".")]
+    (out / "exr/notes.txt").write_text("mine")
+    done = convert(out, "exr", "--overwrite")
+    assert done.exit_code == 2 and "notes.txt" in done.stderr and (out / "exr/notes.txt").exists()
+
+
 def test_elsewhere_the_plate_goes_along(out: Path, tmp_path: Path) -> None:
     assert convert(out, "png", "-o", str(tmp_path / "o"), "-q").exit_code == 0
     assert len(list((tmp_path / "o/layers/plate").iterdir())) == FRAMES

@@ -122,6 +122,11 @@ def compose(
         composition, note = compose_result(found, edits, background, clean)
         if note:
             progress.say(note)
+        if not (clean or background or found.has_residual):
+            progress.say(
+                "This result has no residual plate: what no layer owns (strangers, grain) is not "
+                "shown. `decompose --exact` writes one."
+            )
         audio = None if no_audio else found.header.audio
         info = found.delivery(first=start_frame, audio=audio, ffmpeg=ffmpeg)
         writer = open_picture(out, kind, info, transparent)

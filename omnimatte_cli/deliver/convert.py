@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from omnimatte_cli.deliver.writer import (
     open_writers,
 )
 from omnimatte_cli.errors import MissingLibraryError, OptionError, OutputError
+from omnimatte_cli.media.codecs import CODECS
 from omnimatte_cli.progress import Progress
+
+WRITTEN = frozenset([".png", ".exr", *(codec.suffix for codec in CODECS.values())])
 
 
 def convert_result(
@@ -41,8 +45,7 @@ def convert_result(
     for folder in folders:
         if folder.resolve() == result.layer_folder.resolve():
             raise OutputError(f"{folder} is what is read: give another format, or --out.")
-        if folder.exists() and any(folder.iterdir()) and not overwrite:
-            raise OutputError(f"{folder} exists and is not empty: move it away, or --overwrite it.")
+        check_folder(folder, overwrite)
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", matte_color):
         raise OptionError(f"--matte-color {matte_color}: give a colour as #RRGGBB.")
     red, green, blue = (int(matte_color[i : i + 2], 16) / 255 for i in (1, 3, 5))
@@ -56,10 +59,15 @@ def convert_result(
     names = [*result.names, *(f"{n}_{p}" for n in result.names for p in result.passes(n))]
     out.mkdir(parents=True, exist_ok=True)
     progress.stage("converting", result.frames)
-    with open_writers(formats, out, names, info) as writers:
-        for t in range(result.frames):
-            writers.write(t, result.frame(t, start_frame + t, clean))
-            progress.step(t + 1)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".convert-") as temporary:
+        with open_writers(formats, Path(temporary), names, info) as writers:
+            for t in range(result.frames):
+                writers.write(t, result.frame(t, start_frame + t, clean))
+                progress.step(t + 1)
+        for folder in folders:
+            if folder.exists():
+                folder.rename(Path(temporary) / f"{folder.name}.old")  # goes with the temporary one
+            (Path(temporary) / folder.name).rename(folder)
     plate = plate_footage(result) if at_home else None
     if info.timing.variable:
         progress.say(
@@ -67,6 +75,19 @@ def convert_result(
             f"and time lines run at the mean, {float(info.timing.fps):.3f} frames a second."
         )
     return folders + write_scripts(out, formats, result.names, result.order, info, plate, progress)
+
+
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """Raise OutputError if a format's folder may not be replaced: unasked, or not ours alone."""
+    if folder.is_file():
+        raise OutputError(f"{folder} is a file: move it away.")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not overwrite:
+        raise OutputError(f"{folder} exists and is not empty: move it away, or --overwrite it.")
+    strange = [p for p in folder.rglob("*") if p.is_file() and p.suffix not in WRITTEN]
+    if strange:
+        raise OutputError(f"{folder} also holds {strange[0].name}, which is not of this tool.")
 
 
 def write_scripts(

@@ -115,9 +115,16 @@ class SequencePicture:
             write_file(path, encode_png(quantise(deep, PNG_BITS[self.form])))
 
     def close(self, failed: bool = False) -> None:
+        """With `failed`, removes what was written; else frames of an earlier, other run."""
         if failed:
-            for path in self.written:
-                path.unlink(missing_ok=True)
+            stale = self.written
+        elif self.written:
+            pattern = f"{self.written[0].name.split('.')[0]}.*{self.written[0].suffix}"
+            stale = sorted(set(self.folder.glob(pattern)) - set(self.written))
+        else:
+            stale = []
+        for path in stale:
+            path.unlink(missing_ok=True)
 
     def _write_exr(self, path: Path, t: int, image: np.ndarray) -> None:
         linear = to_linear(image[..., :3], self.info.tags.transfer)

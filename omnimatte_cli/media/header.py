@@ -42,14 +42,13 @@ HD_WIDTH, SD_HEIGHT = 1280, 576  # untagged video below both sizes is BT.601
 @dataclass(frozen=True)
 class Header:
     """tags: of the colours. sample_aspect: width of a pixel over its height. timecode: of the first
-    frame. audio: the first sound track, or None. pixel_bits: of a colour component.
+    frame. audio: the first sound track, or None.
     """
 
     tags: ColourTags = field(default_factory=ColourTags)
     sample_aspect: Fraction = Fraction(1)
     timecode: str | None = None
     audio: Audio | None = None
-    pixel_bits: int = 8
 
 
 def read_header(source: Path) -> Header:
@@ -63,7 +62,6 @@ def read_header(source: Path) -> Header:
         with av.open(f"file:{source.absolute()}") as container:
             stream = container.streams.video[0]
             frame = next(container.decode(stream))
-            bits = max(component.bits for component in frame.format.components)
             code = stream.metadata.get("timecode")
             for other in container.streams:
                 code = code or other.metadata.get("timecode")
@@ -73,7 +71,6 @@ def read_header(source: Path) -> Header:
                 Fraction(stream.sample_aspect_ratio or 1),
                 code or container.metadata.get("timecode"),
                 _audio(source, container, first),
-                bits,
             )
     except (av.error.FFmpegError, OSError, StopIteration, IndexError) as error:
         raise VideoError(f"{source} cannot be read as a video.") from error
