@@ -70,11 +70,13 @@ def make_result(folder: Path, drift: float = 0.0, residual: bool = True) -> Path
             write_png(folder / "masks" / name / f"{t:05d}.png", mask.astype(np.float32))
         if residual:
             write_png(out / "background" / f"{t:05d}.png", plate_at(t, drift))
+        if drift:
+            write_png(out / "plate" / f"{t:05d}.png", plate_at(t, drift) * 0.9)
     write_png(out / "background.png", plate_at(0, drift) * 0.9)
     if drift:
         shifts = [[[1, 0, drift * t], [0, 1, 0], [0, 0, 1]] for t in range(FRAMES)]
         (out / "camera.json").write_text(
-            json.dumps({"homographies": shifts, "rms": [0.2] * 7 + [2]})
+            json.dumps({"homographies": shifts, "rms_px": [0.2] * 7 + [2], "cuts": [4]})
         )
     facts = {
         "input": {
@@ -87,7 +89,7 @@ def make_result(folder: Path, drift: float = 0.0, residual: bool = True) -> Path
         },
         "objects": {"names": list(NAMES), "order": list(NAMES), "notes": ["A note <of> masks."]},
         "background": {"unseen_share": 0.02},
-        "options": {"masks": str(folder / "masks"), "seed": 0},
+        "options": {"masks": str(folder / "masks"), "exact": residual},
         "method": "ownership",
         "psnr": {"after_detail": 41.0},
         "seconds": {"reading": 1.5},

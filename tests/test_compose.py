@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -323,3 +324,20 @@ def test_a_lost_layer_file_is_named(tmp_path: Path) -> None:
 def test_unknown_names_list_the_right_ones() -> None:
     with pytest.raises(OptionError, match=r"it has ball, box\.$"):
         plan(Edits(remove=("cat",)), NAMES, FRAMES)
+
+
+def test_which_plate_is_which(moving: Path, out: Path, tmp_path: Path) -> None:
+    """Folders mean other things before a still and a moving camera, with and without --exact."""
+    result = read_result(moving)
+    assert result.has_residual and near(result.plate(5), plate_at(5, 3.0))
+    assert near(result.plate(5, clean=True), plate_at(5, 3.0) * 0.9, 0.003)
+    assert near(read_result(out).plate(5, clean=True), plate_at(0) * 0.9, 0.003)
+    # Without --exact, background/ holds the clean plates of a moving camera.
+    folder = make_result(tmp_path, drift=2.0)
+    shutil.rmtree(folder / "plate")
+    facts = json.loads((folder / "manifest.json").read_text())
+    facts["options"]["exact"] = False
+    (folder / "manifest.json").write_text(json.dumps(facts))
+    result = read_result(folder)
+    assert not result.has_residual
+    assert near(result.plate(5), plate_at(5, 2.0)) and near(result.plate(5, True), plate_at(5, 2.0))

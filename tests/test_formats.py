@@ -12,6 +12,7 @@ import pytest
 
 from omnimatte_cli.deliver.exr import layer_name, timecode_after
 from omnimatte_cli.deliver.extend import edge_extend
+from omnimatte_cli.deliver.layers import lay_over, merge
 from omnimatte_cli.deliver.linear import linear_layers, to_linear
 from omnimatte_cli.deliver.writer import Delivery, FrameOutput, open_writers
 from omnimatte_cli.errors import OptionError
@@ -360,3 +361,26 @@ def test_an_unknown_format_is_named(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="gif does not exist: choose from png, png16"):
         open_writers(["gif"], tmp_path, NAMES, Delivery((4, 4), 1, Timing(Fraction(24))))
     assert not list(tmp_path.iterdir())
+
+
+def test_exr_passes_over_each_other_are_the_layer(tmp_path: Path) -> None:
+    import OpenEXR
+
+    rng = np.random.default_rng(1)
+    size = (16, 24)
+    plate = rng.random((*size, 3), np.float32)
+    parts = rng.random((2, *size, 4), np.float32)
+    whole = merge(parts, size)
+    composite = lay_over([whole], plate)
+    passes = {("dog", "shadow"): parts[0], ("dog", "body"): parts[1]}
+    frame = FrameOutput(0, whole[None], plate, composite, ("dog",), (0,), passes)
+    info = Delivery(size, 1, Timing(Fraction(24)))
+    with open_writers(["exr"], tmp_path, ["dog"], info) as writers:
+        writers.write(0, frame)
+    with OpenEXR.File(str(tmp_path / "exr/shot.0000.exr"), separate_channels=True) as file:
+        c = {k: v.pixels.astype(np.float64) for k, v in file.channels().items()}
+    got = np.stack([c[f"plate.{x}"] for x in "RGB"], -1)
+    for name in ("dog_shadow", "dog_body"):
+        rgba = np.stack([c[f"{name}.{x}"] for x in "RGBA"], -1)
+        got = rgba[..., :3] + (1 - rgba[..., 3:]) * got
+    assert np.abs(got - np.stack([c[x] for x in "RGB"], -1)).max() < 2e-3

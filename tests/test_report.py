@@ -77,7 +77,7 @@ def test_the_page_shows_every_image(out: Path) -> None:
             assert page.images.count(f"{name} {what}") == 3
         assert page.images.count(f"Alpha of {name} with its mask's outline") == 3
     assert sum(a.startswith("Input, frame") for a in page.images) == 3
-    assert "Without objects" in page.images
+    assert "Without objects" in page.images and "Canvas" in page.images
     assert "A note <of> masks." in page.text  # escaped
     assert "41.0 dB" in page.text and "options" in page.text.lower()
 
@@ -95,6 +95,7 @@ def test_charts_and_warnings_tell_the_truth(out: Path) -> None:
     texts = {f.text: f.frames for f in warnings_of(result, found)}
     assert any("2.0%" in t and "guess" in t for t in texts)
     assert [f for t, f in texts.items() if "parallax" in t] == ["7"]
+    assert [f for t, f in texts.items() if "cut" in t] == ["4"]
 
 
 def test_a_result_without_its_input_still_has_a_report(tmp_path: Path) -> None:

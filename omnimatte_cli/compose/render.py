@@ -214,7 +214,7 @@ def weakening(result: FinishedResult, names: tuple[str, ...]) -> tuple[Weaken, s
 def body_over_effects(result: FinishedResult, name: str, t: int, factor: float) -> np.ndarray:
     """A layer put together from its passes, those of effects weakened."""
     layers = []
-    for part in (*(p for p in result.passes(name) if p != BODY), BODY):
+    for part in result.passes(name):
         strength = np.float32(1 if part == BODY else factor)
         layers.append(result.one_pass(name, part, t) * np.array([1, 1, 1, strength], np.float32))
     return merge(layers, result.size)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from omnimatte_cli.deliver import nuke, otio
-from omnimatte_cli.deliver.footage import Footage, Stack, stack_of, usual_order
+from omnimatte_cli.deliver.footage import PNG_DIGITS, Footage, Stack, stack_of, usual_order
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.deliver.writer import (
     LAYER_FOLDERS,
@@ -68,7 +68,7 @@ def convert_result(
             if folder.exists():
                 folder.rename(Path(temporary) / f"{folder.name}.old")  # goes with the temporary one
             (Path(temporary) / folder.name).rename(folder)
-    plate = plate_footage(result) if at_home else None
+    plate = plate_footage(result, clean) if at_home else None
     if info.timing.variable:
         progress.say(
             "The frames have times of their own: movies keep them (WebM to 1 ms), image sequences "
@@ -130,8 +130,9 @@ def write_scripts(
     return written
 
 
-def plate_footage(result: FinishedResult) -> Footage:
+def plate_footage(result: FinishedResult, clean: bool) -> Footage:
     """The plate's files in a result's own folder."""
-    if result.has_residual:
-        return Footage("plate", "background", "", ".png", 5)
-    return Footage("plate", "", "background", ".png")
+    folder = result.plate_folder(clean)
+    if folder is None:
+        return Footage("plate", "", "background", ".png")
+    return Footage("plate", folder.name, "", ".png", PNG_DIGITS)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from omnimatte_cli.deliver.layers import lay_over
 from omnimatte_cli.deliver.linear import PQ_WHITE, linear_layers, to_linear
 from omnimatte_cli.deliver.writer import PLATE, Delivery, FrameOutput, free_name
 from omnimatte_cli.errors import MissingLibraryError, OutputError
@@ -86,11 +87,17 @@ def exr_channels(frame: FrameOutput, transfer: str) -> dict[str, np.ndarray]:
         "": to_linear(frame.composite, transfer),
         f"{plate_name}.": to_linear(frame.plate, transfer),
     }
-    layers = linear_layers(frame.layers, frame.order, frame.plate, transfer)
-    images |= {f"{layer_name(n)}.": rgba for n, rgba in zip(frame.names, layers, strict=True)}
-    for (name, part), rgba in frame.passes.items():
-        alone = linear_layers(rgba[None], [0], frame.plate, transfer)[0]
-        images[f"{layer_name(name)}_{layer_name(part)}."] = alone
+    below = frame.plate
+    for i in frame.order:
+        name, layer = frame.names[i], frame.layers[i : i + 1]
+        images[f"{layer_name(name)}."] = linear_layers(layer, [0], below, transfer)[0]
+        # An object's passes are stacked, back to front, in the place of its layer.
+        parts = {part: rgba for (owner, part), rgba in frame.passes.items() if owner == name}
+        if parts:
+            stack = linear_layers(np.stack([*parts.values()]), range(len(parts)), below, transfer)
+            for part, rgba in zip(parts, stack, strict=True):
+                images[f"{layer_name(name)}_{layer_name(part)}."] = rgba
+        below = lay_over(layer, below)
     return {
         f"{prefix}{letter}": np.ascontiguousarray(image[..., c], np.float16)
         for prefix, image in images.items()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from omnimatte_cli.media.read import iter_frames
 PASSES = "passes"  # <result>/passes/<object>/<pass>/00000.png
 READABLE = ("png16", "png")  # the deeper first
 BODY = "body"  # the pass that holds the object itself
+PASS_ORDER = ("shadow", "reflection", BODY)  # back to front; their `over` is the whole layer
+RESIDUAL, CLEAN = "background", "plate"  # folders of plates of every frame
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,9 @@ class FinishedResult:
         return {}
 
     def passes(self, name: str) -> tuple[str, ...]:
-        """The passes that the result holds of an object, such as ("body", "shadow")."""
+        """The passes that the result holds of an object, back to front."""
         folder = self.folder / PASSES / name
-        return tuple(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else ()
+        return tuple(part for part in PASS_ORDER if (folder / part).is_dir())
 
     def layer(self, name: str, t: int) -> np.ndarray:
         """An object's layer in frame t, (H, W, 4) float32 straight alpha."""
@@ -95,17 +98,30 @@ class FinishedResult:
 
     @property
     def has_residual(self) -> bool:
-        """Whether there is a plate of every frame that holds what no layer owns."""
-        return (self.folder / "background").is_dir()
+        """Whether there is a plate of every frame that holds what no layer owns.
+
+        Before a moving camera, background/ holds that only with --exact, else the clean plates.
+        """
+        exact = (self.manifest.get("options") or {}).get("exact", False)
+        clean = self.homographies is not None and not exact and not (self.folder / CLEAN).is_dir()
+        return (self.folder / RESIDUAL).is_dir() and not clean
+
+    def plate_folder(self, clean: bool = False) -> Path | None:
+        """Where the plate of every frame is, or None where one image holds for all."""
+        if self.has_residual and not clean:
+            return self.folder / RESIDUAL
+        if (self.folder / CLEAN).is_dir():
+            return self.folder / CLEAN
+        moving = self.homographies is not None and (self.folder / RESIDUAL).is_dir()
+        return self.folder / RESIDUAL if moving and not self.has_residual else None
 
     def plate(self, t: int, clean: bool = False) -> np.ndarray:
         """The plate of frame t, (H, W, 3) float32: the residual one if there is, else the clean."""
-        if self.has_residual and not clean:
-            return self._image(self.folder / "background", t, 3)
-        return self._clean
+        folder = self.plate_folder(clean)
+        return self._still if folder is None else self._image(folder, t, 3)
 
     @cached_property
-    def _clean(self) -> np.ndarray:
+    def _still(self) -> np.ndarray:
         return self._read(self.folder / "background.png", 3)
 
     def frame(self, t: int, number: int | None = None, clean: bool = False) -> FrameOutput:
@@ -125,7 +141,8 @@ class FinishedResult:
         """The input's frames, (H, W, 3) uint8, or None where the video is gone or changed size."""
         if not self.source.exists():
             return None
-        return iter_frames(self.source)
+        first = int(self.manifest["input"].get("first") or 0)
+        return islice(iter_frames(self.source, first + self.frames), first, None)
 
     def timing(self) -> Timing:
         """Rate, times, pixel shape and time code of the input."""

@@ -30,9 +30,11 @@ from omnimatte_cli.deliver.survey import (
     warnings_of,
 )
 from omnimatte_cli.errors import MaskError
+from omnimatte_cli.media.images import read_image
 from omnimatte_cli.progress import Progress
 
 REPORT = "report.html"
+CANVAS_WIDTH = 960  # pixels across the canvas at most
 MOMENTS = 3  # frames shown, one of each part of the clip
 JPEG_QUALITY = 85
 CHECKS = 20  # squares of the checkerboard across an image
@@ -93,6 +95,7 @@ def render_report(result: FinishedResult, found: Survey, masks: MaskAt | None) -
         findings=warnings_of(result, found),
         charts=[(chart, draw(chart)) for chart in charts_of(result, found)],
         camera=camera_table(result),
+        canvas=canvas_image(result),
         tables=tables(result),
     )
 
@@ -229,6 +232,18 @@ def headline(result: FinishedResult) -> list[tuple[str, str]]:
     if isinstance(seconds, dict):
         facts.append(("time", f"{sum(seconds.values()):.0f} s"))
     return facts
+
+
+def canvas_image(result: FinishedResult) -> str | None:
+    """What a moving camera saw in all, as a data URI; None before a static one."""
+    path = result.folder / "background.png"
+    image = read_image(path) if result.homographies is not None and path.is_file() else None
+    if image is None:
+        return None
+    scale = min(1.0, CANVAS_WIDTH / image.shape[1])
+    size = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
+    rgb = cv2.cvtColor(shrink(image, size), cv2.COLOR_BGR2RGB)
+    return data_uri(rgb.astype(np.float32) / 255)
 
 
 def camera_table(result: FinishedResult) -> list[tuple[str, str]]:

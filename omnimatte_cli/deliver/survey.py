@@ -188,7 +188,7 @@ def charts_of(result: FinishedResult, found: Survey) -> list[Chart]:
     if moves is not None:
         motion = Series("motion of the image's centre", moves)
         charts.append(Chart("Camera", "pixels a frame", everything, (motion,)))
-    gains = np.array(camera.get("gains") or [], np.float64)
+    gains = np.array(camera.get("exposure") or [], np.float64)
     if gains.ndim in (1, 2) and len(gains) == result.frames:
         columns = gains.reshape(result.frames, -1)[:, :3].T
         names = ("gain",) if len(columns) == 1 else ("red", "green", "blue")
@@ -250,7 +250,11 @@ def warnings_of(result: FinishedResult, found: Survey) -> list[Finding]:
         Finding(f"The mask of {name} is doubtful.", ranges(frames))
         for name, frames in doubtful_masks(result.folder / "masks" / "masks.json").items()
     ]
-    rms = camera_facts(result).get("rms")
+    camera = camera_facts(result)
+    out += [Finding(str(doubt)) for doubt in camera.get("doubts") or []]
+    if camera.get("cuts"):
+        out.append(Finding("The scene is cut before these frames.", ranges(camera["cuts"])))
+    rms = camera.get("rms_px")
     if isinstance(rms, list):
         bad = [t for t, v in enumerate(rms) if isinstance(v, int | float) and v > HIGH_RMS]
         if bad:

@@ -29,7 +29,8 @@ class FrameOutput:
 
     number: the frame's number in file names. layers: (N, H, W, 4) straight alpha. plate and
     composite: (H, W, 3). names: of the N layers. order: indices into `names`, back to front.
-    passes: more layers (H, W, 4) that belong to an object, by (object, pass).
+    passes: more layers (H, W, 4), by (object, pass): an object's passes in their order back to
+    front, over each other, are its layer.
     """
 
     number: int
