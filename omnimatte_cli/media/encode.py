@@ -1,4 +1,4 @@
-"""Write layers, plates and videos. The only user of ffmpeg-python.
+"""Write layers, plates and videos. The only user of the ffmpeg program.
 
 Every file is written under a temporary name and renamed when it is complete.
 """
@@ -19,11 +19,20 @@ from pathlib import Path
 from types import TracebackType
 
 import cv2
-import ffmpeg
 import numpy as np
 
 from omnimatte_cli.arrays import Size
 from omnimatte_cli.errors import MissingProgramError, OmnimatteError, OutputError
+from omnimatte_cli.media.clocked import ClockedFrames
+from omnimatte_cli.media.codecs import (
+    CODECS,
+    Audio,
+    ColourTags,
+    Timing,
+    padded_size,
+    raw_pixels,
+)
+from omnimatte_cli.media.codecs import command as encode_command
 
 WRITERS = 2  # threads that compress PNGs
 WAITING = 8  # images that may wait for a writer: bounds memory
@@ -63,24 +72,49 @@ def find_ffmpeg(program: Path | str | None = None) -> str:
 
 
 class VideoWriter:
-    """Encode RGB frames to H.264 (yuv420p, BT.709, limited range). Use as a context manager.
+    """Encode frames to a video file with the ffmpeg program. Use as a context manager.
 
-    The file gets its name when the `with` block ends well, and is removed when it does not. Odd
-    sizes are padded by repeating the last row or column, which yuv420p needs.
+    The file gets its name when the `with` block ends well, and is removed when it does not. Frames
+    are full-range RGB, straight RGBA or grey, 8 or 16 bits; the file is of limited range, tagged.
+    Where the codec needs it (`mp4`: even sides), frames are padded by repeating their border.
+
+    profile: a name in `codecs.CODECS`. timing: a constant rate, or a Timing.
+    channels, dtype: of the frames that will be written.
     """
 
     def __init__(
         self,
         path: Path,
         size: Size,
-        fps: Fraction,
+        timing: Timing | Fraction | int,
         ffmpeg: Path | str | None = None,
-        crf: int = 18,
+        crf: int | None = None,
+        *,
+        profile: str = "mp4",
+        channels: int = 3,
+        dtype: type[np.unsignedinteger] = np.uint8,
+        tags: ColourTags | None = None,
+        audio: Audio | None = None,
     ) -> None:
-        self.path, self.size = Path(path), size
+        self.path, self.size, self.channels = Path(path), size, channels
+        self.dtype, self.codec = np.dtype(dtype), CODECS[profile]
+        self.timing = timing if isinstance(timing, Timing) else Timing(Fraction(timing))
         # The suffix stays last: ffmpeg chooses the container by it.
         self.partial = self.path.with_name(f".{self.path.stem}.partial{self.path.suffix}")
-        command = _x264_command(self.partial, size, fps, find_ffmpeg(ffmpeg), crf)
+        padded = padded_size(size, self.codec)
+        self.padding = tuple((0, p - s) for p, s in zip(padded, size, strict=True))
+        pixels = raw_pixels(channels, self.dtype)
+        command = encode_command(
+            find_ffmpeg(ffmpeg),
+            self.partial,
+            self.codec,
+            padded,
+            pixels,
+            self.timing,
+            tags or ColourTags(),
+            audio,
+            {} if crf is None else {"crf": crf},
+        )
         # A file takes what ffmpeg says, however much: a pipe that nobody reads would block it.
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         try:
@@ -90,18 +124,30 @@ class VideoWriter:
         except OSError as error:
             self.log.close()
             raise MissingProgramError(f"{command[0]} cannot be run: {error.strerror}.") from error
+        assert self.process.stdin is not None
+        self.count = 0
+        self.clocked = (
+            ClockedFrames(self.process.stdin, padded, pixels, self.timing)
+            if self.timing.variable
+            else None
+        )
 
     def write(self, frame: np.ndarray) -> None:
-        """Append one frame, (H, W, 3) uint8 RGB."""
-        assert frame.shape == (*self.size, 3) and frame.dtype == np.uint8, (frame.shape, self.size)
-        h, w = self.size
-        if h % 2 or w % 2:
-            frame = np.pad(frame, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
+        """Append one frame, (H, W, channels) or for grey (H, W), of the dtype agreed on."""
+        shape = self.size if self.channels == 1 else (*self.size, self.channels)
+        assert frame.shape == shape and frame.dtype == self.dtype, (frame.shape, frame.dtype)
+        if any(after for _, after in self.padding):
+            frame = np.pad(frame, (*self.padding, (0, 0))[: frame.ndim], mode="edge")
+        frame = np.ascontiguousarray(frame)
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(np.ascontiguousarray(frame).data)
+            if self.clocked is not None:
+                self.clocked.write(self.count, frame)
+            else:
+                self.process.stdin.write(frame.data)
         except OSError as error:  # ffmpeg is gone
             raise self._failure() from error
+        self.count += 1
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -112,18 +158,35 @@ class VideoWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def close(self) -> None:
+        """Complete the file and give it its name."""
         try:
-            if kind is not None:
-                self.process.kill()
-            with contextlib.suppress(OSError):
-                self.process.communicate()
-            if kind is None:
-                if self.process.returncode != 0:
-                    raise self._failure()
-                self.partial.replace(self.path)
+            self._end()
+            if self.process.returncode != 0:
+                raise self._failure()
+            self.partial.replace(self.path)
         finally:
             self.log.close()
             self.partial.unlink(missing_ok=True)
+
+    def abort(self) -> None:
+        """Stop, and leave no file."""
+        self.process.kill()
+        self._end()
+        self.log.close()
+        self.partial.unlink(missing_ok=True)
+
+    def _end(self) -> None:
+        with contextlib.suppress(OSError):  # ffmpeg may be gone; its status tells
+            if self.clocked is not None:
+                self.clocked.close()
+        with contextlib.suppress(OSError):
+            self.process.communicate()
 
     def _failure(self) -> OmnimatteError:
         self.process.wait()
@@ -131,28 +194,6 @@ class VideoWriter:
         lines = self.log.read().decode(errors="replace").strip().splitlines()
         reason = lines[-1] if lines else f"it ended with status {self.process.returncode}"
         return OmnimatteError(f"ffmpeg could not write {self.path}: {reason}")
-
-
-def _x264_command(path: Path, size: Size, fps: Fraction, program: str, crf: int) -> list[str]:
-    h, w = (side + side % 2 for side in size)
-    pipe = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{w}x{h}", r=str(fps))
-    # Flags on the output alone leave the frames untagged: the filter has to say it as well.
-    limited = pipe.filter(
-        "scale",
-        in_range="full",
-        out_range="limited",
-        out_color_matrix="bt709",
-        flags="accurate_rnd",
-    ).filter("format", "yuv420p")
-    tagged = limited.filter(
-        "setparams", range="tv", color_primaries="bt709", color_trc="bt709", colorspace="bt709"
-    )
-    # An absolute path cannot be taken for an option or a protocol.
-    output = tagged.output(
-        str(path.absolute()), vcodec="libx264", crf=crf, preset="medium", movflags="+faststart"
-    )
-    flags = ["-hide_banner", "-nostdin", "-loglevel", "error"]
-    return ffmpeg.compile(output.global_args(*flags), cmd=program, overwrite_output=True)
 
 
 # ------------------------------------------------------------------------------------------ images
