@@ -1,0 +1,189 @@
+"""Layers at full size from plate, frame and ownership, in float32. Pure functions on arrays.
+
+An object's layer is its body over its reflection over its shadow. The body is opaque and has the
+frame's colours; the effects are smooth (`effects.py`) or, with `exact_layers`, the sparsest layer
+that explains every pixel by itself (`closed_form.py`). What the layers do not explain is in
+`residual_plate`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.matte.closed_form import channel_max, min_alpha, sure_min_alpha
+from omnimatte_cli.matte.compositing import layer_over, straight
+from omnimatte_cli.matte.edges import find_alpha
+from omnimatte_cli.matte.effects import find_effect
+from omnimatte_cli.matte.ownership import FrameWeights, smoothstep
+from omnimatte_cli.matte.passes import BODY, PASSES, effect_passes, merge_passes, split_layer
+
+SMOOTHING = 1.5  # pixels; sigma over which a faint change must be coherent to count
+EVIDENCE = (0.3, 0.6)  # smoothed change, in noise deviations: nothing counts below, all above
+BODY_CHANGE = (0.02, 0.12)  # change that makes an edge pixel of a mask transparent .. opaque
+PARTIAL_CHANGE = 3 / 255  # the most of a change that may be split between objects and nobody
+RIM = (0.4, 0.6)  # soft mask at which the residual begins to count as body, and counts in full
+
+GROUND = (0.02, 0.3)  # soft mask up to which a pixel shows the ground .. from which it does not
+RIM_SIGMA = 1.2  # pixels; of a blur of the body's alpha
+MIXED = (0.005, 0.1)  # blurred alpha at which pixels begin to be mixed, and are explained exactly
+
+
+@dataclass(frozen=True)
+class Layers:
+    """One frame's layers, float32 straight alpha in [0, 1].
+
+    rgba: (N, H, W, 4). passes: (N, 3, H, W, 4), the same in parts, in the order of
+    `passes.PASSES`, back to front.
+    """
+
+    rgba: np.ndarray
+    passes: np.ndarray
+
+
+def resolve_frame(
+    frame: np.ndarray,
+    plate: np.ndarray,
+    owners: FrameWeights,
+    order: np.ndarray,
+    noise: np.ndarray | float,
+    exact_layers: bool = False,
+    masks: np.ndarray | None = None,
+) -> Layers:
+    """Every object's layer in one frame.
+
+    frame, plate: (H, W, 3) float32 in [0, 1]. order: (N,) back to front. noise: (H, W) or a number,
+    deviation of the residual where nothing happens, in [0, 1]. exact_layers: explain every owned
+    pixel exactly, texture, noise and faults of the plate included. masks: (N, H, W) bool, or
+    float32 where masks of several frames disagree; without them the soft edges stand in.
+    """
+    if exact_layers:
+        return _exact_layers(frame, plate, owners, order, noise)
+    bodies = owners.edge if masks is None else visible_masks(masks, order)
+    return _smooth_layers(frame, plate, owners, bodies, order, noise)
+
+
+def visible_masks(masks: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Masks (N, H, W) without what masks in front of them cover, float32."""
+    out = masks.astype(np.float32)
+    for place, i in enumerate(order):
+        for front in order[place + 1 :]:
+            out[i] = np.minimum(out[i], 1 - masks[front])
+    return out
+
+
+def _smooth_layers(
+    frame: np.ndarray,
+    plate: np.ndarray,
+    owners: FrameWeights,
+    bodies: np.ndarray,
+    order: np.ndarray,
+    noise: np.ndarray | float,
+) -> Layers:
+    shape = frame.shape[:2]
+    passes = np.zeros((len(order), len(PASSES), *shape, 4), np.float32)
+    rgba = np.zeros((len(order), *shape, 4), np.float32)
+    residual = frame - plate
+    total = owners.weights.sum(0)
+    # An effect is learnt from where no body can be.
+    ground = 1 - smoothstep(owners.edge.max(0), *GROUND)
+    below = plate
+    for i in order:
+        mine = owners.weights[i]
+        visible = ground * (1 - np.clip(total - mine, 0, 1))
+        effect = find_effect(residual, below, mine, visible, noise)
+        floor = below + effect.light - effect.alpha[..., None] * below
+        alpha = find_alpha(frame, floor, bodies[i], noise)
+        others = np.delete(bodies, i, 0).max(0, initial=0)
+        alpha = alpha * np.minimum(1, 2 - 2 * others) if len(bodies) > 1 else alpha
+        body = body_layer(frame, floor, alpha, mine, noise)
+        passes[i] = np.stack([*effect_passes(effect), body])
+        rgba[i] = merge_passes(passes[i])
+        below = layer_over(rgba[i], below)
+    return Layers(rgba, passes)
+
+
+def body_layer(
+    frame: np.ndarray,
+    ground: np.ndarray,
+    alpha: np.ndarray,
+    weight: np.ndarray,
+    noise: np.ndarray | float,
+) -> np.ndarray:
+    """The body (H, W, 4) that over its own effect gives the frame.
+
+    frame, ground: (H, W, 3), the ground with the effect on it. alpha, weight: (H, W), the body's
+    alpha and the object's ownership. Pixels next to the outline are mixed: there alpha grows to
+    what the frame needs. Where alpha is too small the colour is the nearest one.
+    """
+    rim = smoothstep(cv2.GaussianBlur(alpha, (0, 0), RIM_SIGMA), *MIXED) * weight
+    needed = sure_min_alpha(rim[..., None] * (frame - ground), ground, noise)
+    alpha = np.maximum(alpha, needed)
+    light = frame - (1 - alpha[..., None]) * ground
+    return straight(np.clip(light, 0, alpha[..., None]), alpha)
+
+
+def _exact_layers(
+    frame: np.ndarray,
+    plate: np.ndarray,
+    owners: FrameWeights,
+    order: np.ndarray,
+    noise: np.ndarray | float,
+) -> Layers:
+    residual = frame - plate
+    coherent = channel_max(np.abs(cv2.GaussianBlur(residual, (0, 0), SMOOTHING)))
+    evidence = smoothstep(coherent / noise, *EVIDENCE)
+    size = channel_max(np.abs(residual))
+    opaque = smoothstep(size, *BODY_CHANGE)
+    weights = commit_large_changes(owners.weights * np.maximum(evidence, owners.body), size)
+
+    passes = np.zeros((len(order), len(PASSES), *size.shape, 4), np.float32)
+    rgba = np.zeros((len(order), *size.shape, 4), np.float32)
+    owned = np.zeros_like(size)
+    below = plate
+    for i in order:
+        owned = owned + weights[i]
+        touched = weights[i] > 0
+        change = np.where(touched[..., None], plate + owned[..., None] * residual - below, 0)
+        # At the mask's rim the residual says what is object and what is plate.
+        solid = np.maximum(owners.body[i], smoothstep(owners.edge[i], *RIM) * opaque)
+        solid = solid * (weights[i] > 0.5)
+        alpha = np.clip(np.maximum(min_alpha(change, below), solid), 0, 1) * touched
+        rgba[i] = straight(alpha[..., None] * below + change, alpha)
+        brightens = (channel_max(change) > channel_max(-change)).astype(np.float32)
+        passes[i] = split_layer(rgba[i], solid, brightens)
+        below = layer_over(rgba[i], below)
+    return Layers(rgba, passes)
+
+
+def commit_large_changes(weights: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Give large changes wholly to the objects or wholly to nobody.
+
+    A part of a small change may stay with nobody, which keeps layers soft where they fade; part of
+    a large one would be seen in neither the layers nor the plate.
+    weights: (N, H, W) that sum to at most 1; size: (H, W), the change, in [0, 1].
+    """
+    total = weights.sum(0)
+    large = size * np.minimum(total, 1 - total) > PARTIAL_CHANGE
+    factor = np.where(total >= 0.5, 1 / np.maximum(total, 1e-6), 0)
+    return np.where(large, weights * factor, weights)
+
+
+def residual_plate(
+    frame: np.ndarray, plate: np.ndarray, composite: np.ndarray, transmittance: np.ndarray
+) -> np.ndarray:
+    """The plate with what the layers leave over: the layers over it give the frame back.
+
+    frame, plate: (H, W, 3) float32. composite: (H, W, 3), the layers as they are written over the
+    plate; transmittance: (H, W), what is seen of the plate through them. Returns (H, W, 3) in
+    [0, 1]; where a level of the plate is not seen, the plate itself.
+    """
+    rest = frame - composite
+    seen = transmittance[..., None]
+    out = plate + np.where(seen > 1 / 255, rest / np.maximum(seen, 1 / 255), 0)
+    return np.clip(out, 0, 1)
+
+
+assert PASSES[-1] == BODY
