@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 
 import cv2
 import numpy as np
@@ -49,9 +50,13 @@ class PngWriter:
         self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="png")
 
     def write(self, t: int, frame: FrameOutput) -> None:
-        images = frame_layers(frame)
+        written = frame.quantised(self.bits).rgba
+        images = dict(zip(frame.names, written, strict=True))
+        for name, image in frame_layers(frame).items():
+            if name in self.names and name not in images:  # a pass
+                images[name] = quantise(image, self.bits)
         if self.plate:
-            images[self.plate] = frame.plate
+            images[self.plate] = quantise(frame.plate, self.bits)
         for name, image in images.items():
             while len(self.waiting) >= WAITING:
                 self.waiting.popleft().result()
@@ -63,8 +68,19 @@ class PngWriter:
         while self.waiting and not failed:
             self.waiting.popleft().result()
 
-    def _write(self, path: Path, image: np.ndarray) -> None:
-        pixels = quantise(image, self.bits)
+    def __enter__(self) -> PngWriter:
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(failed=kind is not None)
+
+    def _write(self, path: Path, pixels: np.ndarray) -> None:
         empty = pixels.shape[2] == 4 and not pixels[..., 3].any()
         write_file(path, self.empty if empty else encode_png(pixels))
 

@@ -100,11 +100,10 @@ class FinishedResult:
     def has_residual(self) -> bool:
         """Whether there is a plate of every frame that holds what no layer owns.
 
-        Before a moving camera, background/ holds that only with --exact, else the clean plates.
+        Only with --exact: else background/ holds the clean plates of a moving camera or light.
         """
         exact = (self.manifest.get("options") or {}).get("exact", False)
-        clean = self.homographies is not None and not exact and not (self.folder / CLEAN).is_dir()
-        return (self.folder / RESIDUAL).is_dir() and not clean
+        return (self.folder / RESIDUAL).is_dir() and bool(exact)
 
     def plate_folder(self, clean: bool = False) -> Path | None:
         """Where the plate of every frame is, or None where one image holds for all."""
@@ -112,8 +111,8 @@ class FinishedResult:
             return self.folder / RESIDUAL
         if (self.folder / CLEAN).is_dir():
             return self.folder / CLEAN
-        moving = self.homographies is not None and (self.folder / RESIDUAL).is_dir()
-        return self.folder / RESIDUAL if moving and not self.has_residual else None
+        clean_there = (self.folder / RESIDUAL).is_dir() and not self.has_residual
+        return self.folder / RESIDUAL if clean_there else None
 
     def plate(self, t: int, clean: bool = False) -> np.ndarray:
         """The plate of frame t, (H, W, 3) float32: the residual one if there is, else the clean."""

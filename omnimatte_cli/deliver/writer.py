@@ -16,6 +16,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import Size
 from omnimatte_cli.errors import OptionError
+from omnimatte_cli.matte.quantise import QuantisedLayers, quantise_layers
 from omnimatte_cli.media.codecs import Audio, ColourTags, Timing
 
 FORMATS = ("png", "png16", "prores", "webm", "exr", "mp4")
@@ -40,6 +41,7 @@ class FrameOutput:
     names: tuple[str, ...]
     order: tuple[int, ...]
     passes: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    cache: dict[int, QuantisedLayers] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         n, height, width = len(self.names), *self.plate.shape[:2]
@@ -48,6 +50,16 @@ class FrameOutput:
         assert sorted(self.order) == list(range(n)), self.order
         for x in (self.layers, self.plate, self.composite):
             assert x.dtype == np.float32, x.dtype
+
+    def quantised(self, bits: int) -> QuantisedLayers:
+        """The layers as integers that over the plate look as the float ones do; computed once."""
+        if bits not in self.cache:
+            self.cache[bits] = quantise_layers(self.layers, self.plate, self.order, bits)
+        return self.cache[bits]
+
+    def quantised_pass(self, name: str, part: str, bits: int = 8) -> np.ndarray:
+        """One pass of one object as integers, (H, W, 4), rounded to nearest."""
+        return quantise(self.passes[name, part], bits)
 
 
 @dataclass(frozen=True)

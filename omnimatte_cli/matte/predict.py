@@ -18,8 +18,6 @@ from omnimatte_cli.tensors import ClipTensors
 SPACING = 0.25  # seconds between a frame and its neighbours in training
 CHUNK = 24  # frames that are computed together, besides the context at both ends
 ABSENCE = 4  # spacings (a second) after which an object out of sight owns nothing any more
-CALM_REACH = 3  # frames to each side that shares are averaged over where nothing changes
-CALM_CHANGE = 5.0  # levels of change at which a neighbouring frame counts 1/e
 
 
 def frame_stride(fps: Fraction, frames: int) -> int:
@@ -64,33 +62,6 @@ def predict_ownership(
     claims, nobody = average_static(claims, nobody, clip.frames.cpu().numpy())
     claims[far_from_sight(clip.masks.flatten(2).any(2).cpu().numpy(), ABSENCE * stride)] = 0
     return Ownership(claims, nobody)
-
-
-def average_static(
-    claims: np.ndarray, nobody: np.ndarray, frames: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Average shares over neighbouring frames where the picture stays the same.
-
-    The network answers every frame a little differently; where nothing changes between two frames
-    their answers are as good, and layers made of the mean do not flicker.
-    claims: (N, T, h, w), nobody: (T, h, w) float16; frames: (T, 3, h, w) uint8.
-    """
-    t = len(frames)
-    pictures = frames.astype(np.int16)
-    shares = np.concatenate([claims, nobody[None]]).astype(np.float32)
-    total = shares.copy()
-    weight = np.ones(nobody.shape, np.float32)
-    for step in range(1, CALM_REACH + 1):
-        if step >= t:
-            break
-        change = np.abs(pictures[step:] - pictures[:-step]).max(1).astype(np.float32)
-        alike = np.stack([cv2.blur(np.exp(-np.square(c / CALM_CHANGE)), (3, 3)) for c in change])
-        total[:, step:] += alike * shares[:, :-step]
-        total[:, :-step] += alike * shares[:, step:]
-        weight[step:] += alike
-        weight[:-step] += alike
-    total /= weight
-    return total[:-1].astype(np.float16), total[-1].astype(np.float16)
 
 
 def far_from_sight(seen: np.ndarray, reach: int) -> np.ndarray:

@@ -36,9 +36,6 @@ from omnimatte_cli.media.codecs import command as encode_command
 
 WRITERS = 2  # threads that compress PNGs
 WAITING = 8  # images that may wait for a writer: bounds memory
-PREVIEW_WIDTH = 1920  # pixels, of a whole preview frame
-LABEL_HEIGHT = 22  # pixels, of the band above each picture
-LIGHT, DARK = 204, 153  # greys of the checkerboard
 
 
 # ---------------------------------------------------------------------------------------- programs
@@ -248,28 +245,28 @@ def _encode(path: Path, image: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-class LayerWriter:
-    """Write layers as straight-alpha PNGs, `<folder>/<object>/00000.png`, by a few threads.
+class ImageWriter:
+    """Write 8-bit images below a folder by a few threads.
 
     Use as a context manager; an error of a writer is raised by a later `write` or at the end.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        for name in names:
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-        self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="layers")
+        self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="images")
         self.waiting: deque[Future[None]] = deque()
 
-    def write(self, name: str, t: int, rgba: np.ndarray) -> None:
-        """Queue frame t of `name`, (H, W, 4) RGBA or (H, W, 3) RGB uint8, not changed later."""
-        assert rgba.ndim == 3 and rgba.shape[2] in (3, 4) and rgba.dtype == np.uint8, rgba.shape
+    def write(self, name: Path, image: np.ndarray) -> None:
+        """Queue (H, W, 4) RGBA or (H, W, 3) RGB uint8, not changed later, as `folder`/`name`."""
+        assert image.ndim == 3 and image.shape[2] in (3, 4), image.shape
+        assert image.dtype == np.uint8, image.dtype
         while len(self.waiting) >= WAITING:
             self.waiting.popleft().result()
-        path = self.folder / name / f"{t:05d}.png"
-        self.waiting.append(self.pool.submit(write_image, path, rgba))
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.waiting.append(self.pool.submit(write_image, path, image))
 
-    def __enter__(self) -> LayerWriter:
+    def __enter__(self) -> ImageWriter:
         return self
 
     def __exit__(
@@ -282,36 +279,3 @@ class LayerWriter:
         if kind is None:
             while self.waiting:
                 self.waiting.popleft().result()
-
-
-# ----------------------------------------------------------------------------------------- previews
-
-
-def checkerboard(size: Size, cell: int) -> np.ndarray:
-    """(H, W, 3) uint8 grey squares of `cell` pixels, on which transparency shows."""
-    rows, columns = (np.arange(side) // max(1, cell) for side in size)
-    grey = np.where((rows[:, None] + columns) % 2, DARK, LIGHT).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
-
-
-def preview_frame(tiles: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Pictures of one size (H, W, 3) uint8, each under its label, side by side in a grid.
-
-    Scaled down, never up, so that the whole is at most PREVIEW_WIDTH wide.
-    """
-    h, w = tiles[0][1].shape[:2]
-    columns = len(tiles) if len(tiles) <= 3 else math.ceil(math.sqrt(len(tiles)))
-    scale = min(1.0, PREVIEW_WIDTH / (columns * w))
-    h, w = max(1, int(h * scale)), max(1, int(w * scale))
-    rows = math.ceil(len(tiles) / columns)
-    sheet = np.zeros((rows * (h + LABEL_HEIGHT), columns * w, 3), np.uint8)
-    for i, (label, picture) in enumerate(tiles):
-        top, left = i // columns * (h + LABEL_HEIGHT), i % columns * w
-        cell = sheet[top : top + h + LABEL_HEIGHT, left : left + w]
-        cell[LABEL_HEIGHT:] = cv2.resize(picture, (w, h), interpolation=cv2.INTER_AREA)
-        band = np.zeros((LABEL_HEIGHT, w, 3), np.uint8)
-        cv2.putText(
-            band, label, (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255,) * 3, 1, cv2.LINE_AA
-        )
-        cell[:LABEL_HEIGHT] = band
-    return sheet
