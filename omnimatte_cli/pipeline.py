@@ -23,11 +23,15 @@ from omnimatte_cli.deliver.plates import (
     write_result_plate,
 )
 from omnimatte_cli.deliver.result import ResultWriter
+from omnimatte_cli.deliver.writer import Delivery, parse_colour
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.predict import predict_ownership
+from omnimatte_cli.media.codecs import Timing
 from omnimatte_cli.media.encode import find_ffmpeg
 from omnimatte_cli.media.folder import output_folder
+from omnimatte_cli.media.header import read_header
+from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import Run
 from omnimatte_cli.plate.estimate import FindOwners, clean_plate, find_camera
@@ -96,6 +100,7 @@ def decompose(
         settings.seed,
         settings.weights,
         ownership_network(choice.options.network, settings.weights, device),
+        exact_layers=choice.solve.exact_layers,
         state=place.parent / f".{place.name}.finetune",
     )
     method = registry.make(choice, run)
@@ -107,13 +112,15 @@ def decompose(
         separation = method.separate(shot, plate, timer)
         writer = ResultWriter(
             folder,
-            info,
             shot.masks.names,
+            shot.masks.order,
             plate,
             shot.open_frames,
             separation.layers_at,
             settings.exact,
-            ffmpeg,
+            settings.passes,
+            settings.formats,
+            delivery_of(info, settings, ffmpeg),
         )
         timer.stage("writing", info.frames)
         scores = writer.write(timer)
@@ -126,6 +133,23 @@ def decompose(
     layers = {name: out / "layers" / name for name in shot.masks.names}
     movies = (out / "composite.mp4", out / "preview.mp4")
     return Result(out, layers, out / "background.png", *movies, facts)
+
+
+def delivery_of(info: VideoInfo, settings: Settings, ffmpeg: str) -> Delivery:
+    """What all writers of a run share: size, times, colours and sound of the input."""
+    header = read_header(info.source)
+    times = info.times if info.kind == "video" else None
+    return Delivery(
+        info.size,
+        info.frames,
+        Timing(info.fps, times, header.sample_aspect, header.timecode),
+        header.tags,
+        settings.start_frame,
+        info.source.stem,
+        None if settings.no_audio else header.audio,
+        ffmpeg,
+        parse_colour(settings.matte_color),
+    )
 
 
 def ownership_network(network: str | None, name: str, device: torch.device) -> OwnerNet | None:
@@ -195,6 +219,6 @@ def find_owners(shot: Shot, run: Run, progress: Progress) -> FindOwners | None:
     def find(plates: np.ndarray) -> Ownership:
         progress.stage("ownership", len(shot))
         clip = shot.tensors(plates, run.device)
-        return predict_ownership(net, clip, shot.frame_stride, progress)
+        return predict_ownership(net, clip, shot.frame_stride, float(shot.fps), progress)
 
     return find

@@ -6,6 +6,7 @@ The numerics of a method are its own (`methods/<name>/options.py`) and are set w
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,8 @@ from omnimatte_cli.errors import OptionError
 from omnimatte_cli.options import Assignment, check, check_words, option
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+PASSES = ("body", "shadow", "reflection")
+FORMATS = ("png", "png16", "prores", "webm", "exr", "mp4")
 SAM_MODELS = ("vit_b", "vit_l", "vit_h")
 
 
@@ -107,6 +110,11 @@ class SolveSettings:
     plate_passes: int = option(
         2, "estimates of the plate; the later ones leave out what objects own"
     )
+    exact_layers: bool = option(
+        False,
+        "layers explain every owned pixel by itself, texture and faults of the plate included, "
+        "not smoothly",
+    )
 
     def __post_init__(self) -> None:
         check(1 <= self.plate_passes <= 5, "plate_passes must be from 1 to 5")
@@ -164,6 +172,21 @@ class Settings:
     seed: int = option(0, "Seed of all random choices.")
     device: DeviceName = option("auto", "auto, cpu, cuda or mps.")
     exact: bool = option(False, "Also write background/, the plate with what no layer owns.")
+    passes: tuple[str, ...] = option(
+        (),
+        "Also write parts of each layer, which over each other are the layer: body, shadow, "
+        "reflection.",
+        metavar="A,B",
+    )
+    formats: tuple[str, ...] = option(
+        (),
+        "More formats of the layers: png16, prores, webm, exr or mp4. May be repeated.",
+        flag="--format",
+        metavar="FORMAT",
+    )
+    start_frame: int = option(0, "Number of the first frame in file names.")
+    matte_color: str = option("#000000", "What mp4 layers lie on.", metavar="#RRGGBB")
+    no_audio: bool = option(False, "Leave the input's sound out of composite.mp4.")
     overwrite: bool = option(False, "Replace an existing result.")
     ffmpeg: Path | None = option(None, "The ffmpeg program to encode with.", metavar="PATH")
     making: MaskSettings = field(default_factory=MaskSettings, metadata={"shown": False})
@@ -179,6 +202,13 @@ class Settings:
         check(not (given and self.camera == "static"), "--homographies contradicts --camera static")
         plated = self.background is not None and (given or self.camera != "auto")
         check(not plated, "--background gives the plate: --camera and --homographies have no use")
+        for part in self.passes:
+            check(part in PASSES, f"--passes takes {', '.join(PASSES)}, not {part!r}")
+        for form in self.formats:
+            check(form in FORMATS, f"--format takes {', '.join(FORMATS)}, not {form!r}")
+        check(self.start_frame >= 0, "--start-frame must be 0 or more")
+        colour = re.fullmatch(r"#[0-9a-fA-F]{6}", self.matte_color)
+        check(colour is not None, f"--matte-color takes #RRGGBB, not {self.matte_color!r}")
         made = self.making
         prompted = made.points or made.boxes or made.sam
         check(not (self.masks and prompted), "--masks contradicts --point, --box and --sam")

@@ -13,8 +13,11 @@ import torch
 
 from omnimatte_cli.arrays import Masks, Size
 from omnimatte_cli.masks.load import load_masks
+from omnimatte_cli.matte.layers import resolver
+from omnimatte_cli.matte.noise import residual_noise
+from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.predict import frame_stride
-from omnimatte_cli.matte.resolve import residual_noise
+from omnimatte_cli.matte.resolve import Layers
 from omnimatte_cli.media.read import VideoInfo, iter_frames, read_clip
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.progress import Progress
@@ -70,6 +73,12 @@ class Shot:
         noise = residual_noise(self.frames, plates, self.small)
         height, width = self.full_size
         return cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
+
+    def resolver(
+        self, ownership: Ownership, plates: np.ndarray, exact_layers: bool
+    ) -> Callable[[int, np.ndarray, np.ndarray], Layers]:
+        """How a frame's layers follow from an ownership over working plates (1 or T, h, w, 3)."""
+        return resolver(ownership, self.masks, self.noise(plates), exact_layers)
 
 
 def read_shot(

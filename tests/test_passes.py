@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from omnimatte_cli.matte.solve import resolve_frame
 
 from omnimatte_cli.matte.compositing import composite, straight
 from omnimatte_cli.matte.effects import Effect
@@ -16,7 +17,6 @@ from omnimatte_cli.matte.passes import (
     split_layer,
 )
 from omnimatte_cli.matte.quantise import floats, quantise_layers
-from omnimatte_cli.matte.solve import resolve_frame
 
 SIZE = (40, 60)
 

@@ -14,7 +14,12 @@ from omnimatte_cli.errors import OptionError
 from omnimatte_cli.options import flag_of, is_optional, parse_value, types_of, without_none
 from omnimatte_cli.settings import parse_size
 
-REPEATED = ("points", "boxes", "assignments")  # one value an option, which may be repeated
+REPEATED = (
+    "points",
+    "boxes",
+    "assignments",
+    "formats",
+)  # one value an option, which may be repeated
 
 
 Group = type | tuple[type, Sequence[str]]  # an option dataclass, or some of its fields

@@ -15,6 +15,7 @@ from omnimatte_cli.deliver.writer import (
     Delivery,
     check_formats,
     open_writers,
+    parse_colour,
 )
 from omnimatte_cli.errors import MissingLibraryError, OptionError, OutputError
 from omnimatte_cli.media.codecs import CODECS
@@ -48,12 +49,11 @@ def convert_result(
         check_folder(folder, overwrite)
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", matte_color):
         raise OptionError(f"--matte-color {matte_color}: give a colour as #RRGGBB.")
-    red, green, blue = (int(matte_color[i : i + 2], 16) / 255 for i in (1, 3, 5))
     info = result.delivery(
         first=start_frame,
         audio=result.header.audio,
         ffmpeg=ffmpeg,
-        matte_color=(red, green, blue),
+        matte_color=parse_colour(matte_color),
         png_plate=not at_home,
     )
     names = [*result.names, *(f"{n}_{p}" for n in result.names for p in result.passes(n))]

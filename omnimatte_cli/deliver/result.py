@@ -76,9 +76,8 @@ class ResultWriter:
         """
         totals: dict[str, PSNR] = {}
         info = self.delivery
-        parts = [f"{name}/{part}" for name in self.names for part in self.passes]
         formats = [form for form in self.formats if form != "png"]
-        everything = [*self.names, *(p.replace("/", "_") for p in parts)]
+        everything = [*self.names, *(f"{n}_{p}" for n in self.names for p in self.passes)]
         with ExitStack() as stack:
             layers = PngWriter(self.folder / "layers", self.names, info)
             pngs = stack.enter_context(layers)
@@ -87,13 +86,14 @@ class ResultWriter:
             movies: dict[str, VideoWriter] = {}
             for t, result in enumerate(self.frames()):
                 output = result.output
+                file = f"{output.number:05d}.png"
                 pngs.write(t, output)
                 others.write(t, output)
-                for name in parts:
-                    image = output.quantised_pass(*name.split("/"))
-                    images.write(Path("passes") / name / f"{output.number:05d}.png", image)
+                for name, part in output.passes:
+                    image = output.quantised_pass(name, part)
+                    images.write(Path("passes") / name / part / file, image)
                 if result.rest is not None:
-                    images.write(Path("background") / f"{output.number:05d}.png", result.rest)
+                    images.write(Path("background") / file, result.rest)
                 for name, image in (("composite", result.composite), ("preview", result.preview)):
                     if name not in movies:
                         path, size = self.folder / f"{name}.mp4", (image.shape[0], image.shape[1])

@@ -186,6 +186,12 @@ def check_formats(formats: Sequence[str]) -> None:
             raise OptionError(f"--format {name} does not exist: choose from {', '.join(FORMATS)}.")
 
 
+def parse_colour(text: str) -> tuple[float, float, float]:
+    """ "#RRGGBB" as RGB in [0, 1]."""
+    red, green, blue = (int(text[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return red, green, blue
+
+
 def frame_layers(frame: FrameOutput) -> dict[str, np.ndarray]:
     """Every layer of a frame by its file name, passes as "object_pass"; (H, W, 4) float32."""
     found = dict(zip(frame.names, frame.layers, strict=True))

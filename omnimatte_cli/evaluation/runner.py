@@ -20,8 +20,10 @@ from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.evaluation.scores import SCORES, score, summarise, write_summary
 from omnimatte_cli.evaluation.truth import GroundTruth, read_truth
 from omnimatte_cli.evaluation.variants import BOUND, MASKS, Variant
+from omnimatte_cli.matte.compositing import layer_over
 from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.ownership import Ownership, working_plates
+from omnimatte_cli.matte.quantise import quantise_layers
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import LayersAt, Run
@@ -74,11 +76,16 @@ class Runner:
         if variant.method == BOUND:
             plate = given_plate(truth, variant.plate)
             noise = shot.noise(working_plates(plate, shot.size, len(shot)))
-            layers_at: LayersAt = resolver(true_ownership(truth), shot.masks, noise)
+            layers_at: LayersAt = resolver(true_ownership(truth), shot.masks, noise, True)
             return solo_composites(shot, plate, layers_at), plate.image
         choice = registry.choose(variant.settings(self.seed), devices.kind(self.run.device))
         network = ownership_network(choice.options.network, variant.weights, self.run.device)
-        run = replace(self.run, weights=variant.weights, ownership=network)
+        run = replace(
+            self.run,
+            weights=variant.weights,
+            ownership=network,
+            exact_layers=choice.solve.exact_layers,
+        )
         plate = self._plate(truth, variant, choice.solve, run)
         separation = registry.make(choice, run).separate(shot, plate, Silent())
         return solo_composites(shot, plate, separation.layers_at), plate.image
@@ -114,9 +121,10 @@ def solo_composites(shot: Shot, plate: Plate, layers_at: LayersAt) -> np.ndarray
     out = np.empty((n, t, *shot.full_size, 3), np.uint8)
     for k, (frame, image) in enumerate(zip(shot.open_frames(), plate.stream(), strict=False)):
         below = to_float(image)
-        for i, layer in enumerate(layers_at(k, frame, image).rgba):
-            rgba = to_float(layer)
-            out[i, k] = to_uint8(below + rgba[..., 3:] * (rgba[..., :3] - below))
+        layers = layers_at(k, frame, image)
+        written = quantise_layers(layers.rgba, below, shot.masks.order[k]).rgba
+        for i, layer in enumerate(written):
+            out[i, k] = to_uint8(layer_over(to_float(layer), below))
     return out
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-import cv2
 import numpy as np
 import torch
 
 from omnimatte_cli.device import autocast
 from omnimatte_cli.matte.network import CONTEXT, OwnerNet
 from omnimatte_cli.matte.ownership import Ownership
+from omnimatte_cli.matte.still import average_static
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.tensors import ClipTensors
 
@@ -40,13 +40,17 @@ def chunks(frames: int, stride: int) -> Iterator[tuple[np.ndarray, slice]]:
 
 
 def predict_ownership(
-    net: OwnerNet, clip: ClipTensors, stride: int, progress: Progress
+    net: OwnerNet, clip: ClipTensors, stride: int, fps: float, progress: Progress
 ) -> Ownership:
-    """Who owns every pixel's residual: the network's weights, which add to 1 with 'unowned'."""
+    """Who owns every pixel's residual: the network's weights, which add to 1 with 'unowned'.
+
+    stride: frames between neighbours that the network sees. fps: frames a second; where nothing
+    changes, the answers of neighbouring frames are averaged.
+    """
     n, t = len(clip.masks), len(clip)
     h, w = clip.frames.shape[2:]
-    claims = np.zeros((n, t, h, w), np.float16)
-    nobody = np.zeros((t, h, w), np.float16)
+    weights = np.zeros((n, t, h, w), np.float16)
+    unowned = np.zeros((t, h, w), np.float16)
     seen = np.zeros(t, bool)
     net.eval()
     for line, kept in chunks(t, stride):
@@ -55,13 +59,15 @@ def predict_ownership(
         with torch.inference_mode(), autocast(frames.device):
             logits = net(frames, plates, masks).float()
             share = logits.softmax(1)[0, :, kept].cpu().numpy()
-        claims[:, line[kept]], nobody[line[kept]] = share[:-1], share[-1]
+        weights[:, line[kept]], unowned[line[kept]] = share[:-1], share[-1]
         seen[line[kept]] = True
         progress.step(int(seen.sum()))
     assert seen.all(), np.flatnonzero(~seen)
-    claims, nobody = average_static(claims, nobody, clip.frames.cpu().numpy())
-    claims[far_from_sight(clip.masks.flatten(2).any(2).cpu().numpy(), ABSENCE * stride)] = 0
-    return Ownership(claims, nobody)
+    frames_now = np.moveaxis(clip.frames.cpu().numpy(), 1, -1)
+    ownership = average_static(Ownership(weights, unowned), frames_now, fps)
+    absent = far_from_sight(clip.masks.flatten(2).any(2).cpu().numpy(), ABSENCE * stride)
+    ownership.weights[absent] = 0
+    return ownership
 
 
 def far_from_sight(seen: np.ndarray, reach: int) -> np.ndarray:

@@ -46,15 +46,15 @@ def average_static(ownership: Ownership, frames: np.ndarray, fps: float) -> Owne
         total = past[t] * before + mean * weight - own
         out[t] = total / np.maximum(before + weight - 1, 1e-6)
     claims = np.ascontiguousarray(np.moveaxis(out[:, :-1], 0, 1))
-    return Ownership(claims, out[:, -1] if ownership.nobody.size > 1 else ownership.nobody)
+    return Ownership(claims, out[:, -1] if ownership.unowned.size > 1 else ownership.unowned)
 
 
 def _answers(ownership: Ownership, length: int) -> np.ndarray:
     """Claims and nobody as one array (T, N + 1, h, w) float16."""
-    n, _, h, w = ownership.claims.shape
+    n, _, h, w = ownership.weights.shape
     out = np.empty((length, n + 1, h, w), np.float16)
-    out[:, :-1] = np.moveaxis(ownership.claims, 1, 0)
-    out[:, -1] = ownership.nobody
+    out[:, :-1] = np.moveaxis(ownership.weights, 1, 0)
+    out[:, -1] = ownership.unowned
     return out
 
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import torch
 
-from omnimatte_cli.arrays import Size, to_float, to_uint8
-from omnimatte_cli.matte.over import over, transfer_detail
-from omnimatte_cli.matte.resolve import FrameLayers, edge_extend
+from omnimatte_cli.arrays import Size, to_float
+from omnimatte_cli.matte.over import transfer_detail
+from omnimatte_cli.matte.resolve import Layers
 
 
 def upsample_layer(layer: np.ndarray, size: Size) -> np.ndarray:
@@ -25,14 +25,14 @@ def upsample_layer(layer: np.ndarray, size: Size) -> np.ndarray:
 
 def transferrer(
     layers: np.ndarray, order: np.ndarray, sharpen: bool = True
-) -> Callable[[int, np.ndarray, np.ndarray], FrameLayers]:
+) -> Callable[[int, np.ndarray, np.ndarray], Layers]:
     """How frame t's layers are made of predicted ones, its frame and its plate (H, W, 3) uint8.
 
     layers: (N, T, h, w, 4) predicted. order: (T, N) back to front. sharpen: whether the detail that
     the prediction lacks is transferred.
     """
 
-    def layers_at(t: int, frame: np.ndarray, plate: np.ndarray) -> FrameLayers:
+    def layers_at(t: int, frame: np.ndarray, plate: np.ndarray) -> Layers:
         return transfer_frame(frame, plate, layers[:, t], order[t], sharpen)
 
     return layers_at
@@ -44,7 +44,7 @@ def transfer_frame(
     layers: np.ndarray,
     order: np.ndarray,
     sharpen: bool = True,
-) -> FrameLayers:
+) -> Layers:
     """One frame's layers by detail transfer.
 
     frame, plate: (H, W, 3) uint8. layers: (N, h, w, 4) predicted, straight alpha, float in [0, 1].
@@ -58,13 +58,6 @@ def transfer_frame(
     rgba = tensor(np.stack(large))[None, :, None]
     below, picture = (tensor(to_float(x))[None, None] for x in (plate, frame))
     sharp = transfer_detail(rgba, below, picture) if sharpen else rgba
-    sharp8 = to_uint8(np.moveaxis(sharp[0, :, 0].numpy(), 1, -1))
-    written = tensor(to_float(sharp8))[None, :, None]
-    composite = np.moveaxis(over(written, below)[0, 0].numpy(), 0, -1)
-    clear = (1 - written[0, :, 0, 3]).prod(0).numpy()
-
-    out = np.empty_like(sharp8)
-    for place, i in enumerate(order):
-        colour8, alpha8 = sharp8[place, ..., :3], sharp8[place, ..., 3]
-        out[i, ..., :3], out[i, ..., 3] = edge_extend(colour8, to_float(alpha8)), alpha8
-    return FrameLayers(out, composite, clear)
+    out = np.empty((len(order), *frame.shape[:2], 4), np.float32)
+    out[order] = np.moveaxis(sharp[0, :, 0].numpy(), 1, -1)
+    return Layers(out)

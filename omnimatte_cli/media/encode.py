@@ -6,7 +6,6 @@ Every file is written under a temporary name and renamed when it is complete.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import shutil
 import subprocess

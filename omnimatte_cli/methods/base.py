@@ -18,12 +18,12 @@ import torch
 
 from omnimatte_cli.arrays import Plate
 from omnimatte_cli.matte.network import OwnerNet
-from omnimatte_cli.matte.resolve import FrameLayers
+from omnimatte_cli.matte.resolve import Layers
 from omnimatte_cli.methods.options import MethodOptions
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.shot import Shot
 
-LayersAt = Callable[[int, np.ndarray, np.ndarray], FrameLayers]  # (t, frame, plate)
+LayersAt = Callable[[int, np.ndarray, np.ndarray], Layers]  # (t, frame, plate)
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,17 @@ class Run:
     """What every method is told beside its own options.
 
     device: where to compute. seed: of all random choices. weights: a shipped name, a path, "none"
-    or "auto". ownership: the ownership network on the device, or None where none is there. state: a
-    path that an interrupted training is kept under; None: it is not kept. memo: results of long
-    stages that a later call with the same inputs takes from here (evaluations vary one option).
+    or "auto". ownership: the ownership network on the device, or None where none is there.
+    exact_layers: whether layers explain every pixel by itself. state: a path that an interrupted
+    training is kept under; None: it is not kept. memo: results of long stages that a later call
+    with the same inputs takes from here (evaluations vary one option).
     """
 
     device: torch.device
     seed: int = 0
     weights: str = "auto"
     ownership: OwnerNet | None = None
+    exact_layers: bool = False
     state: Path | None = None
     memo: dict[str, Any] = field(default_factory=dict)
 

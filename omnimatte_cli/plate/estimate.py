@@ -17,6 +17,7 @@ from omnimatte_cli.arrays import Masks, Plate, Size
 from omnimatte_cli.camera.canvas import Frames, build_canvas
 from omnimatte_cli.camera.model import Camera, read_camera
 from omnimatte_cli.camera.registration import register
+from omnimatte_cli.camera.verify import explains_more
 from omnimatte_cli.matte.ownership import Ownership, working_plates
 from omnimatte_cli.media.encode import write_image
 from omnimatte_cli.media.read import iter_frames
@@ -48,6 +49,11 @@ def find_camera(shot: Shot, settings: Settings, progress: Progress) -> Camera:
             yield frame
 
     camera = register(counted(), shot.masks.union)
+    samples, hidden = shot.samples, shot.masks.union
+    if camera.moving and settings.camera == "auto":
+        picks = samples.indices
+        if not explains_more(camera, picks, samples.frame, hidden):
+            camera = Camera.static(count, size, cuts=camera.cuts)
     if camera.moving:
         progress.say(f"The camera moves, up to {camera.shift:.0f} px.")
     for doubt in camera.doubts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from omnimatte_cli.arrays import Plate, to_float
-from omnimatte_cli.matte.resolve import FrameLayers
+from omnimatte_cli.matte.resolve import Layers
 from omnimatte_cli.methods.base import Method, Separation
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.shot import Shot
@@ -19,16 +19,10 @@ class ToyMethod(Method[Options]):
         """Every mask is a layer."""
         progress.stage("cutting")
 
-        def layers_at(t: int, frame: np.ndarray, image: np.ndarray) -> FrameLayers:
-            masks = shot.masks.frame(t)
-            alpha = np.round(255 * self.options.opacity * masks).astype(np.uint8)
-            rgba = np.concatenate([np.repeat(frame[None], len(masks), 0), alpha[..., None]], -1)
-            composite, clear = to_float(image), np.ones(frame.shape[:2], np.float32)
-            for layer in to_float(rgba):
-                a = layer[..., 3:]
-                composite = composite + a * (layer[..., :3] - composite)
-                clear = clear * (1 - a[..., 0])
-            return FrameLayers(rgba, composite, clear)
+        def layers_at(t: int, frame: np.ndarray, image: np.ndarray) -> Layers:
+            alpha = np.float32(self.options.opacity) * shot.masks.frame(t)
+            colour = np.repeat(to_float(frame)[None], len(alpha), 0)
+            return Layers(np.concatenate([colour, alpha[..., None]], -1))
 
         return Separation(layers_at, {"network": None})
 

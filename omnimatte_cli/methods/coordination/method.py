@@ -14,8 +14,8 @@ from torch import Tensor
 
 from omnimatte_cli.arrays import Plate, Size, frame_or_static, to_float
 from omnimatte_cli.errors import WeightsError
-from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.metrics import PSNR
+from omnimatte_cli.matte.noise import residual_noise
 from omnimatte_cli.matte.over import in_order, over
 from omnimatte_cli.matte.ownership import (
     UNOWNED,
@@ -27,7 +27,7 @@ from omnimatte_cli.matte.ownership import (
 )
 from omnimatte_cli.matte.pool import pool_over_time
 from omnimatte_cli.matte.predict import predict_ownership
-from omnimatte_cli.matte.resolve import residual_noise, resolve_frame
+from omnimatte_cli.matte.resolve import resolve_frame
 from omnimatte_cli.matte.transfer import transferrer
 from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.base import Method, Run, Separation
@@ -98,7 +98,8 @@ class CoordinationMethod(Method[Options]):
         if options.uses_ownership:
             assert run.ownership is not None
             progress.stage("ownership", len(shot))
-            known = predict_ownership(run.ownership, clip, shot.frame_stride, progress)
+            fps, stride = float(shot.fps), shot.frame_stride
+            known = predict_ownership(run.ownership, clip, stride, fps, progress)
         if options.bootstrap == "ownership":
             assert known is not None
             clip = replace(clip, bootstrap=first_alphas(clip, known))
@@ -119,7 +120,7 @@ class CoordinationMethod(Method[Options]):
         ownership = pool_over_time(
             ownership, shot.frames, plates, shot.small, float(shot.fps), progress
         )
-        layers_at = resolver(ownership, shot.masks, shot.noise(plates))
+        layers_at = shot.resolver(ownership, plates, run.exact_layers)
         return Separation(layers_at, facts, prediction.forget)
 
 
@@ -236,7 +237,8 @@ def first_alphas(clip: ClipTensors, known: Ownership) -> Tensor:
     for k in range(t):
         frame = frame_weights(known, k, masks[:, k], order[k])
         plate = frame_or_static(plates, k)
-        alphas[:, k] = resolve_frame(frames[k], plate, frame, order[k], noise).rgba[..., 3]
+        layers = resolve_frame(to_float(frames[k]), to_float(plate), frame, order[k], noise)
+        alphas[:, k] = np.rint(255 * layers.rgba[..., 3])
     return torch.from_numpy(alphas).to(clip.frames.device)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from omnimatte_cli.arrays import Plate
 from omnimatte_cli.errors import WeightsError
-from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.ownership import working_plates
 from omnimatte_cli.matte.pool import pool_over_time
 from omnimatte_cli.matte.predict import predict_ownership
@@ -26,12 +25,12 @@ class OwnershipMethod(Method[Options]):
         stride = self.options.frame_stride or shot.frame_stride
         progress.stage("ownership", len(shot))
         clip = shot.tensors(plates, self.run.device)
-        ownership = predict_ownership(net, clip, stride, progress)
+        ownership = predict_ownership(net, clip, stride, float(shot.fps), progress)
         ownership = pool_over_time(
             ownership, shot.frames, plates, shot.small, float(shot.fps), progress
         )
         facts = {"network": {"network": "ownership", "frame_stride": stride}}
-        return Separation(resolver(ownership, shot.masks, shot.noise(plates)), facts)
+        return Separation(shot.resolver(ownership, plates, self.run.exact_layers), facts)
 
 
 METHOD = OwnershipMethod

@@ -1,0 +1,93 @@
+"""Does a registration explain the clip better than no motion at all?
+
+Tracked points can agree on a motion that is not the camera's: a shadow's edge, a pattern of grain,
+four corners of a moving thing. Frames far apart tell: if the scene moved, they match clearly better
+once the one is seen from the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.camera.model import Camera, sane
+
+PAIRS = 12  # pairs of frames that are compared
+WIDTH = 480  # pixels at which they are
+GAIN = 0.97  # share of the difference that registration may leave at most to be believed
+UNLIKE = 32.0  # levels; a larger difference counts as this, whatever it is
+FEWEST = 200  # pixels that a pair must share
+
+
+def explains_more(
+    camera: Camera,
+    picks: Sequence[int],
+    frame: Callable[[int], np.ndarray],
+    hidden: Callable[[int], np.ndarray],
+) -> bool:
+    """Whether frames seen from each other match clearly better than left where they are.
+
+    picks: numbers of frames that can be had, ascending. frame: one of them, (H, W, 3) uint8.
+    hidden: where its objects are, (H, W) bool. True where no pair can be compared: then nothing
+    speaks against the registration.
+    """
+    before, after = 0.0, 0.0
+    for a, b in _pairs(camera, picks):
+        left, right = _differences(camera, a, b, frame, hidden)
+        before += left
+        after += right
+    return before == 0 or after <= GAIN * before
+
+
+def _pairs(camera: Camera, picks: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs of frames of one scene, a third of the clip apart or as far as their views overlap."""
+    found = []
+    step = max(1, len(picks) // 3)
+    for i in range(len(picks)):
+        for gap in (step, max(1, step // 4)):
+            if i + gap < len(picks):
+                a, b = picks[i], picks[i + gap]
+                near = sane(camera.between(b, a), camera.size, furthest=0.5)
+                if b in camera.scene(a) and near:
+                    found.append((a, b))
+                    break
+    return found[:: -(-len(found) // PAIRS)] if found else []
+
+
+def _differences(
+    camera: Camera,
+    a: int,
+    b: int,
+    frame: Callable[[int], np.ndarray],
+    hidden: Callable[[int], np.ndarray],
+) -> tuple[float, float]:
+    """Mean difference of two frames, as they are and registered, over what both see."""
+    h, w = camera.size
+    scale = min(1.0, WIDTH / w)
+    size = (max(16, round(h * scale)), max(16, round(w * scale)))
+    seen = camera.scaled(size)
+    here, there = (_detail(frame(t), size) for t in (a, b))
+    free_here, free_there = (_free(hidden(t), size) for t in (a, b))
+    motion = seen.between(b, a)
+    moved = cv2.warpPerspective(there, motion, size[::-1], flags=cv2.INTER_LINEAR)
+    free_moved = cv2.warpPerspective(free_there, motion, size[::-1], flags=cv2.INTER_NEAREST)
+    both = (free_here > 0) & (free_there > 0) & (free_moved > 0)
+    if np.count_nonzero(both) < FEWEST:
+        return 0.0, 0.0
+    apart = [np.minimum(np.abs(x - here), UNLIKE)[both].mean() for x in (there, moved)]
+    return float(apart[0]), float(apart[1])
+
+
+def _detail(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """What is left of a picture without its light, (h, w) float32: blurs compare light instead."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    grey = cv2.resize(grey, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
+    grey = cv2.GaussianBlur(grey, (0, 0), 0.8)
+    return grey - cv2.GaussianBlur(grey, (0, 0), 6.0)
+
+
+def _free(hidden: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    small = cv2.resize(hidden.astype(np.uint8), size[::-1], interpolation=cv2.INTER_AREA) > 0
+    return (cv2.dilate(small.astype(np.uint8), np.ones((9, 9), np.uint8)) == 0).astype(np.uint8)
