@@ -149,16 +149,16 @@ def test_where_nothing_moves_ownership_stands_still() -> None:
         claims[0, t, 4:12, 2 * t : 2 * t + 8] = 1
     before = Ownership(claims, (1 - claims[0]).astype(np.float16))
     after = average_static(before, frames, 12.0)
-    assert after.claims.dtype == np.float16 and after.claims.shape == claims.shape
+    assert after.weights.dtype == np.float16 and after.weights.shape == claims.shape
 
     def flicker(x: np.ndarray) -> float:
         return float(np.abs(np.diff(x[0, :, 20:].astype(np.float32), axis=0)).mean())
 
-    assert flicker(after.claims) < 0.15 * flicker(before.claims)
+    assert flicker(after.weights) < 0.15 * flicker(before.weights)
     # What moves keeps its own answer.
-    moving = after.claims[0, 8, 5:11, 18:22].astype(np.float32)
+    moving = after.weights[0, 8, 5:11, 18:22].astype(np.float32)
     assert moving.min() > 0.9
-    total = after.claims[0].astype(np.float32) + after.nobody
+    total = after.weights[0].astype(np.float32) + after.unowned
     assert np.abs(total - 1).max() < 0.01
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from omnimatte_cli.matte.solve import resolve_frame
+from omnimatte_cli.matte.resolve import resolve_frame
 
 from omnimatte_cli.matte.compositing import composite, straight
 from omnimatte_cli.matte.effects import Effect

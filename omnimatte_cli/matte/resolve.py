@@ -26,6 +26,7 @@ BODY_CHANGE = (0.02, 0.12)  # change that makes an edge pixel of a mask transpar
 PARTIAL_CHANGE = 3 / 255  # the most of a change that may be split between objects and nobody
 RIM = (0.4, 0.6)  # soft mask at which the residual begins to count as body, and counts in full
 
+REST_GAIN = 4.0  # times what the layers leave over that the residual plate may change
 GROUND = (0.02, 0.3)  # soft mask up to which a pixel shows the ground .. from which it does not
 RIM_SIGMA = 1.2  # pixels; of a blur of the body's alpha
 MIXED = (0.005, 0.1)  # blurred alpha at which pixels begin to be mixed, and are explained exactly
@@ -178,11 +179,13 @@ def residual_plate(
 
     frame, plate: (H, W, 3) float32. composite: (H, W, 3), the layers as they are written over the
     plate; transmittance: (H, W), what is seen of the plate through them. Returns (H, W, 3) in
-    [0, 1]; where a level of the plate is not seen, the plate itself.
+    [0, 1]. Where less than 1 / REST_GAIN of the plate is seen, only part of the rest comes back.
     """
     rest = frame - composite
-    seen = transmittance[..., None]
-    out = plate + np.where(seen > 1 / 255, rest / np.maximum(seen, 1 / 255), 0)
+    # Behind a nearly opaque layer hardly anything of the plate is seen: a change large enough to
+    # mend the composite there would be a blotch wherever the layer is taken away.
+    gain = np.minimum(1 / np.maximum(transmittance, 1 / 255), REST_GAIN)[..., None]
+    out = plate + gain * rest
     return np.clip(out, 0, 1)
 
 

@@ -23,10 +23,10 @@ MASK_REACH = 2  # frames to each side whose masks are asked
 def average_static(ownership: Ownership, frames: np.ndarray, fps: float) -> Ownership:
     """Average ownership over the frames before and after for as long as a pixel does not change.
 
-    ownership: claims (N, T, h, w) and nobody (T, h, w) or (1, 1, 1) float16. frames: (T, h, w, 3)
+    ownership: weights (N, T, h, w) and unowned (T, h, w) or (1, 1, 1) float16. frames: (T, h, w, 3)
     uint8 at the same size. fps: frames a second. An exponential average in each direction of time,
-    which a change of the pixel's neighbourhood ends; besides the result it holds one direction's
-    averages, 2 (N + 1) + 2 bytes a working pixel and frame. Where something moves the answers stay
+    which a change of the pixel's neighbourhood ends; with the result it takes 6 (N + 1) + 2 bytes a
+    working pixel and frame. Where something moves the answers stay
     as they are.
     """
     length = len(frames)
@@ -35,22 +35,22 @@ def average_static(ownership: Ownership, frames: np.ndarray, fps: float) -> Owne
     fade = np.float32(np.exp(-1 / (fps * MEMORY)))
     answers = _answers(ownership, length)
     past = np.empty_like(answers)
-    weights = np.empty((length, *frames.shape[1:3]), np.float16)
+    counts = np.empty((length, *frames.shape[1:3]), np.float16)
     for t, mean, weight in _running(answers, frames, range(length), fade):
-        past[t], weights[t] = mean, weight
+        past[t], counts[t] = mean, weight
     out = np.empty_like(answers)
     for t, mean, weight in _running(answers, frames, range(length - 1, -1, -1), fade):
         # Both directions hold the frame's own answer: it counts once.
-        before = weights[t].astype(np.float32)
+        before = counts[t].astype(np.float32)
         own = answers[t].astype(np.float32)
         total = past[t] * before + mean * weight - own
         out[t] = total / np.maximum(before + weight - 1, 1e-6)
-    claims = np.ascontiguousarray(np.moveaxis(out[:, :-1], 0, 1))
-    return Ownership(claims, out[:, -1] if ownership.unowned.size > 1 else ownership.unowned)
+    weights = np.ascontiguousarray(np.moveaxis(out[:, :-1], 0, 1))
+    return Ownership(weights, out[:, -1] if ownership.unowned.size > 1 else ownership.unowned)
 
 
 def _answers(ownership: Ownership, length: int) -> np.ndarray:
-    """Claims and nobody as one array (T, N + 1, h, w) float16."""
+    """Weights and unowned as one array (T, N + 1, h, w) float16."""
     n, _, h, w = ownership.weights.shape
     out = np.empty((length, n + 1, h, w), np.float16)
     out[:, :-1] = np.moveaxis(ownership.weights, 1, 0)
