@@ -18,10 +18,10 @@ from omnimatte_cli.media.encode import (
     VideoWriter,
     checkerboard,
     find_ffmpeg,
-    output_folder,
     preview_frame,
     write_image,
 )
+from omnimatte_cli.media.folder import output_folder
 from omnimatte_cli.media.read import iter_frames, probe
 from tests.conftest import FFMPEG, scene
 

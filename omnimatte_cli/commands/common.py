@@ -23,6 +23,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the facts of the resul
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing result.")]
 
 
+FFmpeg = Annotated[
+    Path | None, typer.Option("--ffmpeg", help="The ffmpeg program to encode with.", metavar="PATH")
+]
 ResultFolder = Annotated[
     Path, typer.Argument(help="Folder that `omnimatte decompose` wrote.", metavar="RESULT")
 ]

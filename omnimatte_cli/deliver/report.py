@@ -221,7 +221,7 @@ def headline(result: FinishedResult) -> list[tuple[str, str]]:
     for key, text in (
         ("after_detail", "layers over the plate"),
         ("after_detail_in_layers", "inside the layers"),
-        ("plate", "plate where no layer is"),
+        ("plate_outside_layers", "plate where no layer is"),
     ):
         if isinstance(scores.get(key), int | float):
             facts.append((text, f"{scores[key]:.1f} dB"))
