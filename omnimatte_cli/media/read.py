@@ -70,6 +70,11 @@ class VideoInfo:
     pixel_format: str
     sha256: str
     kind: str
+    shown_size: Size | None = None  # (H, W) on screen where pixels are not square
+    first: int = 0  # first frame that is read
+    total: int = 0  # frames of the whole source
+    numbers: tuple[int, ...] | None = None
+    names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
