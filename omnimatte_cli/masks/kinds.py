@@ -229,7 +229,8 @@ def _decide_index(studies: list[Study]) -> Reading | None:
         raise NoMaskError(f"is a picture of {len(used)} colours, no mask")
     area = index.flat >= FLAT * index.all
     firm = [tuple(c) for c, a in zip(colours, area, strict=True) if a]
-    objects, edges = [], []
+    objects: list[int] = []
+    edges: list[int] = []
     for v, colour, flat in zip(used, colours, area, strict=True):
         if int(v) in (0, 255):
             continue

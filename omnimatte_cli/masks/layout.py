@@ -18,7 +18,7 @@ import numpy as np
 
 from omnimatte_cli.errors import MaskError, VideoError
 from omnimatte_cli.masks.pictures import Picture
-from omnimatte_cli.media.images import list_images, natural_key, read_image
+from omnimatte_cli.media.images import list_images, natural_key, read_deep
 from omnimatte_cli.media.numbers import number_images
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import VIDEO_SUFFIXES, iter_frames, read_palette
@@ -106,7 +106,7 @@ class Source:
             raise MaskError(f"{self.where(t)} cannot be read as an image.") from error
         if indexed is not None:
             return Picture.from_palette(*indexed)
-        image = read_image(path, cv2.IMREAD_UNCHANGED)
+        image = read_deep(path)
         if image is None:
             raise MaskError(f"{self.where(t)} cannot be read as an image.")
         if image.dtype.kind == "f":

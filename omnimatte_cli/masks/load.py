@@ -247,10 +247,12 @@ def _name_of(value: int, names: dict[int, str], reach: int) -> str | None:
 
 def _refuse_empty(source: Source, frames: int, cuts: dict[int, dict[int, _Cut]]) -> None:
     levels = {v for c in cuts.values() for x in c.values() for v in (x.low, x.high)}
-    what = f"Object '{source.name}' is empty in all {frames} frames of {source.path}"
     if len(levels) == 1 and levels != {0}:
-        what += f": all pixels have the level {levels.pop()}"
-    raise MaskError(what + ".")
+        raise MaskError(
+            f"Object '{source.name}' has one level in all {frames} frames of {source.path}: "
+            f"{levels.pop()} everywhere."
+        )
+    raise MaskError(f"Object '{source.name}' is empty in all {frames} frames of {source.path}.")
 
 
 def _check_plausible(source: Source, name: str, held: dict[int, _Cut]) -> None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-IMAGE_SUFFIXES = frozenset(
+from omnimatte_cli.errors import MissingProgramError
+
+FILM_SUFFIXES = frozenset((".exr", ".dpx", ".cin", ".tga"))  # OpenCV reads none of them
+LOG_SUFFIXES = frozenset((".dpx", ".cin"))
+IMAGE_SUFFIXES = FILM_SUFFIXES | frozenset(
     (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm", ".jp2")
 )
+ORIENTED_SUFFIXES = frozenset((".jpg", ".jpeg", ".webp"))  # cameras turn them by an EXIF tag
 
 
 def wxh(shape: tuple[int, ...]) -> str:
@@ -53,3 +60,63 @@ def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
         return cv2.imdecode(data, flags) if data.size else None
     except (OSError, cv2.error):
         return None
+
+
+def read_deep(path: Path) -> np.ndarray | None:
+    """An image file at its own depth, or None where it cannot be read.
+
+    (H, W) or (H, W, C) uint8, uint16, or float32 (scene-linear light in EXR and float TIFF);
+    channels BGR or BGRA. Raises MissingProgramError where a film format needs OpenImageIO.
+    """
+    suffix = path.suffix.lower()
+    if suffix in FILM_SUFFIXES:
+        return _read_film(path)
+    image = read_image(path, cv2.IMREAD_UNCHANGED)
+    if image is not None and image.dtype == np.uint8 and suffix in ORIENTED_SUFFIXES:
+        oriented = read_image(path, cv2.IMREAD_COLOR)
+        image = oriented if image.ndim == 3 and image.shape[2] == 3 else image
+    return image.astype(np.float32) if image is not None and image.dtype.kind == "f" else image
+
+
+def encode_linear(image: np.ndarray) -> np.ndarray:
+    """Scene-linear float32 to uint16 by sRGB's transfer function (IEC 61966-2-1), clipped to 1.
+
+    A fourth channel is alpha and stays linear.
+    """
+    light = np.clip(np.nan_to_num(image), 0, 1)
+    coded = np.where(
+        light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055
+    )
+    if image.ndim == 3 and image.shape[2] == 4:
+        coded[..., 3] = light[..., 3]
+    return (coded * 65535 + 0.5).astype(np.uint16)
+
+
+def _read_film(path: Path) -> np.ndarray | None:
+    """EXR, DPX, Cineon and TGA through OpenImageIO: the R, G, B and A channels, or the first."""
+    try:
+        import OpenImageIO as oiio
+    except ImportError as error:
+        raise MissingProgramError(
+            f"{path} needs the package OpenImageIO: pip install 'omnimatte[film]'."
+        ) from error
+    file = oiio.ImageInput.open(os.fspath(path))
+    if file is None:
+        oiio.geterror()  # or it is printed when the program ends
+        return None
+    try:
+        spec = file.spec()
+        pixels = file.read_image(0, 0, 0, spec.nchannels, _type_of(spec, oiio))
+    finally:
+        file.close()
+    if pixels is None:
+        return None
+    places = {name.lower(): i for i, name in enumerate(spec.channelnames)}
+    wanted = [places[c] for c in "bgra" if c in places]
+    return np.ascontiguousarray(pixels[..., wanted if len(wanted) >= 3 else 0])
+
+
+def _type_of(spec: Any, oiio: Any) -> Any:
+    """As deep as the file: 8 bits, 16 bits, or floating point."""
+    kind = str(spec.format)
+    return oiio.UINT8 if kind == "uint8" else oiio.UINT16 if kind == "uint16" else oiio.FLOAT
