@@ -140,7 +140,10 @@ class FileReader:
                 self._study(frame, matrix, start)
             end = (start if start is not None else end) + (length or 0)
             since = start - facts.start if start is not None and facts.start is not None else None
-            if not _within(options, index, since, facts):
+            if _is_past(options, index, since):
+                self.total = stream.frames or count_packets(self.path, options)
+                return
+            if not _within(options, index, since):
                 continue
             self.first = index if self.first is None else self.first
             image = to_rgb(frame, reformatter, self.alpha, self.deep)
@@ -287,12 +290,15 @@ def _decoded(decoder: Any, packet: av.Packet) -> Iterator[av.VideoFrame]:
     yield from decoder.decode(packet if packet.size else None)
 
 
-def _within(options: ReadOptions, index: int, since: Fraction | None, facts: Facts) -> bool:
-    if options.first is not None and index < options.first:
-        return False
+def _within(options: ReadOptions, index: int, since: Fraction | None) -> bool:
+    return index >= (options.first or 0) and within_times(options, since)
+
+
+def _is_past(options: ReadOptions, index: int, since: Fraction | None) -> bool:
+    """Whether the wanted part is over; frames come in order of presentation."""
     if options.stop is not None and index >= options.stop:
-        return False
-    return within_times(options, since)
+        return True
+    return since is not None and options.stop_time is not None and since >= options.stop_time
 
 
 def _deinterlaced(
