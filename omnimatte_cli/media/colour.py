@@ -137,8 +137,8 @@ def _by_matrix(
     planes = [_plane(p, frame.width, frame.height) for p in wide.planes[:3]]
     one = float(1 << 16)
     if facts.range == "pc":
-        top = (one - (1 << (16 - facts.depth))) / 65535
-        scale_y, zero_y, scale_c = top * 65535, 0.0, top * 65535
+        # FFmpeg stretches full-range luma to 16 bits but shifts chroma.
+        scale_y, zero_y, scale_c = one - 1, 0.0, one - (1 << (16 - facts.depth))
     else:
         scale_y, zero_y, scale_c = 219 * 256.0, 16 * 256.0, 224 * 256.0
     red, blue = LUMA[facts.matrix]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -30,8 +31,8 @@ COVERS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.s
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own leave the alpha out
 # FFmpeg would draw a text file as a terminal does, and follow a playlist to other files.
 NO_VIDEOS = ("tty", "concat", "hls", "dash", "imf", "ffmetadata", "srt", "webvtt")
-FIELD_ORDERS = {2: "top", 3: "bottom", 4: "top", 5: "bottom"}  # AVFieldOrder: tt, bb, tb, bt
-SEARCHED = 24  # woven frames in which the order of fields is searched where no tag tells
+# AVFieldOrder tt, bb, tb, bt: coded first, shown first.
+FIELD_ORDERS = {2: "top", 3: "bottom", 4: "bottom", 5: "top"}
 
 
 @dataclass
@@ -128,7 +129,7 @@ class FileReader:
         reformatter, size, matrix, end = VideoReformatter(), None, None, Fraction(0)
         frames = self._frames(container, stream)
         if options.deinterlace:
-            frames = _deinterlaced(frames, stream)
+            frames = _deinterlaced(frames, stream, facts.field_order)
         for frame in frames:
             base = frame.time_base or stream.time_base
             clock = frame.pts if frame.pts is not None else frame.dts
@@ -251,19 +252,27 @@ def reason(error: Exception) -> str:
 # ------------------------------------------------------------------------------------------ opening
 
 
-def _open(path: Path) -> av.container.InputContainer:
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[av.container.InputContainer]:
     """A container; the path can be taken for no protocol, option or pattern."""
     where = os.path.abspath(path)
+    file: BinaryIO | None = None
     try:
         where.encode()
     except UnicodeEncodeError:  # bytes that are no UTF-8
-        source: Any = Path(where).open("rb")  # noqa: SIM115  # the container closes it
-    else:
-        source = "file:" + where
+        file = Path(where).open("rb")  # noqa: SIM115  # closed below
     try:
-        return av.open(source)
+        container = av.open(file or "file:" + where)
     except (av.error.FFmpegError, OSError, ValueError) as error:
+        if file:
+            file.close()
         raise VideoError(f"{path} cannot be read as a video: {reason(error)}.") from error
+    try:
+        with container:
+            yield container
+    finally:
+        if file:
+            file.close()
 
 
 def _rank(stream: av.video.stream.VideoStream) -> tuple[bool, int, int]:
@@ -279,7 +288,7 @@ def _timecode(
     for metadata in places:
         for key in ("timecode", "TIMECODE"):
             if key in metadata:
-                return metadata[key]
+                return re.sub(r"\d+", lambda m: m[0].zfill(2), metadata[key])
     return None
 
 
@@ -302,12 +311,13 @@ def _is_past(options: ReadOptions, index: int, since: Fraction | None) -> bool:
 
 
 def _deinterlaced(
-    frames: Iterator[av.VideoFrame], stream: av.video.stream.VideoStream
+    frames: Iterator[av.VideoFrame], stream: av.video.stream.VideoStream, order: str
 ) -> Iterator[av.VideoFrame]:
     """One progressive frame for each woven one, by ffmpeg's bwdif; others pass as they are."""
+    parity = {"top": "tff", "bottom": "bff"}.get(order, "auto")
     graph = av.filter.Graph()
     source = graph.add_buffer(template=stream)
-    bwdif = graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced")
+    bwdif = graph.add("bwdif", f"mode=send_frame:parity={parity}:deint=interlaced")
     sink = graph.add("buffersink")
     source.link_to(bwdif)
     bwdif.link_to(sink)
