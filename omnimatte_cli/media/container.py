@@ -262,7 +262,7 @@ def _open(path: Path) -> Iterator[av.container.InputContainer]:
     except UnicodeEncodeError:  # bytes that are no UTF-8
         file = Path(where).open("rb")  # noqa: SIM115  # closed below
     try:
-        container = av.open(file or "file:" + where)
+        container = av.open(file or "file:" + where, "r")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if file:
             file.close()
