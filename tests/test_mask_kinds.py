@@ -301,6 +301,14 @@ GREY = np.stack([cv2.cvtColor(p, cv2.COLOR_BGR2GRAY) for p in photograph()])
 PICTURES = {
     "colour": (photograph(), "colour picture"),
     "grey": (GREY, "many grey levels"),
+    "foreground over green": (
+        np.where(
+            ONE[..., None],
+            np.maximum(photograph(), 60) - 60,
+            np.array([155, 255, 120], np.uint8),
+        ).astype(np.uint8),
+        "colour picture",
+    ),
     "foreground": (np.where(ONE[..., None], photograph(), 0).astype(np.uint8), "colour picture"),
     "grey foreground": (np.where(ONE, GREY, 0).astype(np.uint8), "many grey levels"),
     "picture with alpha of nothing": (

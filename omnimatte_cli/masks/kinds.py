@@ -31,6 +31,7 @@ PICTURE_ROUGH = 0.45  # curvature by slope there; soft mattes are smooth
 TRIMAP = (0.35, 0.65)  # share of the range in which a trimap's unknown band lies
 TRIMAP_RIM = 0.9  # share of the brightest area's rim that is such a band
 UNKNOWN = 255  # number of no label: a smoothed edge
+BLACK_SHARE = 0.05  # share of the pixels from which black is the background, not an object
 VOC_VOID = 0xE0E0C0  # the colour of "not labelled" in PASCAL VOC
 
 
@@ -305,9 +306,11 @@ def _colour_map(studies: list[Study], lossy: bool, least: int) -> Reading | None
 
 
 def _background(heads: list[int], weight: list[int]) -> int:
-    """Black if there is any, else the colour with the most pixels."""
+    """Black if there is enough of it, else the colour with the most pixels."""
     dark = [h for h in heads if _rgb(np.array([h])).max() <= 24]
-    return dark[0] if dark else heads[int(np.argmax(weight))]
+    if dark and weight[heads.index(dark[0])] >= BLACK_SHARE * sum(weight):
+        return dark[0]
+    return heads[int(np.argmax(weight))]
 
 
 def _reach(lossy: bool) -> int:

@@ -39,6 +39,8 @@ def gaps_note(numbers: Sequence[int]) -> str | None:
     if len(steps) <= 1:
         return None
     step = min(steps)
+    if any(s % step for s in steps):
+        return None  # time stamps
     missing: list[int] = []
     count = 0
     for a, b in itertools.pairwise(numbers):
@@ -46,7 +48,7 @@ def gaps_note(numbers: Sequence[int]) -> str | None:
         count += len(between)
         missing += list(between[: NAMED - len(missing)])
     if count > 10 * len(numbers):
-        return None  # time stamps
+        return None
     more = f" and {count - len(missing)} more" if count > len(missing) else ""
     which = ", ".join(map(str, missing))
     return f"Frame numbers {which}{more} are missing: the frames around them are neighbours now."

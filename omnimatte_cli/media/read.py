@@ -293,17 +293,27 @@ def _timing(
     mean = (len(known) - 1) / (known[-1] - known[0])
     if len(even) >= STEADY * len(steps):
         mean = 1 / (sum(even, Fraction(0)) / len(even))
-    rate = _named_rate(mean, rates)
+    rate = _named_rate(mean, rates, known if len(even) == len(steps) else [])
     times = tuple(float(s - known[0]) for s in known)
     return rate, times, times[-1] + float(pictures[-1].length or 1 / rate), len(even) < len(steps)
 
 
-def _named_rate(rate: Fraction, announced: tuple[Fraction, ...]) -> Fraction:
-    """The announced or usual rate that is meant: clocks of 1 ms (Matroska) blur 29.97."""
+def _named_rate(
+    rate: Fraction, announced: tuple[Fraction, ...], starts: list[Fraction]
+) -> Fraction:
+    """The announced or usual rate that is meant: clocks of 1 ms (Matroska) blur 29.97.
+
+    starts: where frames follow each other evenly, of which the rate has to be right for each.
+    """
+
+    def miss(name: Fraction) -> Fraction:
+        late = [abs(s - starts[0] - i / name) for i, s in enumerate(starts)]
+        return max(late, default=abs(rate - name))
+
     for names in (announced, STANDARD_RATES):
         near = [n for n in names if abs(rate / n - 1) < SAME_RATE]
         if near:
-            return min(near, key=lambda n: abs(rate - n))
+            return min(near, key=miss)
     return rate.limit_denominator(10_000)
 
 
