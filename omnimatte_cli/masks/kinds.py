@@ -31,6 +31,7 @@ PICTURE_ROUGH = 0.45  # curvature by slope there; soft mattes are smooth
 TRIMAP = (0.35, 0.65)  # share of the range in which a trimap's unknown band lies
 TRIMAP_RIM = 0.9  # share of the brightest area's rim that is such a band
 UNKNOWN = 255  # number of no label: a smoothed edge
+FLAT_OBJECTS = 0.2  # share of the objects' pixels that lie in flat areas after a lossy codec
 BLACK_SHARE = 0.05  # share of the pixels from which black is the background, not an object
 VOC_VOID = 0xE0E0C0  # the colour of "not labelled" in PASCAL VOC
 
@@ -287,6 +288,9 @@ def _colour_map(studies: list[Study], lossy: bool, least: int) -> Reading | None
     rest, base = total - explained, weight[heads.index(background)]
     if rest > BETWEEN_SHARE * max(total - base, 1):
         return None
+    apart = np.abs(rgb - _rgb(np.array([background]))).max(1) > _reach(lossy)
+    if lossy and flat[apart].sum() < FLAT_OBJECTS * max(int(everything[apart].sum()), 1):
+        return None  # a textured object before a flat ground
     found = sorted(h for h in heads if h != background and h != VOC_VOID)
     if len(found) < least:
         return None

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,7 +76,7 @@ class Source:
             with ThreadPoolExecutor(WORKERS) as pool:
                 return list(pool.map(lambda t: (t, job(t, self._image(t))), there))
         wanted = set(frames)
-        skip = self._skipped()
+        skip = self.wanted.part[0] if self.is_whole and self.wanted.part else 0
         stop = max(wanted, default=-1) + 1 + skip
         try:
             pictures = enumerate(iter_frames(self.path, stop, alpha=True), start=-skip)
@@ -83,11 +84,11 @@ class Source:
         except VideoError as error:
             raise MaskError(f"Object '{self.name}': {error}") from error
 
-    def _skipped(self) -> int:
-        """Frames of a mask video before the part that is wanted."""
-        if self.wanted.part is None or self._count() != self.wanted.part[1]:
-            return 0
-        return self.wanted.part[0]
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether it is a video of all frames where only a part is wanted."""
+        part = self.wanted.part
+        return part is not None and not self.files and self._count() == part[1]
 
     def _count(self) -> int:
         from omnimatte_cli.media.read import count_frames

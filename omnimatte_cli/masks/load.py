@@ -140,8 +140,9 @@ def _read(
         _check_aspect(source.where(t), picture.size, size, shown)
         return _Frame(study(picture, lossy), _cut(picture, reading, size, invert))
 
+    closed = bool(source.files) or source.is_whole
     # One frame more is asked of a video, to see whether it goes on.
-    found = dict(source.each(range(frames if source.files else frames + 1), look))
+    found = dict(source.each(range(frames if closed else frames + 1), look))
     if not source.files and len(found) != frames:
         t = min(len(found), frames)
         state = "ends before it" if t < frames else "goes on"
