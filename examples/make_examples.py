@@ -14,9 +14,9 @@ from omnimatte_cli.evaluation.truth import read_truth
 from omnimatte_cli.media.encode import VideoWriter, find_ffmpeg, write_image
 from omnimatte_cli.synth.dataset import write_scene
 from omnimatte_cli.synth.scenes import SceneOptions
-from omnimatte_cli.training.recipe import DATASET_SEEDS
+from omnimatte_cli.synth.seeds import DATASET_SEEDS
 
-SCENE = 201  # of `omnimatte synth --objects 2 --effect both --size 128x224`
+SCENE = 201  # of `omnimatte synth --objects 2 --effect both --size 224x128`
 NAMES = ("hiker", "walker")
 
 

@@ -28,7 +28,7 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def at_frame(x: np.ndarray, t: int) -> np.ndarray:
+def frame_or_static(x: np.ndarray, t: int) -> np.ndarray:
     """Frame t's part of x (T, ...), or of x (1, ...) the one that holds for every frame."""
     return x[t if len(x) > 1 else 0]
 
@@ -76,7 +76,12 @@ class Masks:
         assert self.order.shape == (len(self), len(self.names)), self.order.shape
 
     def __len__(self) -> int:
-        return len(self.packed[0])
+        return len(self.order)
+
+    @classmethod
+    def none(cls, frames: int, size: Size) -> Masks:
+        """Masks of no object at all."""
+        return cls((), size, np.zeros((frames, 0), np.int64), ())
 
     @classmethod
     def from_arrays(
@@ -96,7 +101,10 @@ class Masks:
 
     def frame(self, t: int) -> np.ndarray:
         """Masks of all objects in frame t, (N, H, W) bool."""
-        return np.stack([self.at(i, t) for i in range(len(self.names))])
+        masks = np.zeros((len(self.names), *self.size), bool)
+        for i in range(len(self.names)):
+            masks[i] = self.at(i, t)
+        return masks
 
     def union(self, t: int) -> np.ndarray:
         """Where any object is in frame t, (H, W) bool."""
@@ -134,21 +142,22 @@ def unpack_mask(data: bytes, size: Size) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Background:
-    """The clean plate in frame coordinates.
+class Plate:
+    """The clean picture of every frame, in frame coordinates.
 
-    plate: (H, W, 3) uint8 RGB; of a plate that changes over time, its first frame.
-    valid: (H, W) bool, False where no frame shows the background (filled by inpainting).
+    image: (H, W, 3) uint8 RGB; of a plate that changes over time, its first frame.
+    valid: (H, W) bool, False where no frame shows the plate: it was filled in and is a guess.
     moving: None for a fixed plate; else opens a new stream of one plate per frame.
     """
 
-    plate: np.ndarray
+    image: np.ndarray
     valid: np.ndarray
     moving: Callable[[], Iterator[np.ndarray]] | None = None
 
     def __post_init__(self) -> None:
-        assert self.plate.dtype == np.uint8 and self.plate.ndim == 3, self.plate.shape
-        assert self.valid.shape == self.plate.shape[:2], (self.valid.shape, self.plate.shape)
+        assert self.image.dtype in (np.uint8, np.uint16), self.image.dtype
+        assert self.image.ndim == 3, self.image.shape
+        assert self.valid.shape == self.image.shape[:2], (self.valid.shape, self.image.shape)
 
     @property
     def unseen_share(self) -> float:
@@ -157,7 +166,7 @@ class Background:
 
     def stream(self) -> Iterator[np.ndarray]:
         """The plate of each frame in turn, (H, W, 3) uint8; endless for a fixed plate."""
-        return itertools.repeat(self.plate) if self.moving is None else self.moving()
+        return itertools.repeat(self.image) if self.moving is None else self.moving()
 
 
 def resize_frames(frames: Iterable[np.ndarray], size: Size) -> np.ndarray:

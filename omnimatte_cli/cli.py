@@ -10,7 +10,15 @@ from typing import Annotated
 import typer
 
 from omnimatte_cli import __version__
-from omnimatte_cli.commands import decompose, masks, training, weights
+from omnimatte_cli.commands import (
+    compose,
+    convert,
+    decompose,
+    masks,
+    report,
+    training,
+    weights,
+)
 
 app = typer.Typer(
     help="Split a video into one RGBA layer per object, with its shadows and reflections, "
@@ -22,6 +30,9 @@ app = typer.Typer(
 )
 app.command()(decompose.decompose)
 app.command()(decompose.background)
+app.command()(compose.compose)
+app.command()(convert.convert)
+app.command()(report.report)
 app.command()(masks.masks)
 app.command()(training.synth)
 app.command()(training.pretrain)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 
 from omnimatte_cli.errors import OptionError
-from omnimatte_cli.settings import DeviceName, check
+from omnimatte_cli.options import check
+from omnimatte_cli.settings import DeviceName
 
 
 def choose(name: str = "auto") -> torch.device:
@@ -26,6 +27,11 @@ def choose(name: str = "auto") -> torch.device:
             f"--device {name}: this machine or this build of torch has none; use --device cpu."
         )
     return torch.device(name)
+
+
+def kind(device: torch.device) -> Literal["cpu", "gpu"]:
+    """What a method's default choice depends on."""
+    return "cpu" if device.type == "cpu" else "gpu"
 
 
 def describe(device: torch.device) -> str:
@@ -44,7 +50,8 @@ def has_bfloat16(device: torch.device) -> bool:
     A CPU that has instructions for it trains and answers 1.5 to 2 times as fast.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        # Older GPUs emulate bfloat16, which is slower than float32.
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
         # Older torch lacks it.
         has: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -61,7 +68,10 @@ def autocast(device: torch.device) -> AbstractContextManager:
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """Same input, same seed, same device: same numbers. Restores the global switches on leaving."""
+    """Same input, same seed, same device: same numbers.
+
+    Restores torch's global switches and random state on leaving.
+    """
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
@@ -69,7 +79,8 @@ def deterministic() -> Iterator[None]:
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     try:
-        yield
+        with torch.random.fork_rng():
+            yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark

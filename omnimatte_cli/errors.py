@@ -41,3 +41,11 @@ class OutputError(InputError):
 
 class MissingProgramError(OmnimatteError):
     """A program or system library that the tool needs is not installed."""
+
+
+class MissingLibraryError(InputError):
+    """An optional library that the user's options need is not installed."""
+
+
+class ResultError(InputError):
+    """A folder is not a finished result, or its files are damaged or missing."""

@@ -1,10 +1,11 @@
-"""The story: read - masks - background - associate - resolve - export."""
+"""The story of one shot: read - masks - plate - separate - deliver."""
 
 from __future__ import annotations
 
+import logging
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +13,30 @@ import numpy as np
 import torch
 
 from omnimatte_cli import device as devices
-from omnimatte_cli.arrays import Background, Masks
-from omnimatte_cli.deliver import folder as output
-from omnimatte_cli.deliver.manifest import (
-    describe_input,
-    describe_masks,
-    describe_options,
-    describe_plate,
-    library_versions,
-    peak_memory_mb,
-    write_manifest,
+from omnimatte_cli.arrays import Plate
+from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.deliver.manifest import describe_camera, describe_run, write_manifest
+from omnimatte_cli.deliver.plates import (
+    check_plate_target,
+    unseen_warning,
+    write_plates,
+    write_result_plate,
 )
-from omnimatte_cli.deliver.result import MakeLayers, ResultWriter
-from omnimatte_cli.matte import ownership
+from omnimatte_cli.deliver.result import ResultWriter
 from omnimatte_cli.matte.network import OwnerNet
-from omnimatte_cli.matte.predict import own, second_plate
-from omnimatte_cli.matte.resolve import FrameLayers, resolve_frame
-from omnimatte_cli.matte.transfer import transfer_frame
-from omnimatte_cli.media import encode as export
-from omnimatte_cli.media import read as video
-from omnimatte_cli.media.read import VideoInfo
-from omnimatte_cli.methods.coordination.method import (
-    Association,
-    choose_method,
-    coordinate,
-    find_weights,
-    owner_network,
-    uses_owner,
-)
-from omnimatte_cli.plate import median as background
+from omnimatte_cli.matte.ownership import Ownership
+from omnimatte_cli.matte.predict import predict_ownership
+from omnimatte_cli.media.encode import find_ffmpeg
+from omnimatte_cli.media.folder import output_folder
+from omnimatte_cli.methods import registry, weights
+from omnimatte_cli.methods.base import Run
+from omnimatte_cli.plate.estimate import FindOwners, clean_plate, find_camera
+from omnimatte_cli.plate.load import load_plate
 from omnimatte_cli.progress import Progress, Silent
-from omnimatte_cli.settings import Settings
+from omnimatte_cli.settings import Settings, SolveSettings
 from omnimatte_cli.shot import Shot, read_shot
 
-UNSEEN_COLOUR = (255, 0, 0)  # RGB, over the dimmed plate in background_unseen.png
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,7 +51,7 @@ class Result:
     manifest: dict[str, Any]
 
 
-class Watch:
+class StageTimer:
     """Passes progress on and measures the wall time of every stage, in seconds."""
 
     def __init__(self, progress: Progress) -> None:
@@ -83,6 +74,7 @@ class Watch:
         if self.name:
             spent = self.seconds.get(self.name, 0.0) + time.monotonic() - self.start
             self.seconds[self.name] = round(spent, 2)
+            log.info("%s: %.1f s", self.name, spent)
             self.name = ""
 
 
@@ -93,148 +85,116 @@ def decompose(
 
     Raises the errors of `omnimatte_cli.errors`; on any error `out` is as it was before.
     """
-    watch = Watch(progress or Silent())
+    timer = StageTimer(progress or Silent())
     device = devices.choose(settings.device)
-    method, reason = choose_method(settings, device)
-    watch.say(reason)
-    ffmpeg = export.find_ffmpeg(settings.ffmpeg)
-    owner = owner_network(settings, method, device)
-    weights = find_weights(settings, device) if method == "coordination" else None
-    inputs = [source, *(p for p in (settings.masks, settings.background) if p)]
+    choice = registry.choose(settings, devices.kind(device))
+    timer.say(choice.reason)
+    ffmpeg = find_ffmpeg(settings.ffmpeg)
     place = out.resolve()  # "." has no name
-    state = place.parent / f".{place.name}.finetune.pt"  # stays when interrupted, to resume from
-    with output.output_folder(out, settings.overwrite, inputs) as folder, devices.deterministic():
-        shot = read_shot(source, folder / "masks", settings, watch)
-        info, masks = shot.info, shot.masks
-        plate = clean_plate(shot, settings, owner, device, watch)
-        write_plate(folder, plate, watch)
-
-        plates = shot.plates(plate)
-        clip, gap = shot.tensors(plates, device), shot.owner_gap(settings)
-        known = None
-        if owner is not None and (method == "ownership" or uses_owner(settings)):
-            watch.stage("ownership", info.frames)
-            known = own(owner, clip, gap, watch)
-        if method == "ownership":
-            assert known is not None
-            found = Association(known, {"network": "ownership", "gap": gap})
-        else:
-            found = coordinate(clip, settings, weights, watch, state, known)
-        found = replace(found, ownership=shot.steadied(found.ownership, plates, watch))
-
-        layers_of = frame_maker(found, masks, shot.noise(plates))
-        writer = ResultWriter(folder, info, masks.names, plate, layers_of, settings.exact, ffmpeg)
-        watch.stage("writing", info.frames)
-        scores = writer.write(watch)
-        watch.finish()
-        facts = {
-            "versions": library_versions(),
-            "input": describe_input(info),
-            "objects": describe_masks(masks),
-            "background": describe_plate(plate, settings.background),
-            "options": describe_options(settings),
-            "seed": settings.seed,
-            "device": devices.describe(device),
-            "working_size": "{}x{}".format(*shot.size),
-            "method": method,
-            "network": found.network,
-            "iterations": found.iterations,
-            "losses": asdict(found.losses) if found.losses else None,
-            "psnr": {"before_detail": found.psnr, **scores},
-            "seconds": watch.seconds,
-            "peak_memory_mb": peak_memory_mb(),
-        }
+    run = Run(
+        device,
+        settings.seed,
+        settings.weights,
+        ownership_network(choice.options.network, settings.weights, device),
+        state=place.parent / f".{place.name}.finetune",
+    )
+    method = registry.make(choice, run)
+    inputs = [source, *(p for p in (settings.masks, settings.background) if p)]
+    with output_folder(out, settings.overwrite, inputs) as folder, devices.deterministic():
+        info, shot = read_shot(source, folder / "masks", settings, timer)
+        camera, plate = plate_of(shot, settings, choice.solve, run, folder, timer)
+        write_result_plate(folder, plate, shot, camera, timer)
+        separation = method.separate(shot, plate, timer)
+        writer = ResultWriter(
+            folder,
+            info,
+            shot.masks.names,
+            plate,
+            shot.open_frames,
+            separation.layers_at,
+            settings.exact,
+            ffmpeg,
+        )
+        timer.stage("writing", info.frames)
+        scores = writer.write(timer)
+        timer.finish()
+        facts = describe_run(settings, choice, info, shot, plate, separation, scores, timer.seconds)
+        facts["camera"] = describe_camera(camera)
+        facts["device"] = devices.describe(device)
         write_manifest(folder / "manifest.json", facts)
-    state.unlink(missing_ok=True)
-    layers = {name: out / "layers" / name for name in masks.names}
+    separation.forget()
+    layers = {name: out / "layers" / name for name in shot.masks.names}
     movies = (out / "composite.mp4", out / "preview.mp4")
     return Result(out, layers, out / "background.png", *movies, facts)
 
 
-def write_background(
-    source: Path, masks: Path | None, out: Path, passes: int, overwrite: bool, progress: Progress
-) -> Background:
-    """Estimate the plate of a video and write it to an image file.
+def ownership_network(network: str | None, name: str, device: torch.device) -> OwnerNet | None:
+    """The ownership network on the device; None where none ships.
 
-    Without masks it is the plain temporal median; with masks, as in `decompose`.
+    network: the kind of weights that the method takes; name: those that were asked for.
     """
-    export.check_file(out, overwrite)
-    if masks is None:
-        progress.stage("reading")
-        info = video.probe(source)
-        plate = first_plate(info, None, progress)
-    else:
-        settings = Settings(masks=masks, passes=passes)
-        device = devices.choose(settings.device)
-        owner = owner_network(settings, "coordination", device)
-        with devices.deterministic():
-            shot = read_shot(source, None, settings, progress)
-            plate = clean_plate(shot, settings, owner, device, progress)
-    if not plate.valid.all():
-        progress.say(unseen_warning(plate))
-    export.write_image(out, plate.plate)
+    asked = network == "ownership" and name not in ("auto", "none")
+    name = name if asked else weights.OWNERSHIP
+    if not asked and name not in weights.shipped_names():
+        return None
+    return weights.load_owner(weights.find(name, "ownership")).to(device)
+
+
+def write_background(
+    source: Path, settings: Settings, out: Path, progress: Progress | None = None
+) -> Plate:
+    """Estimate the plate of a video and write it: to an image, or that of every frame.
+
+    out: an image file; or a video file or a folder, which get the plate of every frame. Without
+    masks every pixel counts as plate.
+    """
+    progress = progress or Silent()
+    check_plate_target(out, settings.overwrite)
+    device = devices.choose(settings.device)
+    solve = registry.choose(settings, devices.kind(device)).solve
+    run = Run(device, ownership=ownership_network(None, "auto", device))
+    with devices.deterministic(), tempfile.TemporaryDirectory() as scratch:
+        info, shot = read_shot(source, None, settings, progress)
+        camera = find_camera(shot, settings, progress)
+        owners = find_owners(shot, run, progress) if shot.masks.names else None
+        plates = Path(scratch)
+        plate = clean_plate(shot, camera, solve.plate_passes, owners, plates, progress)
+        if not plate.valid.all():
+            progress.say(unseen_warning(plate))
+        write_plates(
+            out, plate, shot, camera, info.fps, settings.overwrite, settings.ffmpeg, progress
+        )
     return plate
 
 
-def clean_plate(
+def plate_of(
     shot: Shot,
     settings: Settings,
-    owner: OwnerNet | None,
-    device: torch.device,
+    solve: SolveSettings,
+    run: Run,
+    folder: Path,
     progress: Progress,
-) -> Background:
-    """The user's plate; or the masked median, estimated again without what objects own."""
-    info, masks = shot.info, shot.masks
+) -> tuple[Camera, Plate]:
+    """The camera and the plate: the user's, or estimated; plates of single frames in `folder`."""
     if settings.background is not None:
-        return background.load(settings.background, info.size, info.frames, progress)
-    plate = first_plate(info, masks, progress)
-    if owner is None:
-        return plate
-    for _ in range(settings.passes - 1):
-        progress.stage("ownership", info.frames)
-        clip = shot.tensors(shot.plates(plate), device)
-        found = own(owner, clip, shot.owner_gap(settings), progress)
-        plate = second_plate(frames_of(info), plate, found, masks, progress)
-    return plate
+        plate = load_plate(settings.background, shot.full_size, len(shot), progress)
+        return Camera.static(len(shot), shot.full_size), plate
+    camera = find_camera(shot, settings, progress)
+    # With --exact, background/ holds what no layer owns as well.
+    plates = folder / ("plate" if settings.exact else "background")
+    owners = find_owners(shot, run, progress)
+    return camera, clean_plate(shot, camera, solve.plate_passes, owners, plates, progress)
 
 
-def frames_of(info: VideoInfo) -> Callable[[], Iterator[np.ndarray]]:
-    """Opens the video anew."""
-    return lambda: video.iter_frames(info.source)
+def find_owners(shot: Shot, run: Run, progress: Progress) -> FindOwners | None:
+    """Who owns each change over given plates, by the ownership network; None where none ships."""
+    net = run.ownership
+    if net is None:
+        return None
 
+    def find(plates: np.ndarray) -> Ownership:
+        progress.stage("ownership", len(shot))
+        clip = shot.tensors(plates, run.device)
+        return predict_ownership(net, clip, shot.frame_stride, progress)
 
-def first_plate(info: VideoInfo, masks: Masks | None, progress: Progress) -> Background:
-    """The masked median."""
-    return background.estimate(frames_of(info), info.frames, info.size, masks, progress=progress)
-
-
-def write_plate(folder: Path, plate: Background, progress: Progress) -> None:
-    """background.png, and a picture of the pixels that no frame shows if there are any."""
-    export.write_image(folder / "background.png", plate.plate)
-    if not plate.valid.all():
-        progress.say(unseen_warning(plate))
-        unseen = np.where(
-            plate.valid[..., None], plate.plate // 2, np.array(UNSEEN_COLOUR, np.uint8)
-        )
-        export.write_image(folder / "background_unseen.png", unseen)
-
-
-def unseen_warning(plate: Background) -> str:
-    """What the user should know about pixels that were never seen."""
-    return (
-        f"{plate.unseen_share:.1%} of the background is covered by masks in every frame: it was "
-        "filled from its surroundings and is a guess (background_unseen.png shows where)."
-    )
-
-
-def frame_maker(found: Association, masks: Masks, noise: np.ndarray) -> MakeLayers:
-    """How one full-size frame's layers are made."""
-    if found.layers is not None:
-        predicted = found.layers
-        return lambda t, frame, plate: transfer_frame(frame, plate, predicted[:, t], masks.order[t])
-
-    def resolve(t: int, frame: np.ndarray, plate: np.ndarray) -> FrameLayers:
-        shares = ownership.shares(found.ownership, t, masks.frame(t), masks.order[t])
-        return resolve_frame(frame, plate, shares, masks.order[t], noise)
-
-    return resolve
+    return find

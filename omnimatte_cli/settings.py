@@ -1,113 +1,203 @@
-"""All options and their defaults, with units. Defaults live here and nowhere else."""
+"""What a user chooses, with defaults and units. Defaults live here and nowhere else.
+
+The numerics of a method are its own (`methods/<name>/options.py`) and are set with
+`--set NAME=VALUE`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from omnimatte_cli.errors import OptionError
-from omnimatte_cli.segment.options import MaskSettings
+from omnimatte_cli.options import Assignment, check, check_words, option
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-Detail = Literal["resolve", "transfer"]
-Owner = Literal["layers", "network", "product"]
-Bootstrap = Literal["mask", "ownership"]
-Method = Literal["auto", "coordination", "ownership"]
-Hiding = Literal["random", "prediction", "inpainting"]  # which frames of a window are hidden
-
-GPU_ITERATIONS = 1000  # the paper's and the customer's
-CPU_ITERATIONS = 500  # about 4 minutes for 2 objects on two cores with bfloat16, 7 without
-GPU_WEIGHTS, CPU_WEIGHTS = "base", "small"
-OWNER_WEIGHTS = "ownership"
-GPU_WIDTH, CPU_WIDTH = 64, 16  # network width of a random start
+SAM_MODELS = ("vit_b", "vit_l", "vit_h")
 
 
 @dataclass(frozen=True)
-class FinetuneSettings:
-    """Test-time training on one clip."""
+class MaskSettings:
+    """How rough masks are made."""
 
-    iterations: int  # optimiser steps; 0 uses the weights as they are
-    batch_size: int = 4  # windows a step
-    lr: float = 5e-4  # AdamW's learning rate
-    gap: int = 1  # frames between the frames of a window
-    hiding: Hiding = "random"  # which 3 of 5 frames are hidden
-    mask_weight: float = 0.1  # lambda_m at the start
-    mask_drops: tuple[float, float] = (0.1, 0.2)  # shares of the steps at which it falls to a tenth
-    crop_chance: float = 0.8  # probability of a random crop
-    crop: float = 0.1  # largest crop at each side, share of the picture
-    seed: int = 0
-    save_interval: float = 60.0  # seconds between two saved states (for resuming)
+    method: Literal["auto", "motion", "sam"] = option(
+        "auto",
+        "motion: what moves before a static camera. sam: segment-anything. "
+        "auto: sam if one is named, else motion.",
+        metavar="auto|motion|sam",
+    )
+    points: tuple[str, ...] = option(
+        (),
+        "A pixel on an object in a frame, such as dog:0:312,180; with - at the end, not on it. "
+        "May be repeated.",
+        flag="--point",
+        metavar="NAME:FRAME:X,Y[-]",
+    )
+    boxes: tuple[str, ...] = option(
+        (),
+        "A box around an object in a frame, such as car:10:50,60,200,180. May be repeated.",
+        flag="--box",
+        metavar="NAME:FRAME:X0,Y0,X1,Y1",
+    )
+    sam: str | None = option(
+        None,
+        "Make masks with SAM: a model, whose checkpoint is downloaded once (375 MB, 1.2 GB, "
+        "2.6 GB), or a checkpoint file.",
+        metavar="vit_b|vit_l|vit_h|FILE",
+    )
+    every: int = option(1, "SAM looks at every K-th frame; optical flow does the others.")
+    max_objects: int = option(4, "The most objects to find where none is pointed at.")
+    device: DeviceName = option("auto", "For SAM: auto, cpu, cuda or mps.")
+    seed: int = option(0, "Seed of all random choices.")
+    from_masks: Path | None = option(
+        None, "Masks to carry anew from the frames in --keep.", flag="--from", metavar="MASKS"
+    )
+    keep: tuple[int, ...] = option(
+        (), "Frames of --from that are right, such as 0,31: kept as they are.", metavar="FRAMES"
+    )
+    overwrite: bool = option(False, "Replace an existing result.")
+
+    def __post_init__(self) -> None:
+        check_words(self)
+        file = self.sam is not None and ("." in self.sam or "/" in self.sam)
+        known = self.sam is None or self.sam in SAM_MODELS or file
+        check(known, f"--sam takes {', '.join(SAM_MODELS)} or a checkpoint file, not {self.sam!r}")
+        check(self.every >= 1, "--every must be at least 1")
+        check(self.max_objects >= 1, "--max-objects must be at least 1")
+        check(0 <= self.seed < 2**31, "--seed must be from 0 to 2147483647")
+        check(all(t >= 0 for t in self.keep), "--keep takes frame numbers from 0")
+        check(not self.keep or self.from_masks is not None, "--keep needs --from MASKS")
+        check(
+            self.from_masks is None or bool(self.keep),
+            "--from needs --keep, the frames whose masks are right, such as --keep 0,31",
+        )
+        if self.uses_sam:
+            check(
+                self.sam is not None,
+                "--method sam needs --sam vit_b (downloads it once) or --sam FILE",
+            )
+        elif self.sam is not None:
+            raise OptionError("--sam contradicts --method motion.")
+        check(
+            self.from_masks is None or not (self.points or self.boxes),
+            "--from cannot be combined with --point or --box: the kept masks are the prompts",
+        )
+
+    @property
+    def uses_sam(self) -> bool:
+        """Whether segment-anything is to be used."""
+        return self.method == "sam" or (self.method == "auto" and self.sam is not None)
+
+    @property
+    def sam_model(self) -> str | None:
+        """The model whose checkpoint is downloaded; None where a file was given."""
+        return self.sam if self.sam in SAM_MODELS else None
+
+    @property
+    def sam_checkpoint(self) -> Path | None:
+        """The checkpoint file that was given."""
+        return None if self.sam is None or self.sam in SAM_MODELS else Path(self.sam)
+
+
+@dataclass(frozen=True)
+class SolveSettings:
+    """Numerics that every method shares; set with `--set`."""
+
+    plate_passes: int = option(
+        2, "estimates of the plate; the later ones leave out what objects own"
+    )
+
+    def __post_init__(self) -> None:
+        check(1 <= self.plate_passes <= 5, "plate_passes must be from 1 to 5")
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that `decompose` can be told; None means decided from device or input."""
 
-    masks: Path | None = None  # folder of the user's masks; None: make them first
-    making: MaskSettings = field(default_factory=MaskSettings)  # how masks are made
-    order: str | None = None  # object names back to front, separated by commas
-    background: Path | None = None  # a plate, plate video or folder that replaces the estimate
-    method: Method = "auto"  # how layers are associated; auto: by device
-    passes: int = 2  # estimates of the plate; the later ones leave out what objects own
-    iterations: int | None = None  # finetuning steps; None: by device
-    batch_size: int = FinetuneSettings.batch_size
-    lr: float = FinetuneSettings.lr
-    gap: int | None = None  # frames between the frames of a window; None: by method
-    hiding: Hiding = FinetuneSettings.hiding
-    seed: int = 0
-    device: DeviceName = "auto"
-    weights: str = "auto"  # a shipped name, a path, "none" (random start) or "auto"
-    size: tuple[int, int] | None = None  # working (height, width), multiples of 16
-    owner: Owner = "product"  # who says, after finetuning, whose each change is
-    bootstrap: Bootstrap = "mask"  # what the mask loss of finetuning starts from
-    detail: Detail = "resolve"  # how layers reach full size
-    exact: bool = False  # also write the background with the rest that no layer owns
-    overwrite: bool = False
-    ffmpeg: Path | None = None  # the ffmpeg program; None: found
+    masks: Path | None = option(
+        None,
+        "Folder with a folder of images or a video per object, or with indexed PNGs; "
+        "default: made first.",
+        metavar="DIR",
+    )
+    order: str | None = option(
+        None, "Object names back to front, separated by commas.", metavar="A,B"
+    )
+    background: Path | None = option(
+        None, "Image, video or folder to use as the plate; default: estimated.", metavar="PATH"
+    )
+    camera: Literal["auto", "static", "moving"] = option(
+        "auto",
+        "static: the camera stands still. moving: it does not. auto: found out and said.",
+        metavar="auto|static|moving",
+    )
+    homographies: Path | None = option(
+        None,
+        "The camera's motion, as camera.json of an earlier run: 3x3 per frame, frame to canvas.",
+        metavar="FILE",
+    )
+    method: str = option(
+        "auto",
+        "coordination finetunes on the clip (the paper), ownership answers in seconds; "
+        "auto: coordination on a GPU, ownership on a CPU.",
+    )
+    iterations: int | None = option(
+        None, "Steps of a method that trains on the clip; 0 uses the weights as they are."
+    )
+    weights: str = option(
+        "auto", "Weights: a shipped name, a file, none or auto.", metavar="NAME|PATH"
+    )
+    assignments: tuple[str, ...] = option(
+        (),
+        "Any other choice of the method, such as lr=0.0005; --help-set lists them. "
+        "May be repeated.",
+        flag="--set",
+        metavar="NAME=VALUE",
+    )
+    size: tuple[int, int] | None = option(
+        None,
+        "Working size, multiples of 16. Default: the area of 224x128 in the video's aspect.",
+        metavar="WxH",
+    )
+    seed: int = option(0, "Seed of all random choices.")
+    device: DeviceName = option("auto", "auto, cpu, cuda or mps.")
+    exact: bool = option(False, "Also write background/, the plate with what no layer owns.")
+    overwrite: bool = option(False, "Replace an existing result.")
+    ffmpeg: Path | None = option(None, "The ffmpeg program to encode with.", metavar="PATH")
+    making: MaskSettings = field(default_factory=MaskSettings, metadata={"shown": False})
 
     def __post_init__(self) -> None:
-        for name, kinds in (
-            ("device", DeviceName),
-            ("method", Method),
-            ("owner", Owner),
-            ("bootstrap", Bootstrap),
-            ("detail", Detail),
-            ("hiding", Hiding),
-        ):
-            value, known = getattr(self, name), get_args(kinds)
-            check(value in known, f"--{name} takes {' or '.join(known)}, not {value!r}")
+        check_words(self)
         check(self.iterations is None or self.iterations >= 0, "--iterations must be 0 or more")
-        check(self.batch_size >= 1, "--batch-size must be at least 1")
-        check(0 < self.lr <= 1, "--lr must be above 0 and at most 1")
-        check(1 <= self.passes <= 5, "--passes must be from 1 to 5")
-        check(self.gap is None or self.gap >= 1, "--gap must be at least 1")
         check(0 <= self.seed < 2**32, "--seed must be from 0 to 4294967295")
-        for asked, option in (
-            (self.detail == "transfer", "--detail transfer"),
-            (self.iterations is not None, "--iterations"),
-            (self.weights == "none", "--weights none"),
-        ):
-            check(
-                not (self.method == "ownership" and asked), f"{option} is for --method coordination"
-            )
         if self.size is not None:
             good = all(s >= 32 and s % 16 == 0 for s in self.size)
-            check(good, "--size must be HxW with both sides multiples of 16, at least 32")
+            check(good, "--size must be WxH with both sides multiples of 16, at least 32")
+        given = self.homographies is not None
+        check(not (given and self.camera == "static"), "--homographies contradicts --camera static")
+        plated = self.background is not None and (given or self.camera != "auto")
+        check(not plated, "--background gives the plate: --camera and --homographies have no use")
+        made = self.making
+        prompted = made.points or made.boxes or made.sam
+        check(not (self.masks and prompted), "--masks contradicts --point, --box and --sam")
 
-
-def check(good: bool, message: str) -> None:
-    """Raise OptionError unless an option's value is good."""
-    if not good:
-        raise OptionError(message + ".")
+    @property
+    def pairs(self) -> tuple[Assignment, ...]:
+        """What `--set` and `--iterations` say."""
+        pairs = tuple(Assignment.parse(p) for p in self.assignments)
+        if self.iterations is None:
+            return pairs
+        return (*pairs, Assignment("iterations", str(self.iterations)))
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """ "128x224" to (128, 224)."""
+    """ "224x128" (width, height) to (128, 224) (height, width)."""
     try:
-        height, width = (int(s) for s in text.lower().split("x"))
+        width, height = (int(s) for s in text.lower().split("x"))
     except ValueError:
-        raise OptionError(f"--size takes HEIGHTxWIDTH, such as 128x224, not {text!r}.") from None
+        raise OptionError(f"--size takes WIDTHxHEIGHT, such as 224x128, not {text!r}.") from None
     return height, width
 
 

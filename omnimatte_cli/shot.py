@@ -2,80 +2,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
-from omnimatte_cli.arrays import Background, Clip, Masks, Size
+from omnimatte_cli.arrays import Masks, Size
 from omnimatte_cli.masks.load import load_masks
-from omnimatte_cli.matte.ownership import Ownership, working_plates
-from omnimatte_cli.matte.predict import frame_gap
+from omnimatte_cli.matte.predict import frame_stride
 from omnimatte_cli.matte.resolve import residual_noise
-from omnimatte_cli.matte.steady import steady
-from omnimatte_cli.media import read as video
-from omnimatte_cli.media.read import VideoInfo
-from omnimatte_cli.methods.coordination.finetune import ClipTensors
+from omnimatte_cli.media.read import VideoInfo, iter_frames, read_clip
+from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.progress import Progress
-from omnimatte_cli.segment import make_masks
+from omnimatte_cli.segment.make import make_masks
 from omnimatte_cli.settings import Settings, working_size
+from omnimatte_cli.tensors import ClipTensors
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A video with its masks. small: the masks at working size, (N, T, h, w) bool."""
+    """A video with its masks.
 
-    info: VideoInfo
-    clip: Clip
+    fps: mean frames per second. frames: (T, h, w, 3) uint8, all of them at working size. masks: at
+    full size; small: at working size, (N, T, h, w) bool. samples: some frames at full size.
+    open_frames: opens a new stream of all frames at full size, (H, W, 3) uint8.
+    """
+
+    fps: Fraction
+    frames: np.ndarray
     masks: Masks
     small: np.ndarray
+    samples: FrameSamples
+    open_frames: Callable[[], Iterator[np.ndarray]]
+
+    def __post_init__(self) -> None:
+        assert self.frames.dtype == np.uint8 and self.frames.ndim == 4, self.frames.shape
+        assert self.small.shape[1:] == self.frames.shape[:3], self.small.shape
+
+    def __len__(self) -> int:
+        return len(self.frames)
 
     @property
     def size(self) -> Size:
         """Working (height, width)."""
-        return self.clip.frames.shape[1], self.clip.frames.shape[2]
+        return self.frames.shape[1], self.frames.shape[2]
 
-    def owner_gap(self, settings: Settings) -> int:
+    @property
+    def full_size(self) -> Size:
+        """The video's (height, width)."""
+        return self.masks.size
+
+    @property
+    def frame_stride(self) -> int:
         """Frames between neighbours for the ownership network."""
-        return settings.gap or frame_gap(self.info.fps, self.info.frames)
-
-    def plates(self, plate: Background) -> np.ndarray:
-        """A plate at working size, (1 or T, h, w, 3) uint8."""
-        return working_plates(plate, self.size, len(self.clip))
+        return frame_stride(self.fps, len(self))
 
     def tensors(self, plates: np.ndarray, device: torch.device) -> ClipTensors:
-        """The clip at working size before its `plates`, on a device."""
-        return ClipTensors.from_arrays(
-            self.clip.frames, self.small, plates, self.masks.order, device
-        )
+        """The clip at working size before its `plates` (1 or T, h, w, 3), on a device."""
+        return ClipTensors.from_arrays(self.frames, self.small, plates, self.masks.order, device)
 
     def noise(self, plates: np.ndarray) -> np.ndarray:
         """How much the residual varies where nothing happens, at full size, (H, W) float32."""
-        noise = residual_noise(self.clip.frames, plates, self.small)
-        height, width = self.info.size
+        noise = residual_noise(self.frames, plates, self.small)
+        height, width = self.full_size
         return cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
 
-    def steadied(self, owned: Ownership, plates: np.ndarray, progress: Progress) -> Ownership:
-        """The ownership with its split between the objects pooled over time."""
-        fps = float(self.info.fps)
-        return steady(owned, self.clip.frames, plates, self.small, fps, progress)
 
+def read_shot(
+    source: Path, made: Path | None, settings: Settings, progress: Progress
+) -> tuple[VideoInfo, Shot]:
+    """Read a video and its masks; without masks they are made first and kept in `made`.
 
-def read_shot(source: Path, made: Path | None, settings: Settings, progress: Progress) -> Shot:
-    """Read a video and its masks; without masks they are made first and kept in `made`."""
+    made: None leaves a video without masks without any.
+
+    The video is decoded once, and once more where masks are made.
+    """
     progress.stage("reading")
-    info, clip = video.read_clip(source, lambda size: settings.size or working_size(size))
+    samples = FrameSamples()
+    info, clip = read_clip(
+        source, lambda size: settings.size or working_size(size), progress, each=samples.add
+    )
     progress.stage("masks")
     folder = settings.masks
-    if folder is None:
-        assert made is not None
+    if folder is None and made is not None:
         result = make_masks(source, made, settings.making, progress, settings.ffmpeg)
         progress.say(f"Masks made for {', '.join(result.names)}: look at masks/preview.mp4.")
         progress.stage("masks")
         folder = made
-    masks = load_masks(folder, info.frames, info.size, settings.order)
+    if folder is None:
+        masks = Masks.none(info.frames, info.size)
+    else:
+        masks = load_masks(folder, info.frames, info.size, settings.order)
     for note in masks.notes:
         progress.say(note)
-    return Shot(info, clip, masks, masks.resized((clip.frames.shape[1], clip.frames.shape[2])))
+    small = masks.resized((clip.frames.shape[1], clip.frames.shape[2]))
+
+    def open_frames() -> Iterator[np.ndarray]:
+        return samples.stream() if samples.complete else iter_frames(info.source)
+
+    return info, Shot(info.fps, clip.frames, masks, small, samples, open_frames)

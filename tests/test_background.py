@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.arrays import Masks
-from omnimatte_cli.errors import PlateError, VideoError
-from omnimatte_cli.plate.median import estimate, load, masked_median
+from omnimatte_cli.errors import OutputError, PlateError
+from omnimatte_cli.media.samples import FrameSamples
+from omnimatte_cli.plate import median
+from omnimatte_cli.plate.load import load_plate
+from omnimatte_cli.plate.median import Coverage, estimate_plate
+from omnimatte_cli.ranks import masked_median
 from tests.conftest import encode, scene, write_masks
 
 
@@ -32,53 +36,48 @@ def test_masked_median_is_exact(frames: int) -> None:
         np.testing.assert_array_equal(got[counts > 0], np.floor(expected + 0.5)[counts > 0])
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("budget", [1 << 20, 5000, 1])  # one pass, some strips, a row at a time
-def test_estimate_in_strips(budget: int) -> None:
+def test_estimate_in_strips(budget: int, dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(median, "STRIP_BYTES", budget)
     rng = np.random.default_rng(0)
-    video = rng.integers(0, 256, (7, 20, 30, 3), dtype=np.uint8)
+    video = rng.integers(0, np.iinfo(dtype).max, (7, 20, 30, 3), dtype=dtype, endpoint=True)
     hidden = rng.random((2, 7, 20, 30)) < 0.3
     masks = Masks.from_arrays(hidden, ("a", "b"))
-    passes = []
-
-    def frames():
-        passes.append(1)
-        return iter(video)
-
-    got = estimate(frames, 7, (20, 30), masks, budget, dilate=0)
+    got = estimate_plate(FrameSamples.of(video), masks, grow=0)
     valid = ~hidden.any(0).all(0)
-    np.testing.assert_array_equal(got.valid, valid)
-    np.testing.assert_array_equal(got.plate[valid], reference(video, hidden.any(0))[valid])
-    assert len(passes) == {1 << 20: 1, 5000: 3, 1: 20}[budget] and got.moving is None
+    assert got.image.dtype == dtype and got.moving is None
+    np.testing.assert_array_equal(got.image[valid], reference(video, hidden.any(0))[valid])
 
 
 def test_without_masks_it_is_the_plain_median() -> None:
     video = np.random.default_rng(0).integers(0, 256, (6, 12, 16, 3), dtype=np.uint8)
-    got = estimate(lambda: iter(video), 6, (12, 16), None)
-    np.testing.assert_array_equal(got.plate, np.floor(np.median(video, axis=0) + 0.5))
+    got = estimate_plate(FrameSamples.of(video), None)
+    np.testing.assert_array_equal(got.image, np.floor(np.median(video, axis=0) + 0.5))
     assert got.valid.all() and got.unseen_share == 0
 
 
 def test_the_object_leaves_the_plate() -> None:
     """Masks that miss a pixel all round still give a clean plate, because they are grown."""
     video, masks = scene(9, (160, 240))
-    plate = estimate(lambda: iter(video), 9, (160, 240), None).plate
+    plate = estimate_plate(FrameSamples.of(video), None).image
     small = np.stack([cv2.erode(m.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for m in masks])
-    got = estimate(lambda: iter(video), 9, (160, 240), Masks.from_arrays(small[None], ("a",)))
+    got = estimate_plate(FrameSamples.of(video), Masks.from_arrays(small[None], ("a",)))
     clean, _ = scene(1, (160, 240))
-    backdrop = np.where(masks[0][..., None], got.plate, clean[0])  # the scene where no block stands
-    assert np.abs(got.plate.astype(int) - backdrop).max() == 0
-    assert not masks.all(0).any() and got.valid.all() and plate.shape == got.plate.shape
+    backdrop = np.where(masks[0][..., None], got.image, clean[0])  # the scene where no block stands
+    assert np.abs(got.image.astype(int) - backdrop).max() == 0
+    assert not masks.all(0).any() and got.valid.all() and plate.shape == got.image.shape
 
 
 def test_pixels_that_no_frame_shows_are_filled() -> None:
     video, masks = scene(5, (40, 60))
     masks[:, 20:26, 30:38] = True
     video[:, 20:26, 30:38] = (0, 255, 0)
-    got = estimate(lambda: iter(video), 5, (40, 60), Masks.from_arrays(masks[None], ("a",)))
+    got = estimate_plate(FrameSamples.of(video), Masks.from_arrays(masks[None], ("a",)))
     hole = np.zeros((40, 60), bool)
     hole[20:26, 30:38] = True
     assert not got.valid[hole].any() and got.unseen_share < 0.05
-    assert np.abs(got.plate[22, 33].astype(int) - got.plate[22, 45]).max() < 40  # no green left
+    assert np.abs(got.image[22, 33].astype(int) - got.image[22, 45]).max() < 40  # no green left
 
 
 def test_an_object_that_stands_still_keeps_its_surroundings() -> None:
@@ -87,24 +86,69 @@ def test_an_object_that_stands_still_keeps_its_surroundings() -> None:
     video = np.repeat(rng.integers(0, 256, (1, 30, 40, 3), dtype=np.uint8), 4, 0)
     masks = np.zeros((1, 4, 30, 40), bool)
     masks[:, :, 10:20, 10:20] = True
-    got = estimate(lambda: iter(video), 4, (30, 40), Masks.from_arrays(masks, ("a",)), dilate=3)
+    got = estimate_plate(FrameSamples.of(video), Masks.from_arrays(masks, ("a",)), grow=3)
     np.testing.assert_array_equal(got.valid, ~masks[0, 0])
-    np.testing.assert_array_equal(got.plate[got.valid], video[0][got.valid])
+    np.testing.assert_array_equal(got.image[got.valid], video[0][got.valid])
 
 
 def test_nothing_visible_at_all() -> None:
     video, _ = scene(4, (8, 12))
     masks = np.zeros((2, 4, 8, 12), bool)
     masks[0, :, :, :7] = masks[1, :, :, 6:] = True
-    got = estimate(lambda: iter(video), 4, (8, 12), Masks.from_arrays(masks, ("a", "b")))
+    got = estimate_plate(FrameSamples.of(video), Masks.from_arrays(masks, ("a", "b")))
     assert got.unseen_share == 1
-    np.testing.assert_array_equal(got.plate, np.floor(np.median(video, axis=0) + 0.5))
+    np.testing.assert_array_equal(got.image, np.floor(np.median(video, axis=0) + 0.5))
 
 
-def test_a_video_that_ends_early() -> None:
-    video, _ = scene(4)
-    with pytest.raises(VideoError, match="ended after 4 of 6 frames"):
-        estimate(lambda: iter(video), 6, (36, 64), None)
+@pytest.mark.parametrize("frames", [1, 7, 8, 9, 33])
+def test_samples_are_evenly_spread_and_bounded(
+    frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "omnimatte_cli.media.samples."
+    monkeypatch.setattr(module + "SCRATCH_BYTES", 8 * 4 * 6 * 3 * 2)
+    monkeypatch.setattr(module + "FEWEST_SAMPLES", 2)
+    monkeypatch.setattr(module + "MEDIAN_SAMPLES", 5)
+    video = np.random.default_rng(0).integers(0, 1 << 16, (frames, 4, 6, 3), dtype=np.uint16)
+    samples = FrameSamples.of(video)
+    kept = sorted(samples.kept)
+    assert set(np.diff(kept)) <= {samples.stride} and min(frames, 4) <= len(kept) <= 8
+    assert kept[-1] >= frames - samples.stride
+    assert len(samples.indices) <= 5 and set(samples.indices) <= set(kept)
+    for t in kept:
+        np.testing.assert_array_equal(samples.frame(t), video[t])
+    np.testing.assert_array_equal(samples.rows(slice(1, 3)), video[samples.indices, 1:3])
+    assert samples.complete == (frames <= 8)
+    if samples.complete:
+        np.testing.assert_array_equal(np.stack(list(samples.stream())), video)
+
+
+def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = FrameSamples()
+    samples.add(0, np.zeros((4, 6, 3), np.uint8))
+    samples.close()
+
+    class Full:
+        def seek(self, place: int) -> None: ...
+
+        def close(self) -> None: ...
+
+        def write(self, data: memoryview) -> None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(samples, "file", Full())
+    with pytest.raises(OutputError, match=r"has no room for .* TMPDIR"):
+        samples.add(1, np.zeros((4, 6, 3), np.uint8))
+
+
+def test_coverage_counts_what_the_median_takes() -> None:
+    """The samples that are counted are those outside the grown masks (once they were not)."""
+    hidden = np.zeros((5, 20, 20), bool)
+    hidden[:3, 8:12, 8:12] = True
+    coverage = Coverage((20, 20), list(range(5)), lambda t: hidden[t], grow=2)
+    rows = coverage.rows(slice(0, 20))
+    assert rows is not None
+    np.testing.assert_array_equal(coverage.count, 5 - rows.sum(0))
+    assert coverage.count[10, 10] == 2 and coverage.count[10, 7] == 2 and coverage.count[0, 0] == 5
 
 
 # ------------------------------------------------------------------------- plates from the user
@@ -127,15 +171,15 @@ def test_load_a_still_plate(tmp_path: Path, clip) -> None:
     path = tmp_path / "plate.png"
     cv2.imwrite(str(path), video[0][..., ::-1])
     said = Said()
-    got = load(path, (36, 64), 6, said)
-    np.testing.assert_array_equal(got.plate, video[0])
+    got = load_plate(path, (36, 64), 6, said)
+    np.testing.assert_array_equal(got.image, video[0])
     assert got.valid.all() and got.moving is None and not said.said
-    assert load(path, (72, 128), 6, said).plate.shape == (72, 128, 3)
+    assert load_plate(path, (72, 128), 6, said).image.shape == (72, 128, 3)
     assert said.said == [f"The background {path} was resized from 64x36 to 128x72."]
     folder = tmp_path / "folder"
     folder.mkdir()
     path.rename(folder / "plate.png")
-    assert load(folder, (36, 64), 6).moving is None
+    assert load_plate(folder, (36, 64), 6).moving is None
 
 
 def test_load_a_plate_per_frame(tmp_path: Path, clip) -> None:
@@ -143,10 +187,10 @@ def test_load_a_plate_per_frame(tmp_path: Path, clip) -> None:
     folder = write_masks(tmp_path / "plates", video[..., ::-1])
     lossless = encode(tmp_path / "plates.mkv", video, "-c:v", "libx264rgb", "-qp", "0")
     for source in (folder, lossless):
-        got = load(source, (36, 64), 6)
+        got = load_plate(source, (36, 64), 6)
         for _ in range(2):  # a stream can be opened again
             np.testing.assert_array_equal(np.stack(list(got.stream())), video)
-        np.testing.assert_array_equal(got.plate, video[0])
+        np.testing.assert_array_equal(got.image, video[0])
 
 
 def test_plates_that_do_not_fit(tmp_path: Path, clip) -> None:
@@ -168,4 +212,4 @@ def test_plates_that_do_not_fit(tmp_path: Path, clip) -> None:
         (tmp_path / "empty", (36, 64), 6, "empty is a folder without images"),
     ]:
         with pytest.raises(PlateError, match=message):
-            load(source, size, frames)
+            load_plate(source, size, frames)

@@ -16,18 +16,14 @@ from typer.testing import CliRunner
 
 from omnimatte_cli.cli import app
 from omnimatte_cli.errors import InputError
-from omnimatte_cli.evaluation.runner import (
-    Row,
-    Solver,
-    make_rows,
-    score,
-    summarise,
-)
-from omnimatte_cli.evaluation.truth import Truth, find_videos, read_truth
+from omnimatte_cli.evaluation import runner as running
+from omnimatte_cli.evaluation.runner import Runner
+from omnimatte_cli.evaluation.scores import score, summarise
+from omnimatte_cli.evaluation.truth import GroundTruth, find_videos, read_truth
+from omnimatte_cli.evaluation.variants import Variant, make_variants
 from omnimatte_cli.matte.metrics import PSNR, effect_region, iou, ssim
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.methods import weights
-from omnimatte_cli.settings import Settings
 
 
 def test_psnr_region_and_iou_by_hand() -> None:
@@ -58,7 +54,7 @@ def test_ssim_is_that_of_torchmetrics() -> None:
     assert ssim(a, a) == pytest.approx(1)
 
 
-def small_truth() -> Truth:
+def small_truth() -> GroundTruth:
     """Two objects on a grey plate, each with a darker effect beside it."""
     plate = np.full((16, 24, 3), 100, np.uint8)
     solos = np.repeat(plate[None, None], 2, 0).copy()
@@ -71,7 +67,7 @@ def small_truth() -> Truth:
     regions = np.stack([effect_region(s, plate) for s in solos])
     plates = {"true": plate, "estimated": plate}
     order = np.array([[0, 1]])
-    return Truth("set/0", frames, masks, regions, plates, order, solos)
+    return GroundTruth("set/0", frames, masks, regions, plates, order, solos)
 
 
 def test_scores_of_the_truth_of_masks_and_of_swapped_effects() -> None:
@@ -91,23 +87,30 @@ def test_scores_of_the_truth_of_masks_and_of_swapped_effects() -> None:
     assert wrong["iou"] == pytest.approx(24 / 56)
 
 
-def test_rows() -> None:
-    rows = make_rows(
-        ["ownership", "coordination"], ["estimated", "own"], [0, 5], ["none", "resolve"], ["auto"],
-        ["layers", "product"], ["mask"],
-    )  # fmt: skip
-    assert rows[0] == Row("masks", "estimated") and len(rows) == 1 + 2 + 2 * 2 * (1 + 2)
-    assert len({row.name for row in rows}) == len(rows)
-    trainings = [row.training for row in rows if row.method == "coordination"]
+def test_variants() -> None:
+    variants = make_variants(
+        ["ownership", "coordination"],
+        ["estimated", "own"],
+        varied=["iterations=0,5", "detail=none,resolve", "plate_passes=1,2"],
+    )
+    # The masks; ownership takes the passes alone; coordination all three.
+    assert variants[0] == Variant("masks", "estimated") and len(variants) == 1 + 2 * 2 + 2 * 8
+    assert len({v.name for v in variants}) == len(variants)
+    ownership = [v for v in variants if v.method == "ownership"]
+    assert {v.assignments[0] for v in ownership} == {"plate_passes=1", "plate_passes=2"}
+    # Those that share their plate and their training stand together.
+    trainings = [(v.plate, v.assignments[0]) for v in variants if v.method == "coordination"]
     assert [t for i, t in enumerate(trainings) if i == 0 or trainings[i - 1] != t] == list(
         dict.fromkeys(trainings)
-    )  # rows that share their finetuning stand together
+    )
+    with pytest.raises(InputError, match="--vary magic: no method has it"):
+        make_variants(["ownership"], ["true"], varied=["magic=1,2"])
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "set"
-    args = ["synth", "-o", folder, "--count", 2, "--size", "48x64", "--frames", 6, "-q"]
+    args = ["synth", "-o", folder, "--count", 2, "--size", "64x48", "--frames", 6, "-q"]
     done = CliRunner().invoke(app, [str(a) for a in args])
     assert done.exit_code == 0, done.stderr
     return folder
@@ -115,12 +118,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_true_ownership_is_an_upper_bound() -> None:
     truth = small_truth()
-    solver = Solver(Settings(), torch.device("cpu"))
-    alone, plate = solver.answer(truth, Row("bound", "true"))
-    found = score(truth, alone, plate)
+    runner = Runner(0, torch.device("cpu"))
+    solos, plate = runner.answer(truth, Variant("bound", "true"))
+    found = score(truth, solos, plate)
     assert found["iou"] is not None and found["iou"] > 0.9
-    alone, plate = solver.answer(truth, Row("masks", "true"))
-    assert score(truth, alone, plate)["iou"] == pytest.approx(24 / 40)
+    solos, plate = runner.answer(truth, Variant("masks", "true"))
+    assert score(truth, solos, plate)["iou"] == pytest.approx(24 / 40)
 
 
 def test_find_and_read(dataset: Path, tmp_path: Path) -> None:
@@ -146,39 +149,46 @@ def test_evaluate_from_the_command_line_and_again(
     out = tmp_path / "scores"
     args = [
         "evaluate", dataset, "-o", out, "--method", "ownership", "--method", "coordination",
-        "--plate", "true", "--plate", "own", "--iterations", "0,2", "--detail", "none",
-        "--detail", "transfer", "--detail", "resolve", "--owner", "layers", "--owner", "product",
-        "--bootstrap", "ownership", "--weights", "none", "--subset", "1", "--device", "cpu",
+        "--plate", "true", "--plate", "own", "--vary", "iterations=0,2",
+        "--vary", "detail=none,resolve", "--vary", "owner=layers,product",
+        "--weights", "none", "--weights", "auto", "--subset", "1", "--device", "cpu",
     ]  # fmt: skip
     done = CliRunner().invoke(app, [str(a) for a in args])
     assert done.exit_code == 0, done.stderr
     lines = (out / "results.jsonl").read_text().splitlines()
-    assert len(lines) == 1 + 2 + 2 * 2 * 4
+    assert len(lines) == 1 + 2 + 2 * 2 * 2 * 4  # two weights, plates, steps; four of the rest
     summary = json.loads((out / "summary.json").read_text())
     with (out / "summary.csv").open() as f:
         assert len(list(csv.DictReader(f))) == len(summary) == len(lines)
     assert summary == summarise([json.loads(line) for line in lines])
     assert all(0 <= line["iou"] <= 1 for line in summary)
     assert "masks, true plate" in done.stdout
-    by_owner = [x for x in summary if "2 it" in x["row"] and "resolve" in x["row"]]
-    layers, product = by_owner[0], by_owner[1]
-    assert "by product" in product["row"] and layers["precision"] != product["precision"]
+    trained = [x for x in summary if "iterations=2 detail=resolve" in x["variant"]]
+    layers, product = trained[0], trained[1]
+    assert "owner=product" in product["variant"] and layers["precision"] != product["precision"]
     # Run again: nothing is computed anew, and a cut last line is.
     (out / "results.jsonl").write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])
     again = CliRunner().invoke(app, [str(a) for a in args])
     assert again.exit_code == 0
     assert (out / "results.jsonl").read_text().splitlines() == lines
+    # Other code: nothing is taken over.
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "code_hash", lambda: "other")
+        short = ["evaluate", dataset, "-o", out, "--subset", 1, "-q"]
+        assert CliRunner().invoke(app, [str(a) for a in short]).exit_code == 0
+    lines = (out / "results.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["code"] == "other"
     # Other ownership weights, by file or in the shipped place: scores of their own.
     torch.manual_seed(1)
     other = tmp_path / "other.safetensors"
     weights.save(OwnerNet(), other)
     args = ["evaluate", dataset, "-o", out, "--method", "ownership", "--subset", 1, "-q"]
-    for extra in ([], ["--weights", other], ["--batch-size", 2]):
+    for extra in ([], ["--weights", other]):
         done = CliRunner().invoke(app, [str(a) for a in [*args, *extra]])
         assert done.exit_code == 0, done.stderr
     added = [json.loads(x) for x in (out / "results.jsonl").read_text().splitlines()[len(lines) :]]
-    first, second, third = (x["iou"] for x in added if x["row"]["method"] == "ownership")
-    assert first == third != second
+    first, second = (x["iou"] for x in added if x["variant"]["method"] == "ownership")
+    assert first != second
     none = CliRunner().invoke(app, [str(a) for a in [*args, "--weights", "none"]])
     assert none.exit_code == 2 and "--weights" in none.stderr
 
@@ -188,7 +198,8 @@ def test_evaluate_from_the_command_line_and_again(
     [
         (["--method", "magic"], "--method"),
         (["--plate", "green"], "--plate"),
-        (["--iterations", "many"], "--iterations"),
+        (["--method", "coordination", "--vary", "iterations=many"], "iterations"),
+        (["--vary", "magic=1"], "--vary"),
         (["--subset", "0"], "--subset"),
         (["--device", "gpu"], "--device"),
         (["--weights", "nowhere.safetensors"], "nowhere"),

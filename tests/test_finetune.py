@@ -17,16 +17,16 @@ from omnimatte_cli.errors import OptionError
 from omnimatte_cli.interrupt import held_interrupts
 from omnimatte_cli.methods.coordination import finetune as tuning
 from omnimatte_cli.methods.coordination.finetune import (
-    ClipTensors,
     finetune,
     mask_weight,
     random_crop,
     window_losses,
 )
-from omnimatte_cli.methods.coordination.infer import predict_layers
 from omnimatte_cli.methods.coordination.network import LayerNet
+from omnimatte_cli.methods.coordination.options import Options
+from omnimatte_cli.methods.coordination.predict import predict_layers
 from omnimatte_cli.progress import Silent
-from omnimatte_cli.settings import FinetuneSettings
+from omnimatte_cli.tensors import ClipTensors
 from tests.conftest import scene
 
 CPU = torch.device("cpu")
@@ -45,17 +45,17 @@ def new_net() -> LayerNet:
     return LayerNet(8, (2, 3))
 
 
-def settings(iterations: int) -> FinetuneSettings:
-    return FinetuneSettings(iterations=iterations, batch_size=2, lr=2e-3, save_interval=0.0)
+def settings(iterations: int) -> Options:
+    return Options(iterations=iterations, batch_size=2, lr=2e-3, save_interval=0.0)
 
 
 def test_finetuning_lowers_the_loss(tensors: ClipTensors) -> None:
-    early = finetune(new_net(), tensors, settings(20), Silent())
-    late = finetune(new_net(), tensors, settings(120), Silent())
+    early = finetune(new_net(), tensors, settings(20), 0, Silent())
+    late = finetune(new_net(), tensors, settings(120), 0, Silent())
     assert early is not None and late is not None
     assert late.reconstruction < 0.6 * early.reconstruction
     assert late.total < 0.6 * early.total
-    assert finetune(new_net(), tensors, settings(0), Silent()) is None
+    assert finetune(new_net(), tensors, settings(0), 0, Silent()) is None
 
 
 def test_same_seed_same_weights_and_another_seed_others(tensors: ClipTensors) -> None:
@@ -63,9 +63,7 @@ def test_same_seed_same_weights_and_another_seed_others(tensors: ClipTensors) ->
         nets = []
         for seed in (3, 3, 4):
             net = new_net()
-            finetune(
-                net, tensors, FinetuneSettings(iterations=3, batch_size=2, seed=seed), Silent()
-            )
+            finetune(net, tensors, Options(iterations=3, batch_size=2), seed, Silent())
             nets.append(net.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(nets[0].values(), nets[1].values(), strict=True))
     assert any(
@@ -74,7 +72,7 @@ def test_same_seed_same_weights_and_another_seed_others(tensors: ClipTensors) ->
 
 
 class Interrupting(Silent):
-    """Interrupts like Ctrl-C after some steps."""
+    """Sends Ctrl-C's signal after some steps."""
 
     def __init__(self, after: int) -> None:
         self.after = after
@@ -82,7 +80,7 @@ class Interrupting(Silent):
 
     def step(self, done: int, note: str = "") -> None:
         if done == self.after:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
     def say(self, message: str) -> None:
         self.said.append(message)
@@ -93,18 +91,18 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     tensors: ClipTensors, tmp_path: Path, interval: float
 ) -> None:
     whole, parts = new_net(), new_net()
-    options = FinetuneSettings(iterations=6, batch_size=2, save_interval=interval)
+    options = Options(iterations=6, batch_size=2, save_interval=interval)
     state = tmp_path / "state.pt"
-    finetune(whole, tensors, options, Silent())
+    finetune(whole, tensors, options, 0, Silent())
     with pytest.raises(KeyboardInterrupt):
-        finetune(parts, tensors, options, Interrupting(4), state, "key")
+        finetune(parts, tensors, options, 0, Interrupting(4), state, "key")
     fresh, watcher = new_net(), Interrupting(99)
-    finetune(fresh, tensors, options, watcher, state, "key")
+    finetune(fresh, tensors, options, 0, watcher, state, "key")
     assert "iteration 4" in watcher.said[0]
     pairs = zip(whole.state_dict().values(), fresh.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     other, watcher = new_net(), Interrupting(99)
-    finetune(other, tensors, options, watcher, state, "another input")
+    finetune(other, tensors, options, 0, watcher, state, "another input")
     assert watcher.said == []  # a state of another input is not taken
 
 
@@ -127,13 +125,65 @@ def test_an_interrupt_waits_for_the_end_of_the_step(
     tensors: ClipTensors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = tmp_path / "state.pt"
-    options = FinetuneSettings(iterations=4, batch_size=2)
+    options = Options(iterations=4, batch_size=2)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         progress = Signalling(tuning, monkeypatch, after=3)
-        finetune(new_net(), tensors, options, progress, state, "key")
+        finetune(new_net(), tensors, options, 0, progress, state, "key")
     assert progress.steps == 3 and torch.load(state, weights_only=True)["done"] == 3
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_interrupt_saves_no_half_step(
+    tensors: ClipTensors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the weights may have moved: what was saved at the last whole step stays."""
+    state = tmp_path / "state.pt"
+    options = Options(iterations=6, batch_size=2, save_interval=0.0)
+    optimise = torch.optim.AdamW.step
+
+    def interrupted(self, *args):
+        optimise(self, *args)
+        if state.is_file() and torch.load(state, weights_only=True)["done"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(new_net(), tensors, options, 0, Silent(), state, "key")
+    monkeypatch.undo()
+    assert torch.load(state, weights_only=True)["done"] == 3
+    whole, parts = new_net(), new_net()
+    finetune(whole, tensors, options, 0, Silent())
+    finetune(parts, tensors, options, 0, Silent(), state, "key")
+    pairs = zip(whole.state_dict().values(), parts.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no history", "no optimiser", "other shapes"])
+def test_a_damaged_state_begins_anew_with_the_weights_it_had(
+    tensors: ClipTensors, tmp_path: Path, damage: str
+) -> None:
+    state = tmp_path / "state.pt"
+    options = Options(iterations=3, batch_size=2, save_interval=0.0)
+    finetune(new_net(), tensors, options, 0, Silent(), state, "key")
+    saved = torch.load(state, weights_only=True)
+    saved["done"] = 2
+    if damage == "no history":
+        del saved["history"]
+    elif damage == "no optimiser":
+        saved["optimiser"] = {"state": {}}
+    elif damage == "other shapes":
+        saved["net"] = {k: v[:1] for k, v in saved["net"].items()}
+    torch.save(saved, state)
+    if damage == "truncated":
+        state.write_bytes(state.read_bytes()[:1000])
+    whole, anew, watcher = new_net(), new_net(), Interrupting(99)
+    finetune(whole, tensors, options, 0, Silent())
+    finetune(anew, tensors, options, 0, watcher, state, "key")
+    assert "damaged" in watcher.said[0]
+    pairs = zip(whole.state_dict().values(), anew.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_interrupts_are_held_back_once() -> None:
@@ -155,7 +205,7 @@ def test_interrupts_are_held_back_once() -> None:
 
 
 def test_mask_weight_falls_at_a_tenth_and_a_fifth() -> None:
-    options = FinetuneSettings(iterations=100)
+    options = Options(iterations=100)
     weights = [mask_weight(options, i) for i in (0, 9, 10, 19, 20, 99)]
     assert weights == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
@@ -165,7 +215,7 @@ def test_crops_move_frames_masks_and_plates_alike() -> None:
     y, x = torch.meshgrid(torch.linspace(0, 1, 32), torch.linspace(0, 1, 48), indexing="ij")
     ramp = torch.stack([x, y, x * y]).expand(4, 5, 3, 32, 48)
     masks = (ramp[:, None, :, :1] > 0.5).float()
-    options = FinetuneSettings(iterations=1, crop_chance=1.0, crop=0.2)
+    options = Options(iterations=1, crop_chance=1.0, crop=0.2)
     crop = random_crop(rng, ramp.shape, options, CPU)
     frames, cropped = crop(ramp), crop(masks, "nearest")
     assert torch.equal(frames, crop(ramp))
@@ -191,6 +241,30 @@ def test_a_cpu_computes_in_bfloat16_where_it_has_instructions_for_it(
     with devices.autocast(CPU):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == (torch.bfloat16 if has else torch.float32)
+
+
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def supported(including_emulation: bool = True) -> bool:
+        asked.append(including_emulation)
+        return including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert not devices.has_bfloat16(torch.device("cuda"))
+    assert asked == [False]
+
+
+def test_the_random_state_is_the_callers_again() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    with deterministic():
+        torch.manual_seed(1)
+        torch.rand(3)
+    assert torch.equal(torch.rand(2), expected)
 
 
 def test_devices() -> None:

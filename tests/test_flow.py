@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from omnimatte_cli.camera.flow import follow, search
+from omnimatte_cli.camera.flow import dense_flow, warp
 
 
 def moved(x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
@@ -22,10 +22,10 @@ def moved(x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("x, y", [(3, -2), (-1.5, 0.5), (0, 0)])
 def test_search_finds_how_a_picture_moved(x: float, y: float, small: bool) -> None:
     picture, other = moved(x, y)
-    found = search(picture, other, small)
+    found = dense_flow(picture, other, small)
     assert found.shape == (96, 128, 2) and found.dtype == np.float32
     assert np.abs(found[10:-10, 10:-10] - (x, y)).max() < 0.25
-    back = follow(other, found)[10:-10, 10:-10].astype(int)
+    back = warp(other, found)[10:-10, 10:-10].astype(int)
     assert np.abs(back - picture[10:-10, 10:-10]).mean() < 2
 
 
@@ -41,7 +41,7 @@ def test_search_in_a_small_picture_tells_small_things_apart() -> None:
         stripe = np.clip(128 + 3 * (row[y % 6] - 128), 0, 255)
         picture[y], other[y] = stripe[16:144], stripe[16 - way : 144 - way]
     misses = [
-        np.abs(search(picture, other, small)[12:-12, 12:-12, 0] - ways[12:-12, None]).mean()
+        np.abs(dense_flow(picture, other, small)[12:-12, 12:-12, 0] - ways[12:-12, None]).mean()
         for small in (False, True)
     ]
     assert misses[1] < 0.8 * misses[0]

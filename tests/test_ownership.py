@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 import torch
 
-from omnimatte_cli.arrays import Background, Masks
+from omnimatte_cli.arrays import Masks, Plate
 from omnimatte_cli.matte import predict as owners
 from omnimatte_cli.matte.network import CONTEXT, OwnerNet
-from omnimatte_cli.matte.ownership import Ownership, claims_of, product, shares, upsample
+from omnimatte_cli.matte.ownership import Ownership, frame_weights, layer_weights, product, upsample
 from omnimatte_cli.matte.predict import (
-    calm,
+    average_static,
     chunks,
     far_from_sight,
-    frame_gap,
-    own,
-    owned_masks,
-    second_plate,
+    frame_stride,
+    predict_ownership,
 )
 from omnimatte_cli.matte.resolve import resolve_frame
-from omnimatte_cli.methods.coordination.finetune import ClipTensors
+from omnimatte_cli.media.samples import FrameSamples
+from omnimatte_cli.plate.refine import owned_pixels, refine_plate
 from omnimatte_cli.progress import Silent
+from omnimatte_cli.tensors import ClipTensors
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_every_frame_is_computed_once_with_its_context(length: int, gap: int) ->
 def test_chunks_give_what_the_whole_clip_gives(
     net: OwnerNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owners, "calm", lambda claims, nobody, frames: (claims, nobody))
+    monkeypatch.setattr(owners, "average_static", lambda weights, rest, frames: (weights, rest))
     monkeypatch.setattr(owners, "autocast", lambda device: nullcontext())  # to compare exactly
     rng = np.random.default_rng(0)
     t = 60
@@ -90,12 +90,12 @@ def test_chunks_give_what_the_whole_clip_gives(
     masks = rng.random((2, t, 32, 48)) > 0.9
     order = np.tile([0, 1], (t, 1))
     clip = ClipTensors.from_arrays(frames, masks, frames[:1], order, torch.device("cpu"))
-    found = own(net, clip, 2, Silent())
+    found = predict_ownership(net, clip, 2, Silent())
     pictures, visible, plates, _ = clip.windows(torch.arange(0, t, 2)[None])
     with torch.no_grad():
         whole = net(pictures, plates, visible).softmax(1)[0].numpy()
-    assert np.abs(found.claims[:, ::2] - whole[:-1]).max() < 2e-3
-    assert np.abs(found.nobody[::2] - whole[-1]).max() < 2e-3
+    assert np.abs(found.weights[:, ::2] - whole[:-1]).max() < 2e-3
+    assert np.abs(found.unowned[::2] - whole[-1]).max() < 2e-3
 
 
 def test_shares_are_calm_where_nothing_changes_and_free_where_it_moves() -> None:
@@ -105,20 +105,20 @@ def test_shares_are_calm_where_nothing_changes_and_free_where_it_moves() -> None
     frames[:, :, :, 12:] = rng.integers(0, 256, (t, 3, 16, 12))
     claims = rng.random((2, t, 16, 24)).astype(np.float16) / 2
     nobody = (1 - claims.astype(np.float32).sum(0)).astype(np.float16)
-    quiet, rest = calm(claims, nobody, frames)
+    quiet, rest = average_static(claims, nobody, frames)
     assert np.abs(quiet.astype(np.float32).sum(0) + rest - 1).max() < 5e-3  # still shares of one
     before, after = (np.abs(np.diff(x.astype(np.float32), axis=1)) for x in (claims, quiet))
     assert after[..., :10].mean() < 0.3 * before[..., :10].mean()
     assert after[..., 14:].mean() > 0.9 * before[..., 14:].mean()
-    alone, _ = calm(claims[:, :1], nobody[:1], frames[:1])
+    alone, _ = average_static(claims[:, :1], nobody[:1], frames[:1])
     assert np.array_equal(alone, claims[:, :1])
 
 
 def test_gap_follows_the_frame_rate() -> None:
-    assert frame_gap(Fraction(12), 100) == 3
-    assert frame_gap(Fraction(30000, 1001), 100) == 7
-    assert frame_gap(Fraction(60), 9) == 2  # a short clip has no neighbours further away
-    assert frame_gap(Fraction(1), 3) == 1
+    assert frame_stride(Fraction(12), 100) == 3
+    assert frame_stride(Fraction(30000, 1001), 100) == 7
+    assert frame_stride(Fraction(60), 9) == 2  # a short clip has no neighbours further away
+    assert frame_stride(Fraction(1), 3) == 1
 
 
 def test_objects_long_out_of_sight_own_nothing() -> None:
@@ -134,7 +134,7 @@ def test_a_layers_claim_is_its_change() -> None:
     plate = np.full((16, 16, 3), 0.5, np.float32)
     layer = np.zeros((16, 16, 4), np.float32)
     layer[4:12, 4:12, 3] = 0.5  # half-transparent black: darkens by 0.25 in each channel
-    claim = claims_of(layer, plate)
+    claim = layer_weights(layer, plate)
     assert claim[8, 8] == pytest.approx(0.75, abs=0.01) and claim[0, 0] < 1e-3
 
 
@@ -146,9 +146,9 @@ def test_layers_and_network_share_the_say_and_the_network_alone_says_nobody() ->
         np.stack([network, 0.8 - network])[:, None, None], np.full((1, 1, 4), 0.2, np.float16)
     )
     both = product(Ownership(layer, np.full((1, 1, 1), 0.03, np.float16)), known)
-    assert np.allclose(both.claims.astype(float).sum(0), 0.8, atol=1e-3)
-    assert np.array_equal(both.nobody, known.nobody)
-    share = both.claims[0, 0, 0].astype(float) / 0.8
+    assert np.allclose(both.weights.astype(float).sum(0), 0.8, atol=1e-3)
+    assert np.array_equal(both.unowned, known.unowned)
+    share = both.weights[0, 0, 0].astype(float) / 0.8
     # Silent layers leave it to the network; one that speaks wins; two are weighed; a wrong one may
     # be outvoted.
     assert np.allclose(share, [0.5, 21 / 22, 0.5, 1 / (1 + 21 * 7)], atol=2e-3)
@@ -169,15 +169,23 @@ def test_the_second_plate_loses_its_ghost() -> None:
     claims[0, :8, 9:15, 3:13] = 1
     nobody = (1 - claims[0]).astype(np.float16)
     found = Ownership(claims, nobody)
-    assert owned_masks(found, packed).at(0, 0)[24, 16]
-    first = Background(ghost, np.ones(size, bool))
-    second = second_plate(lambda: iter(frames), first, found, packed, Silent())
-    assert np.abs(second.plate[18:30, 6:26].astype(int) - 160).max() == 0
+    assert owned_pixels(found, 0, size)[24, 16]
+    first = Plate(ghost, np.ones(size, bool))
+    second = refine_plate(FrameSamples.of(frames), first, found, packed, Silent())
+    assert np.abs(second.image[18:30, 6:26].astype(int) - 160).max() == 0
     always = np.ones_like(claims)
-    kept = second_plate(
-        lambda: iter(frames), first, Ownership(always, 0 * nobody), packed, Silent()
-    )
-    assert np.array_equal(kept.plate, ghost)  # no free sample anywhere: the first plate stays
+    everything = Ownership(always, 0 * nobody)
+    kept = refine_plate(FrameSamples.of(frames), first, everything, packed, Silent())
+    assert np.array_equal(kept.image, ghost)  # no free sample anywhere: the first plate stays
+
+
+def test_a_mask_has_no_holes_whatever_the_network_says() -> None:
+    """A weight of 'unowned' near 1 once cut holes into a body."""
+    masks = np.zeros((1, 32, 48), bool)
+    masks[0, 8:24, 10:30] = True
+    certain = Ownership(np.zeros((1, 1, 16, 24), np.float16), np.ones((1, 16, 24), np.float16))
+    weights = frame_weights(certain, 0, masks, np.array([0])).weights
+    assert (weights[0][masks[0]] == 1).all()
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -186,9 +194,9 @@ def test_empty_masks_and_a_frame_equal_to_the_plate(net: OwnerNet, n: int) -> No
     masks = np.zeros((n, 5, 32, 48), bool)
     order = np.tile(np.arange(n), (5, 1))
     clip = ClipTensors.from_arrays(frames, masks, frames[:1], order, torch.device("cpu"))
-    found = own(net, clip, 1, Silent())
-    assert not found.claims.any()
-    share = shares(found, 0, masks[:, 0], order[0])
+    found = predict_ownership(net, clip, 1, Silent())
+    assert not found.weights.any()
+    share = frame_weights(found, 0, masks[:, 0], order[0])
     layers = resolve_frame(frames[0], frames[0], share, order[0], 1 / 255)
     assert layers.rgba[..., 3].max() == 0
 

@@ -124,13 +124,13 @@ def test_manifest_says_what_was_done(result, clip: Path) -> None:
     assert manifest == json.loads(json.dumps(result.manifest))
     assert manifest["input"]["frames"] == 7 and manifest["input"]["width"] == 65
     assert len(manifest["input"]["sha256"]) == 64
-    assert manifest["options"]["iterations"] == 2 and manifest["options"]["lr"] == 5e-4
+    assert manifest["options"]["iterations"] == 2 and manifest["options"]["set"]["lr"] == 5e-4
     assert manifest["objects"]["order_from"] == "alphabetical"
     assert manifest["objects"]["order"] == ["a", "b"]
-    assert manifest["working_size"] == "32x48" and manifest["iterations"] == 2
+    assert manifest["working_size"] == "48x32" and manifest["iterations"] == 2
     assert manifest["versions"]["torch"] and manifest["device"].startswith("cpu")
     assert manifest["losses"]["total"] > 0
-    assert {"reading", "masks", "background", "finetuning", "predicting", "writing"} <= set(
+    assert {"reading", "masks", "plate", "finetuning", "predicting", "writing"} <= set(
         manifest["seconds"]
     )
 
@@ -151,7 +151,7 @@ def test_two_runs_write_the_same_bytes(result, clip: Path, tmp_path: Path) -> No
 def test_feed_forward_and_both_details(clip: Path, tmp_path: Path, detail) -> None:
     found = decompose(
         clip / "video.mkv", masks=clip / "masks", out=tmp_path / "out", iterations=0, size=(32, 32),
-        method="coordination", weights="none", detail=detail, order="b,a",
+        method="coordination", weights="none", set={"detail": detail}, order="b,a",
     )  # fmt: skip
     assert found.manifest["losses"] is None and found.manifest["iterations"] == 0
     assert found.manifest["objects"]["order"] == ["b", "a"]
@@ -240,12 +240,18 @@ def run_bad(clip: Path, tmp_path: Path, *args: object) -> subprocess.CompletedPr
     [
         (("--iterations", "-1"), "--iterations"),
         (("--size", "100x100"), "multiples of 16"),
-        (("--size", "big"), "HEIGHTxWIDTH"),
-        (("--lr", "0"), "--lr"),
-        (("--batch-size", "0"), "--batch-size"),
+        (("--size", "big"), "WIDTHxHEIGHT"),
+        (("--set", "lr=0"), "lr must be"),
+        (("--set", "batch_size=0"), "batch_size must be"),
+        (("--set", "batch_sise=2"), "did you mean batch_size?"),
+        (("--set", "lr=fast"), "lr takes number"),
+        (("--set", "lr"), "--set takes NAME=VALUE"),
+        (("--method", "ownership", "--iterations", "5"), "--iterations is not for"),
+        (("--method", "ownership", "--set", "lr=0.1"), "no such option"),
+        (("--method", "ownership", "--weights", "none"), "--weights none is not for"),
         (("--device", "tpu"), "--device"),
-        (("--detail", "magic"), "--detail"),
-        (("--hiding", "never"), "--hiding"),
+        (("--set", "detail=magic"), "resolve|transfer|none"),
+        (("--set", "hiding=never"), "random|prediction"),
         (("--method", "magic"), "--method"),
         (("--weights", "nowhere.safetensors"), "nowhere.safetensors"),
         (("--order", "a,z"), "z"),
@@ -334,7 +340,12 @@ def test_an_interrupt_exits_130_and_resumes(
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "the same command resumes it" in errors and "Traceback" not in errors
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".out.finetune.pt"]
+    (state,) = tmp_path.iterdir()
+    assert state.name.startswith(".out.finetune.") and state.suffix == ".pt"
+    # A run of another method to the same place leaves it alone.
+    done = omnimatte(*args[:6], "--method", "ownership", "-q")
+    assert done.returncode == 0, done.stderr
+    assert state.is_file()
 
 
 def test_help_is_fast_and_imports_no_torch() -> None:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from omnimatte_cli.synth import plate_faults as faults
+from omnimatte_cli.synth.seeds import VALIDATION_SEEDS
 from omnimatte_cli.training.pool import render_chunk, restored
-from omnimatte_cli.training.recipe import VALIDATION_SEEDS, Recipe
+from omnimatte_cli.training.recipe import Recipe
 
 SMALL = Recipe(network="ownership", height=48, width_pixels=64, chunk=4, batch_size=4)
 

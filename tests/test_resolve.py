@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.arrays import to_float
-from omnimatte_cli.matte.ownership import FrameShares, Ownership, shares
+from omnimatte_cli.matte.ownership import FrameWeights, Ownership, frame_weights
 from omnimatte_cli.matte.resolve import (
-    decide,
-    extend_colour,
-    least_alpha,
+    commit_large_changes,
+    edge_extend,
+    min_alpha,
     quantise_layer,
-    remaining_plate,
     residual_noise,
+    residual_plate,
     resolve_frame,
     seen_quantile,
 )
@@ -24,8 +24,8 @@ from omnimatte_cli.matte.transfer import transfer_frame
 NOISE = 1 / 255
 
 
-def flat_shares(weights: np.ndarray) -> FrameShares:
-    return FrameShares(weights.astype(np.float32), *np.zeros((2, *weights.shape), np.float32))
+def flat_shares(weights: np.ndarray) -> FrameWeights:
+    return FrameWeights(weights.astype(np.float32), *np.zeros((2, *weights.shape), np.float32))
 
 
 def smooth_picture(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
@@ -50,7 +50,7 @@ def test_least_alpha_is_the_smallest_by_search() -> None:
     rng = np.random.default_rng(0)
     below = rng.uniform(0.1, 0.9, (6, 7, 3)).astype(np.float32)
     change = (rng.uniform(0, 1, (6, 7, 3)) - below).astype(np.float32)
-    found = least_alpha(change, below)
+    found = min_alpha(change, below)
     for y, x in itertools.product(range(6), range(7)):
         for alpha in np.linspace(0.01, 1, 400):
             colour = below[y, x] + change[y, x] / alpha
@@ -64,7 +64,7 @@ def test_quantised_layers_make_the_change_within_half_a_level() -> None:
     change = ((rng.uniform(0, 1, (64, 64, 3)) - below) * rng.uniform(0, 1, (64, 64, 1))).astype(
         "f4"
     )
-    colour, alpha = quantise_layer(least_alpha(change, below), change, below)
+    colour, alpha = quantise_layer(min_alpha(change, below), change, below)
     a = to_float(alpha)[..., None]
     made = a * (to_float(colour) - below)
     assert np.abs(made - change).max() <= 0.51 / 255
@@ -119,7 +119,7 @@ def test_the_body_is_opaque_and_has_the_frames_colours() -> None:
     mask = np.zeros((1, 64, 64), bool)
     mask[0, 16:48, 16:48] = True
     nothing = Ownership(np.zeros((1, 1, 16, 16), np.float16), np.full((1, 1, 1), 0.03, np.float16))
-    found = shares(nothing, 0, mask, np.array([0]))
+    found = frame_weights(nothing, 0, mask, np.array([0]))
     layers = resolve_frame(frame, plate, found, np.array([0]), NOISE)
     core = (slice(20, 44), slice(20, 44))
     assert (layers.rgba[0][core][..., 3] == 255).all()
@@ -134,7 +134,7 @@ def test_nobody_elses_body_is_in_a_layer_and_the_front_mask_wins() -> None:
     claims = np.ones((2, 1, 12, 12), np.float16)
     everyone = Ownership(claims, np.full((1, 1, 1), 0.03, np.float16))
     for order, front in (([0, 1], 1), ([1, 0], 0)):
-        weights = shares(everyone, 0, masks, np.array(order)).weights
+        weights = frame_weights(everyone, 0, masks, np.array(order)).weights
         assert np.allclose(weights.sum(0), 1, atol=1e-5)
         overlap = masks.all(0)
         assert (weights[front][overlap] == 1).all() and (weights[1 - front][overlap] == 0).all()
@@ -148,7 +148,7 @@ def test_ownership_is_smooth_across_the_working_grid() -> None:
     claims = np.zeros((2, 1, 16, 16), np.float16)
     claims[0, 0, :, :8] = claims[1, 0, :, 8:] = 0.3
     found = Ownership(claims, np.full((1, 1, 1), 0.03, np.float16))
-    weights = shares(found, 0, np.zeros((2, 128, 128), bool), np.arange(2)).weights
+    weights = frame_weights(found, 0, np.zeros((2, 128, 128), bool), np.arange(2)).weights
     assert np.abs(np.diff(weights[0], axis=1)).max() < 0.15
     assert np.abs(np.diff(weights[0], axis=0)).max() < 1e-4
 
@@ -158,7 +158,7 @@ def test_what_nobody_owns_stays_in_the_remaining_plate() -> None:
     plate, frame = smooth_picture(rng, (40, 40)), smooth_picture(rng, (40, 40))
     weights = np.stack([rng.uniform(0, 0.8, (40, 40))])
     layers = resolve_frame(frame, plate, flat_shares(weights), np.array([0]), NOISE)
-    rest = remaining_plate(frame, plate, layers)
+    rest = residual_plate(frame, plate, layers)
     again = recompose(layers.rgba, rest, [0])
     error = np.abs(again - to_float(frame)) * 255
     assert np.percentile(error, 90) <= 1 and error.mean() < 1.5
@@ -168,7 +168,7 @@ def test_colour_continues_under_alpha_zero() -> None:
     colour = np.zeros((20, 20, 3), np.uint8)
     alpha = np.zeros((20, 20), np.float32)
     colour[8:12, 8:12], alpha[8:12, 8:12] = (200, 100, 50), 1
-    out = extend_colour(colour, alpha)
+    out = edge_extend(colour, alpha)
     assert np.array_equal(out[8:12, 8:12], colour[8:12, 8:12])
     assert np.abs(out[6, 6].astype(int) - (200, 100, 50)).max() <= 1
     assert out[0, 0].max() == 0
@@ -201,10 +201,10 @@ def test_restless_places_have_more_noise_and_passing_effects_do_not() -> None:
 
 def test_large_changes_are_owned_wholly_or_not_at_all() -> None:
     weights = np.array([[[0.5, 0.2, 0.4, 0.0]], [[0.2, 0.2, 0.4, 0.0]]], np.float32)
-    large = decide(weights, np.full((1, 4), 0.5, np.float32))
+    large = commit_large_changes(weights, np.full((1, 4), 0.5, np.float32))
     assert np.allclose(large.sum(0), [[1, 0, 1, 0]])
     assert large[0, 0, 0] / large[1, 0, 0] == pytest.approx(2.5)
-    assert np.array_equal(decide(weights, np.full((1, 4), 0.01, np.float32)), weights)
+    assert np.array_equal(commit_large_changes(weights, np.full((1, 4), 0.01, np.float32)), weights)
 
 
 def test_transfer_frame_reports_what_it_wrote() -> None:

@@ -124,7 +124,7 @@ def test_larger_videos_get_masks_of_their_own_size(tmp_path: Path) -> None:
 def test_sam_from_the_command_line(checkpoint: Path, two: Two, tmp_path: Path) -> None:
     out = tmp_path / "masks"
     code, text, error = command(
-        two[0], "-o", out, "--sam-checkpoint", checkpoint, "--box", "near:4:230,80,275,160",
+        two[0], "-o", out, "--sam", checkpoint, "--box", "near:4:230,80,275,160",
         "--point", "far:0:40,60", "--point", "far:0:200,100-", "--every", 3, "--device", "cpu",
         "-q",
     )  # fmt: skip
@@ -156,9 +156,9 @@ def test_the_command_says_what_it_made(two: Two, tmp_path: Path) -> None:
         (["--keep", "x"], "--keep takes"),
         (["--keep", "3"], "--keep needs --from"),
         (["--method", "sam"], "--sam vit_b"),
-        (["--method", "best"], "--method must be"),
-        (["--sam-checkpoint", "nowhere.pth"], r"nowhere\.pth does not exist"),
-        (["--sam-checkpoint", __file__], "cannot be read"),
+        (["--method", "best"], "--method takes"),
+        (["--sam", "nowhere.pth"], r"nowhere\.pth does not exist"),
+        (["--sam", __file__], "cannot be read"),
         (["--from", "nowhere", "--keep", "1"], "does not exist"),
         (["--from", "x", "--keep", "1", "--point", "a:0:1,1"], "cannot be combined"),
     ],

@@ -11,14 +11,16 @@ import pytest
 import torch
 
 from omnimatte_cli import decompose
-from omnimatte_cli.evaluation.runner import Row, Solver, score
+from omnimatte_cli.evaluation.runner import Runner
+from omnimatte_cli.evaluation.scores import score
 from omnimatte_cli.evaluation.truth import read_truth
+from omnimatte_cli.evaluation.variants import Variant
 from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.coordination.network import PAPER_WIDTH
-from omnimatte_cli.settings import CPU_WIDTH, Settings
+from omnimatte_cli.methods.coordination.options import CPU_WIDTH
 from omnimatte_cli.synth.dataset import write_scene
 from omnimatte_cli.synth.scenes import SceneOptions
-from omnimatte_cli.training.recipe import DATASET_SEEDS
+from omnimatte_cli.synth.seeds import DATASET_SEEDS
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "walk"
 
@@ -48,15 +50,16 @@ def test_shipped_networks_on_rendered_scenes(tmp_path: Path) -> None:
         frames=12, gap=2, height=96, width=128, min_objects=2, max_objects=2, effect="both"
     )
     torch.set_num_threads(1)  # rendering is faster so
-    solver = Solver(Settings(), torch.device("cpu"))
-    rows = {method: Row(method, "true") for method in ("masks", "ownership", "bound")}
-    rows |= {name: Row("coordination", "true", weights=name) for name in ("small", "base")}
-    found: dict[str, list[dict]] = {name: [] for name in rows}
+    runner = Runner(0, torch.device("cpu"))
+    variants = {method: Variant(method, "true") for method in ("masks", "ownership", "bound")}
+    layers = ("iterations=0", "owner=layers", "frame_stride=3")
+    variants |= {name: Variant("coordination", "true", name, layers) for name in ("small", "base")}
+    found: dict[str, list[dict]] = {name: [] for name in variants}
     for seed in range(300, 308):
         write_scene(tmp_path / "set" / str(seed), DATASET_SEEDS + seed, options)
         truth = read_truth(tmp_path / "set" / str(seed))
-        for name, row in rows.items():
-            found[name].append(score(truth, *solver.answer(truth, row)))
+        for name, variant in variants.items():
+            found[name].append(score(truth, *runner.answer(truth, variant)))
     iou = {name: np.mean([s["iou"] for s in scores]) for name, scores in found.items()}
     assert iou["ownership"] > 0.79 and iou["ownership"] > iou["masks"] + 0.25, iou
     assert iou["bound"] > 0.78, iou

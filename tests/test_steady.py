@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from omnimatte_cli.camera.flow import follow, search
+from omnimatte_cli.camera.flow import dense_flow, warp
 from omnimatte_cli.matte.ownership import Ownership
-from omnimatte_cli.matte.steady import (
+from omnimatte_cli.matte.pool import (
     ALIKE,
     FEWEST,
     LEAST,
@@ -17,9 +17,9 @@ from omnimatte_cli.matte.steady import (
     SLACK,
     SLACK_OF_SPEED,
     UPRIGHT,
-    disagreement,
+    motion_mismatch,
+    pool_over_time,
     residual,
-    steady,
     velocity,
     visible,
 )
@@ -36,8 +36,8 @@ def owned(claims: np.ndarray) -> Ownership:
 
 def pooled(first: Ownership, frames: np.ndarray, plates: np.ndarray = GROUND) -> Ownership:
     """What `steady` makes of it where no body is seen, so that no motion says anything."""
-    masks = np.zeros(first.claims.shape, bool)
-    return steady(first, frames, plates, masks, FPS, Silent())
+    masks = np.zeros(first.weights.shape, bool)
+    return pool_over_time(first, frames, plates, masks, FPS, Silent())
 
 
 def still(rng: np.random.Generator, length: int) -> np.ndarray:
@@ -54,7 +54,7 @@ def test_in_a_still_picture_it_is_the_weighted_geometric_mean(count: int) -> Non
     first = owned(claims)
     found = pooled(first, still(rng, t))
     # The definition, frame by frame.
-    claims = first.claims.astype(float)
+    claims = first.weights.astype(float)
     total = claims.sum(0)
     say = total + SAY
     logs = np.log((claims + LEAST) / (claims + LEAST).sum(0))
@@ -62,8 +62,8 @@ def test_in_a_still_picture_it_is_the_weighted_geometric_mean(count: int) -> Non
     fade = np.exp(-away / (FPS * MEMORY))
     mean = np.einsum("st,thw,nthw->nshw", fade, say, logs) / np.einsum("st,thw->shw", fade, say)
     expected = np.exp(mean) / np.exp(mean).sum(0) * total
-    np.testing.assert_allclose(found.claims.astype(float), expected, atol=4e-3)
-    assert np.array_equal(found.nobody, first.nobody)
+    np.testing.assert_allclose(found.weights.astype(float), expected, atol=4e-3)
+    assert np.array_equal(found.unowned, first.unowned)
 
 
 def clip_of_a_passing_blotch(t: int) -> tuple[np.ndarray, np.ndarray]:
@@ -92,8 +92,8 @@ def test_the_majority_decides_along_the_motion() -> None:
     found = pooled(first, frames)
     inner = [places[k] & np.roll(places[k], 3, 1) & np.roll(places[k], -3, 1) for k in range(t)]
     for k in range(t):
-        assert found.claims[0, k][inner[k]].min() > found.claims[1, k][inner[k]].max(), k
-    sums = [x.claims.astype(np.float32).sum(0) for x in (first, found)]
+        assert found.weights[0, k][inner[k]].min() > found.weights[1, k][inner[k]].max(), k
+    sums = [x.weights.astype(np.float32).sum(0) for x in (first, found)]
     np.testing.assert_allclose(*sums, atol=2e-3)  # how much is owned stays
 
 
@@ -105,7 +105,7 @@ def test_a_change_of_another_colour_is_another_change() -> None:
     claims[:, :, 10:30, 10:30] = 0.05
     claims[0, :4, 10:30, 10:30] = claims[1, 4:, 10:30, 10:30] = 0.85
     found = pooled(owned(claims), frames)
-    np.testing.assert_allclose(found.claims, claims, atol=6e-3)
+    np.testing.assert_allclose(found.weights, claims, atol=6e-3)
 
 
 def test_who_claims_nothing_in_a_frame_gets_nothing() -> None:
@@ -113,23 +113,23 @@ def test_who_claims_nothing_in_a_frame_gets_nothing() -> None:
     claims = rng.uniform(0.1, 0.5, (2, 5, 48, 64))
     claims[1, 3] = 0
     found = pooled(owned(claims), still(rng, 5))
-    assert not found.claims[1, 3].any()
-    np.testing.assert_allclose(found.claims[0, 3], claims[0, 3], atol=2e-3)
+    assert not found.weights[1, 3].any()
+    np.testing.assert_allclose(found.weights[0, 3], claims[0, 3], atol=2e-3)
 
 
 def test_who_is_out_of_sight_says_nothing_about_the_time_before() -> None:
     claims = np.zeros((2, 10, 48, 64))
     claims[0, :5], claims[1, :5], claims[1, 5:] = 0.6, 0.3, 0.3
     found = pooled(owned(claims), still(np.random.default_rng(5), 10))
-    np.testing.assert_allclose(found.claims, claims, atol=2e-3)
+    np.testing.assert_allclose(found.weights, claims, atol=2e-3)
 
 
 def test_the_scale_of_the_claims_does_not_matter() -> None:
     rng = np.random.default_rng(6)
     frames = still(rng, 6)
     first = owned(rng.uniform(0.05, 0.3, (3, 6, 48, 64)))
-    second = Ownership(first.claims / 64, first.nobody / 64)
-    one, other = (pooled(x, frames).claims for x in (first, second))
+    second = Ownership(first.weights / 64, first.unowned / 64)
+    one, other = (pooled(x, frames).weights for x in (first, second))
     np.testing.assert_allclose(one.astype(float), other.astype(float) * 64, atol=2e-3)
 
 
@@ -147,7 +147,7 @@ def test_a_plate_for_every_frame() -> None:
     brighter = np.arange(5, dtype=np.uint8)[:, None, None, None] * 10
     one = pooled(owned(claims), frames)
     each = pooled(owned(claims), frames + brighter, GROUND + brighter)
-    assert np.array_equal(one.claims, each.claims)
+    assert np.array_equal(one.weights, each.weights)
 
 
 def test_a_body_moves_as_most_of_its_inside_does() -> None:
@@ -185,7 +185,7 @@ def test_disagreement_by_its_definition() -> None:
     speeds = [(4.0, 1.0), (-1.0, -3.0), (0.0, 0.5)]
     flow, masks = bodies(*speeds)
     flow[30:] = rng.normal(0, 3, flow[30:].shape)
-    found = disagreement(flow, masks)
+    found = motion_mismatch(flow, masks)
     for y, x in rng.integers((30, 0), (48, 64), (40, 2)):
         u, v = flow[y, x].astype(float)
         units = []
@@ -199,18 +199,18 @@ def test_disagreement_by_its_definition() -> None:
 def test_an_image_below_goes_down_where_its_object_goes_up() -> None:
     flow, masks = bodies((0, -6), (6, 0))
     flow[30:] = (0, 6)
-    found = disagreement(flow, masks)
+    found = motion_mismatch(flow, masks)
     assert found[0, 40, 20] < -0.5 < 0.5 < found[1, 40, 20]
 
 
 def test_who_is_not_seen_neither_agrees_nor_disagrees() -> None:
     flow, masks = bodies((4, 0), (-4, 0), None)
     flow[30:] = (4, 0)
-    found = disagreement(flow, masks)
+    found = motion_mismatch(flow, masks)
     assert found[0, 40, 20] < 0 < found[1, 40, 20]
     assert not found[2].any()
     flow, masks = bodies((4, 0), None)
-    assert not disagreement(flow, masks).any()
+    assert not motion_mismatch(flow, masks).any()
 
 
 def moving_pair(t: int, speeds: tuple[float, float], follows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -242,11 +242,11 @@ def test_an_effect_belongs_to_who_moves_as_it_does(
     for i in range(2):
         claims[i][places[i]] = 0.9
     first = owned(claims)
-    found = steady(first, frames, GROUND, places[:2], fps, Silent())
-    sums = [found.claims[i][places[2]].astype(np.float32).sum() for i in range(2)]
+    found = pool_over_time(first, frames, GROUND, places[:2], fps, Silent())
+    sums = [found.weights[i][places[2]].astype(np.float32).sum() for i in range(2)]
     assert sums[owner] > 8 * sums[1 - owner]
-    unseen = steady(first, frames, GROUND, places[:2] & False, fps, Silent())
-    sums = [unseen.claims[i][places[2]].astype(np.float32).sum() for i in range(2)]
+    unseen = pool_over_time(first, frames, GROUND, places[:2] & False, fps, Silent())
+    sums = [unseen.weights[i][places[2]].astype(np.float32).sum() for i in range(2)]
     assert sums[owner] < sums[1 - owner]
 
 
@@ -257,28 +257,28 @@ def test_motion_counts_as_much_as_is_owned() -> None:
     masks = masks[:2]
     shares = rng.uniform(0.05, 0.3, (2, 2, 48, 64))
     first = owned(shares)
-    found = steady(first, frames, GROUND, masks, FPS, Silent())
-    assert np.isfinite(found.claims).all()
+    found = pool_over_time(first, frames, GROUND, masks, FPS, Silent())
+    assert np.isfinite(found.weights).all()
 
     def seen(k: int) -> np.ndarray:
         return visible(residual(frames[k], GROUND[0]))
 
-    claims = first.claims.astype(float)
+    claims = first.weights.astype(float)
     total = claims.sum(0)
     say = total + SAY
     logs = np.log((claims + LEAST) / (claims + LEAST).sum(0))
     fade = np.exp(-1 / (FPS * MEMORY))
     for t in range(2):
-        way = search(seen(t), seen(1 - t), small=True)
-        apart = follow(residual(frames[1 - t], GROUND[0]), way) - residual(frames[t], GROUND[0])
+        way = dense_flow(seen(t), seen(1 - t), small=True)
+        apart = warp(residual(frames[1 - t], GROUND[0]), way) - residual(frames[t], GROUND[0])
         trust = fade * np.exp(-np.square(np.abs(apart).max(2) / ALIKE))
         # Each frame has one neighbour, so motion from one direction: half of it is its own opinion.
-        own = (logs[:, t] - MOTION / 2 * disagreement(way, masks[:, t])) * say[t]
-        other = [follow((logs[i, 1 - t] * say[1 - t]).astype(np.float32), way) for i in range(2)]
-        weight = say[t] + trust * follow(say[1 - t].astype(np.float32), way)
+        own = (logs[:, t] - MOTION / 2 * motion_mismatch(way, masks[:, t])) * say[t]
+        other = [warp((logs[i, 1 - t] * say[1 - t]).astype(np.float32), way) for i in range(2)]
+        weight = say[t] + trust * warp(say[1 - t].astype(np.float32), way)
         mean = (own + trust * np.stack(other)) / weight
         expected = np.exp(mean) / np.exp(mean).sum(0) * total[t]
-        np.testing.assert_allclose(found.claims[:, t].astype(float), expected, atol=4e-3)
+        np.testing.assert_allclose(found.weights[:, t].astype(float), expected, atol=4e-3)
 
 
 def test_a_strong_body_keeps_its_texture_in_the_picture_that_is_searched() -> None:

@@ -20,6 +20,7 @@ from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.coordination.network import LayerNet
 from omnimatte_cli.progress import Silent
 from omnimatte_cli.synth.plate_faults import GivenClip
+from omnimatte_cli.synth.seeds import DATASET_SEEDS, SEED_BITS, TRAINING_SEEDS, VALIDATION_SEEDS
 from omnimatte_cli.training import loop
 from omnimatte_cli.training.loop import (
     average,
@@ -31,14 +32,7 @@ from omnimatte_cli.training.loop import (
 )
 from omnimatte_cli.training.objectives import coordination_loss, layer_error, ownership_truth
 from omnimatte_cli.training.pool import Pool, render_chunk, restored
-from omnimatte_cli.training.recipe import (
-    DATASET_SEEDS,
-    SEED_BITS,
-    TRAINING_SEEDS,
-    VALIDATION_SEEDS,
-    Recipe,
-    make_recipe,
-)
+from omnimatte_cli.training.recipe import Recipe, make_recipe
 from omnimatte_cli.training.validation import regions, shared_out, solo_predictions
 from omnimatte_cli.training.widen import widen
 

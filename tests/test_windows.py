@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.methods.coordination.windows import (
-    covering,
-    hide,
+    draw_hidden,
+    inference_windows,
     reflect,
     training_starts,
     training_window,
@@ -17,7 +17,7 @@ from omnimatte_cli.methods.coordination.windows import (
 @pytest.mark.parametrize("gap", [1, 2, 3])
 @pytest.mark.parametrize("length", range(1, 13))
 def test_every_frame_is_predicted_once(length: int, gap: int) -> None:
-    windows = list(covering(length, gap))
+    windows = list(inference_windows(length, gap))
     assert [w.target for w in windows] == list(range(length))
     for window in windows:
         assert all(0 <= f < length for f in window.frames)
@@ -30,7 +30,7 @@ def test_every_frame_is_predicted_once(length: int, gap: int) -> None:
 
 
 def test_windows_of_the_paper() -> None:
-    windows = list(covering(24, 3))
+    windows = list(inference_windows(24, 3))
     assert windows[10].frames == (4, 7, 10, 13, 16)
     assert windows[0].frames == (6, 3, 0, 3, 6)  # mirrored: what lies before frame 0 is reflected
     assert windows[23].frames == (17, 20, 23, 20, 17)
@@ -55,7 +55,7 @@ def test_training_windows_stay_in_the_clip(length: int) -> None:
 def test_hiding_schemes(count: int) -> None:
     rng = np.random.default_rng(0)
     seen = {
-        scheme: {tuple(hide(scheme, rng, hidden=count).tolist()) for _ in range(300)}
+        scheme: {tuple(draw_hidden(scheme, rng, hidden=count).tolist()) for _ in range(300)}
         for scheme in ("random", "prediction", "inpainting")
     }
     for patterns in seen.values():

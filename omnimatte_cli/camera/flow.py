@@ -10,7 +10,7 @@ SMALLEST = 16  # pixels of a side: the search needs pictures of at least its coa
 INCONSISTENT = 1.5  # pixels that forward and backward flow may disagree
 
 
-def search(picture: np.ndarray, other: np.ndarray, small: bool = False) -> np.ndarray:
+def dense_flow(picture: np.ndarray, other: np.ndarray, small: bool = False) -> np.ndarray:
     """Where each pixel of `picture` is found in `other`: (h, w, 2) float32 (x, y) offsets, pixels.
 
     Both are (h, w) uint8 with sides of at least 16. small: pictures of working size, where half
@@ -28,7 +28,7 @@ def search(picture: np.ndarray, other: np.ndarray, small: bool = False) -> np.nd
     return method.calc(picture, other, None)  # type: ignore[call-overload]
 
 
-def follow(x: np.ndarray, flow: np.ndarray, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
+def warp(x: np.ndarray, flow: np.ndarray, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
     """The other frame's (h, w) or (h, w, C) picture seen from this one, along its `flow`.
 
     border: OpenCV's, for what comes from outside; cv2.BORDER_CONSTANT gives 0.
@@ -39,16 +39,16 @@ def follow(x: np.ndarray, flow: np.ndarray, border: int = cv2.BORDER_REPLICATE) 
     return cv2.remap(x, columns, rows, cv2.INTER_LINEAR, borderMode=border)
 
 
-def apart(x: np.ndarray, other: np.ndarray, flow: np.ndarray) -> np.ndarray:
+def warp_error(x: np.ndarray, other: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """How far each pixel is from what its `flow` leads to: (h, w), the largest of three channels.
 
     x, other: (h, w, 3) of one type, which is also the result's.
     """
-    return np.maximum.reduce(cv2.split(cv2.absdiff(x, follow(other, flow))))
+    return np.maximum.reduce(cv2.split(cv2.absdiff(x, warp(other, flow))))
 
 
 def backward_flow(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """`search` between two frames of any size, both (h, w, 3) uint8 RGB."""
+    """`dense_flow` between two frames of any size, both (h, w, 3) uint8 RGB."""
     h, w = frame.shape[:2]
     scale = min(1.0, FLOW_WIDTH / w)
     size = (max(round(w * scale), SMALLEST), max(round(h * scale), SMALLEST))
@@ -56,17 +56,17 @@ def backward_flow(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
         cv2.cvtColor(cv2.resize(f, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
         for f in (frame, other)
     )
-    flow = search(here, there)
+    flow = dense_flow(here, there)
     if size == (w, h):
         return flow
     flow = cv2.resize(flow, (w, h), interpolation=cv2.INTER_LINEAR)
     return flow * np.array([w / size[0], h / size[1]], np.float32)
 
 
-def carry(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:
+def warp_mask(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """The mask (h, w) bool of the other frame seen from this one, along `backward_flow`."""
     # What comes from outside the picture was not masked.
-    return follow(mask.astype(np.float32), flow, cv2.BORDER_CONSTANT) >= 0.5
+    return warp(mask.astype(np.float32), flow, cv2.BORDER_CONSTANT) >= 0.5
 
 
 def agreement(there: np.ndarray, back: np.ndarray) -> np.ndarray:
@@ -74,7 +74,7 @@ def agreement(there: np.ndarray, back: np.ndarray) -> np.ndarray:
 
     there: flow from frame to other; back: flow from other to frame; both (h, w, 2) in pixels.
     """
-    miss = np.sqrt(((there + follow(back, there)) ** 2).sum(2))
+    miss = np.sqrt(((there + warp(back, there)) ** 2).sum(2))
     # Longer ways may end a little further off.
     return miss <= INCONSISTENT + 0.05 * np.sqrt((there**2).sum(2))
 
@@ -84,4 +84,4 @@ def mismatch(frame: np.ndarray, other: np.ndarray, flow: np.ndarray) -> np.ndarr
 
     frame, other: (h, w, 3) uint8. In grey levels, the largest of three channels, smoothed.
     """
-    return cv2.blur(apart(frame, other, flow).astype(np.float32), (5, 5))
+    return cv2.blur(warp_error(frame, other, flow).astype(np.float32), (5, 5))

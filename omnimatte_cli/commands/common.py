@@ -14,62 +14,37 @@ import typer
 from omnimatte_cli.errors import OmnimatteError
 
 INTERRUPTED = 130
-NO_MEMORY = "Not enough memory: try a smaller --size or --batch-size."
+NO_MEMORY = "Not enough memory: try a smaller --size or --set batch_size=1."
 
 Video = Annotated[Path, typer.Argument(help="Video file, or folder of images.", metavar="VIDEO")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print what is decided on the way.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the facts of the result as JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing result.")]
-MasksFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--masks",
-        help="Folder with a folder of images or a video per object, or with indexed PNGs.",
-        metavar="DIR",
-    ),
-]
-FFmpeg = Annotated[
-    Path | None, typer.Option("--ffmpeg", help="The ffmpeg program to encode with.", metavar="PATH")
-]
 
-Passes = Annotated[
-    int,
-    typer.Option(help="Estimates of the plate; the second leaves out what objects own."),
+
+ResultFolder = Annotated[
+    Path, typer.Argument(help="Folder that `omnimatte decompose` wrote.", metavar="RESULT")
 ]
-Points = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--point",
-        help="A pixel on an object in a frame, such as dog:0:312,180; with - at the end, not on "
-        "it. May be repeated.",
-        metavar="NAME:FRAME:X,Y[-]",
-    ),
+FORMATS_HELP = (
+    "png (8 bits), png16, prores (ProRes 4444 with alpha), webm (VP9 with alpha), exr "
+    "(multi-layer, linear) or mp4 (colour over --matte-color, and a matte)."
+)
+Formats = Annotated[
+    list[str],
+    typer.Option("--format", help=f"{FORMATS_HELP} May be repeated.", metavar="FORMAT"),
 ]
-Boxes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--box",
-        help="A box around an object in a frame, such as car:10:50,60,200,180. May be repeated.",
-        metavar="NAME:FRAME:X0,Y0,X1,Y1",
-    ),
-]
-SamModel = Annotated[
+FormatOption = Annotated[
     str | None,
-    typer.Option(
-        "--sam",
-        help="Make masks with SAM; downloads the checkpoint once (375 MB, 1.2 GB, 2.6 GB).",
-        metavar="vit_b|vit_l|vit_h",
-    ),
+    typer.Option("--format", help="Default: by the name. A folder may hold png, png16 or exr."),
 ]
-SamCheckpoint = Annotated[
-    Path | None,
-    typer.Option("--sam-checkpoint", help="Make masks with this SAM checkpoint.", metavar="FILE"),
+StartFrame = Annotated[
+    int, typer.Option("--start-frame", min=0, help="Number of the first frame in file names.")
 ]
-MaxObjects = Annotated[
-    int,
-    typer.Option("--max-objects", help="The most objects to find where none is pointed at."),
+MatteColor = Annotated[
+    str, typer.Option("--matte-color", help="What mp4 layers lie on.", metavar="#RRGGBB")
 ]
+NoAudio = Annotated[bool, typer.Option("--no-audio", help="Leave the input's sound out.")]
 
 
 def set_up_logging(verbose: bool) -> None:

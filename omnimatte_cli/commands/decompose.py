@@ -8,153 +8,61 @@ from typing import Annotated, Any
 
 import typer
 
-from omnimatte_cli.commands.common import (
-    Boxes,
-    FFmpeg,
-    Json,
-    MasksFolder,
-    MaxObjects,
-    Overwrite,
-    Passes,
-    Points,
-    Quiet,
-    SamCheckpoint,
-    SamModel,
-    Verbose,
-    Video,
-    friendly,
-    set_up_logging,
-)
+from omnimatte_cli.commands.common import Json, Quiet, Verbose, Video, friendly, set_up_logging
+from omnimatte_cli.commands.options import help_text, takes
+from omnimatte_cli.options import table
 from omnimatte_cli.progress import terminal_progress
-from omnimatte_cli.segment.options import MaskSettings
-from omnimatte_cli.settings import CPU_ITERATIONS, GPU_ITERATIONS, Settings, check, parse_size
+from omnimatte_cli.settings import MaskSettings, Settings, SolveSettings
+
+
+def show_set(value: bool) -> None:
+    """Print what --set takes, and leave."""
+    if value:
+        from omnimatte_cli.methods import registry
+
+        groups = [("every method", table(SolveSettings))]
+        for name in registry.METHODS:
+            options = registry.options_of(name)
+            groups.append((f"{name}: {options.summary}", table(options)))
+        print(help_text(groups))
+        raise typer.Exit
+
+
+HelpSet = Annotated[
+    bool,
+    typer.Option("--help-set", callback=show_set, is_eager=True, help="List what --set takes."),
+]
 
 
 @friendly
+@takes(settings=Settings, making=(MaskSettings, ("points", "boxes", "sam", "max_objects")))
 def decompose(
     source: Video,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")],
-    masks: MasksFolder = None,
-    point: Points = None,
-    box: Boxes = None,
-    sam: SamModel = None,
-    sam_checkpoint: SamCheckpoint = None,
-    max_objects: MaxObjects = MaskSettings.max_objects,
-    order: Annotated[
-        str | None,
-        typer.Option(help="Object names back to front, separated by commas.", metavar="A,B"),
-    ] = Settings.order,
-    background: Annotated[
-        Path | None,
-        typer.Option(
-            help="Image, video or folder to use as the plate; default: estimated.", metavar="PATH"
-        ),
-    ] = Settings.background,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="coordination finetunes on the clip (the paper), ownership answers in seconds, "
-            "auto: coordination on a GPU, ownership on a CPU."
-        ),
-    ] = Settings.method,
-    passes: Passes = Settings.passes,
-    iterations: Annotated[
-        int | None,
-        typer.Option(
-            help="Finetuning steps; 0 uses the weights as they are. "
-            f"Default: {GPU_ITERATIONS} on a GPU, {CPU_ITERATIONS} on a CPU."
-        ),
-    ] = Settings.iterations,
-    batch_size: Annotated[int, typer.Option(help="Windows a step.")] = Settings.batch_size,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = Settings.lr,
-    gap: Annotated[
-        int | None,
-        typer.Option(
-            help="Frames from one frame of a window to the next. Default: 1 for coordination, a "
-            "quarter of a second for ownership."
-        ),
-    ] = Settings.gap,
-    hiding: Annotated[
-        str, typer.Option(help="Which 3 of 5 frames are hidden in training: random or prediction.")
-    ] = Settings.hiding,
-    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = Settings.seed,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = Settings.device,
-    weights: Annotated[
-        str,
-        typer.Option(help="Weights: a shipped name, a file, none or auto.", metavar="NAME|PATH"),
-    ] = Settings.weights,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            help="Working size, multiples of 16. Default: the area of 128x224 in that aspect.",
-            metavar="HxW",
-        ),
-    ] = None,
-    owner: Annotated[
-        str,
-        typer.Option(
-            help="Who says, after finetuning, whose each change is: layers (the predicted ones), "
-            "network (the ownership network) or product (both)."
-        ),
-    ] = Settings.owner,
-    bootstrap: Annotated[
-        str, typer.Option(help="What finetuning's mask loss starts from: mask or ownership.")
-    ] = Settings.bootstrap,
-    detail: Annotated[
-        str, typer.Option(help="How layers reach full size: resolve or transfer.")
-    ] = Settings.detail,
-    exact: Annotated[
-        bool,
-        typer.Option("--exact", help="Also write background/, the plate with what no layer owns."),
-    ] = Settings.exact,
-    overwrite: Overwrite = Settings.overwrite,
-    ffmpeg: FFmpeg = None,
+    settings: dict[str, Any],
+    making: dict[str, Any],
+    help_set: HelpSet = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Split VIDEO into one RGBA layer per object and a clean plate."""
     set_up_logging(verbose)
-    prompted = point or box or sam or sam_checkpoint
-    check(not (masks and prompted), "--masks contradicts --point, --box and --sam")
-    settings = Settings(
-        masks=masks,
-        making=MaskSettings(
-            points=tuple(point or ()),
-            boxes=tuple(box or ()),
-            sam=sam,
-            sam_checkpoint=sam_checkpoint,
-            max_objects=max_objects,
-            device=device,
-        ),
-        order=order,
-        background=background,
-        method=method,  # type: ignore[arg-type]
-        passes=passes,
-        iterations=iterations,
-        batch_size=batch_size,
-        lr=lr,
-        gap=gap,
-        hiding=hiding,  # type: ignore[arg-type]  # Settings checks it
-        seed=seed,
-        device=device,  # type: ignore[arg-type]
-        weights=weights,
-        size=parse_size(size) if size else None,
-        owner=owner,  # type: ignore[arg-type]
-        bootstrap=bootstrap,  # type: ignore[arg-type]
-        detail=detail,  # type: ignore[arg-type]
-        exact=exact,
-        overwrite=overwrite,
-        ffmpeg=ffmpeg,
-    )
+    chosen = Settings(**settings, making=making_masks(settings, making))
     from omnimatte_cli.pipeline import decompose as run
 
     with terminal_progress(quiet) as progress:
-        result = run(source, out, settings, progress)
+        result = run(source, out, chosen, progress)
     if as_json:
         print(json.dumps(result.manifest, indent=2))
     elif not quiet:
         print_result(result.manifest, out)
+
+
+def making_masks(settings: dict[str, Any], making: dict[str, Any]) -> MaskSettings:
+    """How masks are made where none are given: with the run's own device and seed."""
+    seed = settings["seed"] % 2**31
+    return MaskSettings(**making, device=settings["device"], seed=seed)
 
 
 def print_result(manifest: dict[str, Any], out: Path) -> None:
@@ -165,28 +73,50 @@ def print_result(manifest: dict[str, Any], out: Path) -> None:
     for name in manifest["objects"]["names"]:
         print(f"  {out / 'layers' / name}")
     print(f"  {out / 'background.png'}, composite.mp4, preview.mp4, manifest.json")
-    whole = psnr["after_detail"]
-    inside = psnr["after_detail_in_layers"]
-    inside_text = f", {inside:.1f} dB inside the layers" if inside is not None else ""
-    print(f"The layers over the plate match the video to {whole:.1f} dB{inside_text}.")
+    outside, whole = psnr["plate_outside_layers"], psnr["after_detail"]
+    if outside is not None:
+        print(f"Outside the layers the plate matches the video to {outside:.1f} dB.")
+    print(f"The layers over the plate give the video back to {whole:.1f} dB.")
     print(f"Time: {seconds:.0f} s.")
+    for doubt in manifest["camera"]["doubts"]:
+        print(f"Doubtful: {doubt}")
+
+
+BACKGROUND_OPTIONS = (
+    "masks",
+    "camera",
+    "homographies",
+    "size",
+    "device",
+    "assignments",
+    "overwrite",
+    "ffmpeg",
+)
 
 
 @friendly
+@takes(settings=(Settings, BACKGROUND_OPTIONS))
 def background(
     source: Video,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Image to write.", metavar="IMAGE")],
-    masks: MasksFolder = None,
-    passes: Passes = Settings.passes,
-    overwrite: Overwrite = False,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Image to write; or a video or a folder, which get every frame's plate.",
+            metavar="PATH",
+        ),
+    ],
+    settings: dict[str, Any],
+    help_set: HelpSet = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write the clean plate of VIDEO: the median of the frames where a pixel is in no mask."""
+    """Write the clean plate of VIDEO: what the camera sees where no mask is."""
     set_up_logging(verbose)
     from omnimatte_cli.pipeline import write_background
 
     with terminal_progress(quiet) as progress:
-        write_background(source, masks, out, passes, overwrite, progress)
+        write_background(source, Settings(**settings), out, progress)
     if not quiet:
         print(out)

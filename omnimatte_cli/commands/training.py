@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from omnimatte_cli.commands.common import Quiet, Verbose, friendly, set_up_logging
-from omnimatte_cli.errors import OptionError
+from omnimatte_cli.options import check
 from omnimatte_cli.progress import terminal_progress
-from omnimatte_cli.settings import Settings, check, parse_size
-from omnimatte_cli.training.recipe import DATASET_SEEDS, EFFECTS, Recipe, make_recipe
+from omnimatte_cli.settings import Settings, parse_size
+from omnimatte_cli.synth.seeds import DATASET_SEEDS, EFFECTS
+from omnimatte_cli.training.recipe import Recipe, make_recipe
 
 WIDTH = 180  # columns of the table where the output is no terminal
 Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")]
@@ -24,7 +25,7 @@ def synth(
     count: Annotated[int, typer.Option(help="Scenes to write.")] = 10,
     objects: Annotated[int, typer.Option(help="Objects a scene, 1 to 5.")] = 2,
     effect: Annotated[str, typer.Option(help="shadow, reflection, both or mixed.")] = "both",
-    size: Annotated[str, typer.Option(help="Height and width: 128 or 128x224.")] = "128",
+    size: Annotated[str, typer.Option(help="Width and height: 128 or 224x128.")] = "128",
     frames: Annotated[int, typer.Option(help="Frames a scene, at 12 a second.")] = 24,
     seed: Annotated[int, typer.Option(help="Seed of the first scene.")] = 0,
     textures: Annotated[
@@ -66,7 +67,7 @@ def pretrain(
     out: Folder,
     network: Annotated[str, typer.Option(help="coordination or ownership.")] = Recipe.network,
     width: Annotated[int, typer.Option(help="Width of the coordination network.")] = Recipe.width,
-    size: Annotated[str, typer.Option(help="Height and width: 64 or 128x224.")] = "64",
+    size: Annotated[str, typer.Option(help="Width and height: 64 or 224x128.")] = "64",
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = Recipe.steps,
     warm_start: Annotated[
         Path | None, typer.Option(help="Weights to begin with.", metavar="FILE")
@@ -119,16 +120,10 @@ def evaluate(
     out: Folder,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="ownership, coordination or bound (the truth); repeatable."),
+        typer.Option(help="A method, or bound (the truth); may be repeated. Default: ownership."),
     ] = None,
-    iterations: Annotated[
-        str, typer.Option(help="Finetuning steps to score after, such as 0,50,200.")
-    ] = "0",
     plate: Annotated[
         list[str] | None, typer.Option(help="estimated, true or own; may be repeated.")
-    ] = None,
-    detail: Annotated[
-        list[str] | None, typer.Option(help="none, transfer or resolve; may be repeated.")
     ] = None,
     weights: Annotated[
         list[str] | None,
@@ -136,13 +131,14 @@ def evaluate(
             help="A name, a file, none or auto; each goes to the method it is for. May be repeated."
         ),
     ] = None,
-    owner: Annotated[
-        list[str] | None, typer.Option(help="layers, network or product; may be repeated.")
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Score with each value of a method's option, such as iterations=0,200; "
+            "`omnimatte decompose --help-set` lists them. May be repeated.",
+            metavar="NAME=A,B",
+        ),
     ] = None,
-    bootstrap: Annotated[
-        list[str] | None, typer.Option(help="mask or ownership; may be repeated.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Windows a step.")] = Settings.batch_size,
     subset: Annotated[int | None, typer.Option(help="The first K videos of each set.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = Settings.seed,
     device: Device = Settings.device,
@@ -151,45 +147,27 @@ def evaluate(
 ) -> None:
     """Score decompositions of videos whose true layers are known. Goes on where it stopped."""
     set_up_logging(verbose)
-    methods = method or ["ownership"]
-    plates, details = plate or ["estimated"], detail or ["resolve"]
-    owners, bootstraps = owner or [Settings.owner], bootstrap or [Settings.bootstrap]
+    from omnimatte_cli.evaluation.variants import BOUND, PLATES, make_variants
+    from omnimatte_cli.methods import registry
+
+    methods, plates = method or ["ownership"], plate or ["estimated"]
     for name, values, known in (
-        ("method", methods, ("ownership", "coordination", "bound")),
-        ("plate", plates, ("estimated", "true", "own")),
-        ("detail", details, ("none", "transfer", "resolve")),
-        ("owner", owners, ("layers", "network", "product")),
-        ("bootstrap", bootstraps, ("mask", "ownership")),
+        ("method", methods, (*registry.METHODS, BOUND)),
+        ("plate", plates, PLATES),
     ):
         for value in values:
             check(value in known, f"--{name} takes {', '.join(known)}, not {value!r}")
-    try:
-        steps = [int(s) for s in iterations.split(",")]
-    except ValueError:
-        raise OptionError(
-            f"--iterations takes numbers such as 0,50,200, not {iterations!r}."
-        ) from None
-    check(all(s >= 0 for s in steps), "--iterations must be 0 or more")
     check(subset is None or subset >= 1, "--subset must be at least 1")
-    settings = Settings(batch_size=batch_size, seed=seed)
+    variants = make_variants(methods, plates, weights or ["auto"], vary or ())
     from omnimatte_cli import device as devices
-    from omnimatte_cli.evaluation import runner as scoring
+    from omnimatte_cli.evaluation import runner, scores
     from omnimatte_cli.evaluation.truth import find_videos
 
-    rows = scoring.make_rows(
-        methods,
-        plates,
-        steps,
-        details,
-        weights or ["auto"],
-        owners,  # type: ignore[arg-type]  # checked above
-        bootstraps,  # type: ignore[arg-type]
-    )
     videos = find_videos(dataset, subset)
     with terminal_progress(quiet) as progress, devices.deterministic():
-        results = scoring.evaluate(videos, rows, out, settings, devices.choose(device), progress)
+        results = runner.evaluate(videos, variants, out, seed, devices.choose(device), progress)
     if not quiet:
-        print_table(scoring.summarise(results))
+        print_table(scores.summarise(results))
         print(f"{out / 'summary.csv'}, {out / 'summary.json'}")
 
 

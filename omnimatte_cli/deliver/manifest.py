@@ -6,16 +6,21 @@ import json
 import os
 import platform
 import sys
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from omnimatte_cli import __version__
-from omnimatte_cli.arrays import Background, Masks
+from omnimatte_cli.arrays import Masks, Plate
+from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.media.read import VideoInfo
+from omnimatte_cli.methods.base import Separation
+from omnimatte_cli.methods.registry import Choice
+from omnimatte_cli.options import plain
 from omnimatte_cli.settings import Settings
+from omnimatte_cli.shot import Shot
 
+SCHEMA = 2  # of the manifest; raised when a field changes its meaning or place
 LIBRARIES = ("torch", "numpy", "opencv-python", "av", "ffmpeg-python", "safetensors")
 
 
@@ -62,27 +67,65 @@ def describe_masks(masks: Masks) -> dict[str, Any]:
     }
 
 
-def describe_plate(plate: Background, given: Path | None) -> dict[str, Any]:
+def describe_plate(plate: Plate, given: Path | None) -> dict[str, Any]:
     """Where the plate came from and which share of it no frame shows."""
     facts: dict[str, Any] = {"from": str(given) if given else "masked median"}
     facts["unseen_share"] = round(plate.unseen_share, 6)
+    facts["one_per_frame"] = plate.moving is not None
     facts["unseen_picture"] = None if plate.valid.all() else "background_unseen.png"
     return facts
 
 
-def describe_options(settings: Settings) -> dict[str, Any]:
+def describe_camera(camera: Camera) -> dict[str, Any]:
+    """Whether the camera moves, and what is doubtful about it."""
+    return {
+        "kind": camera.kind,
+        "shift_px": round(camera.shift, 2),
+        "cuts": list(camera.cuts),
+        "doubts": list(camera.doubts),
+    }
+
+
+def describe_options(settings: Settings, choice: Choice) -> dict[str, Any]:
     """All options in force, defaults too."""
-    options: dict[str, Any] = _plain(asdict(settings))
+    options: dict[str, Any] = plain(settings)
     if settings.size is not None:
-        options["size"] = "{}x{}".format(*settings.size)
+        height, width = settings.size
+        options["size"] = f"{width}x{height}"
+    options["set"] = plain(choice.options) | plain(choice.solve)
+    del options["assignments"]
     return options
 
 
-def _plain(value: Any) -> Any:
-    """Paths as strings, also inside dicts."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return str(value) if isinstance(value, Path) else value
+def describe_run(
+    settings: Settings,
+    choice: Choice,
+    info: VideoInfo,
+    shot: Shot,
+    plate: Plate,
+    separation: Separation,
+    scores: dict[str, float | None],
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """The manifest of a run, but for the device. scores: PSNRs in dB of what was written."""
+    height, width = shot.size
+    found = dict(separation.facts)
+    psnr = found.pop("psnr", {})
+    return {
+        "schema": SCHEMA,
+        "versions": library_versions(),
+        "input": describe_input(info),
+        "objects": describe_masks(shot.masks),
+        "background": describe_plate(plate, settings.background),
+        "options": describe_options(settings, choice),
+        "seed": settings.seed,
+        "working_size": f"{width}x{height}",
+        "method": choice.name,
+        **found,
+        "psnr": psnr | scores,
+        "seconds": seconds,
+        "peak_memory_mb": peak_memory_mb(),
+    }
 
 
 def peak_memory_mb() -> float | None:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from omnimatte_cli.arrays import Background, to_float, to_uint8
+from omnimatte_cli.arrays import Plate, to_float, to_uint8
+from omnimatte_cli.deliver.png import PngWriter
+from omnimatte_cli.deliver.preview import checkerboard, preview_frame
+from omnimatte_cli.deliver.writer import Delivery, FrameOutput, open_writers
 from omnimatte_cli.matte.metrics import PSNR
-from omnimatte_cli.matte.resolve import FrameLayers, remaining_plate
-from omnimatte_cli.media import encode as export
-from omnimatte_cli.media import read as video
-from omnimatte_cli.media.read import VideoInfo
+from omnimatte_cli.matte.passes import PASSES
+from omnimatte_cli.matte.resolve import Layers, residual_plate
+from omnimatte_cli.media.encode import ImageWriter, VideoWriter
 from omnimatte_cli.progress import Progress
 
 WORKERS = 2  # threads that resolve frames; NumPy and OpenCV release the interpreter lock
@@ -24,18 +26,18 @@ LOOKAHEAD = 4  # frames resolved ahead of the one being written: bounds the memo
 CHECKS = 24  # squares of the preview's checkerboard from top to bottom
 VISIBLE_ALPHA = 0.02  # a layer counts as present above this alpha
 
-MakeLayers = Callable[[int, np.ndarray, np.ndarray], FrameLayers]  # (t, frame, plate)
+LayersAt = Callable[[int, np.ndarray, np.ndarray], Layers]  # (t, frame, plate)
 
 
 @dataclass(frozen=True)
 class FrameResult:
     """All that is written of one frame, and its part of the scores.
 
-    rgba: (N, H, W, 4) uint8. composite: (H, W, 3) uint8. preview: (h, w, 3) uint8. rest: (H, W, 3)
-    uint8, the plate with what no layer owns, or None.
+    composite: (H, W, 3) uint8, of the 8-bit layers. preview: (h, w, 3) uint8. rest: (H, W, 3)
+    uint8, the plate with what no layer explains, or None.
     """
 
-    rgba: np.ndarray
+    output: FrameOutput
     composite: np.ndarray
     preview: np.ndarray
     rest: np.ndarray | None
@@ -44,39 +46,61 @@ class FrameResult:
 
 @dataclass(frozen=True)
 class ResultWriter:
-    """Resolves frames with `make_layers` and writes them below `folder`.
+    """Resolves frames with `layers_at` and writes them below `folder`.
+
+    names: of the layers. order: (T, N) back to front. passes: which parts of each layer are written
+    beside it. formats: besides 8-bit PNG. exact: also write the plate with what no layer explains.
 
     Scores are PSNRs in dB of the written 8-bit layers over the plate against the input: of the
     whole picture ("after_detail"), where any alpha is above 0.02 ("after_detail_in_layers") and,
-    if `exact`, of the layers over the plates with the rest ("exact").
+    if `exact`, of the layers over the plates with the rest ("exact"). "plate_outside_layers" is the
+    plate's alone where no alpha is: the layers can give back whatever the plate gets wrong, but not
+    there.
     """
 
     folder: Path
-    info: VideoInfo
     names: tuple[str, ...]
-    plate: Background
-    make_layers: MakeLayers
+    order: np.ndarray
+    plate: Plate
+    open_frames: Callable[[], Iterator[np.ndarray]]
+    layers_at: LayersAt
     exact: bool
-    ffmpeg: str
+    passes: tuple[str, ...]
+    formats: tuple[str, ...]
+    delivery: Delivery
 
     def write(self, progress: Progress) -> dict[str, float | None]:
-        """Write layers/, composite.mp4, preview.mp4 and background/. Returns the scores."""
+        """Write layers/, passes/, other formats, composite.mp4, preview.mp4 and background/.
+
+        Returns the scores.
+        """
         totals: dict[str, PSNR] = {}
-        fps = self.info.fps
+        info = self.delivery
+        parts = [f"{name}/{part}" for name in self.names for part in self.passes]
+        formats = [form for form in self.formats if form != "png"]
+        everything = [*self.names, *(p.replace("/", "_") for p in parts)]
         with ExitStack() as stack:
-            layers = stack.enter_context(export.LayerWriter(self.folder / "layers", self.names))
-            rest_folder = ["background"] if self.exact else []
-            plates = stack.enter_context(export.LayerWriter(self.folder, rest_folder))
-            movies: dict[str, export.VideoWriter] = {}
+            layers = PngWriter(self.folder / "layers", self.names, info)
+            pngs = stack.enter_context(layers)
+            images = stack.enter_context(ImageWriter(self.folder))
+            others = stack.enter_context(open_writers(formats, self.folder, everything, info))
+            movies: dict[str, VideoWriter] = {}
             for t, result in enumerate(self.frames()):
-                for name, rgba in zip(self.names, result.rgba, strict=True):
-                    layers.write(name, t, rgba)
+                output = result.output
+                pngs.write(t, output)
+                others.write(t, output)
+                for name in parts:
+                    image = output.quantised_pass(*name.split("/"))
+                    images.write(Path("passes") / name / f"{output.number:05d}.png", image)
                 if result.rest is not None:
-                    plates.write("background", t, result.rest)
+                    images.write(Path("background") / f"{output.number:05d}.png", result.rest)
                 for name, image in (("composite", result.composite), ("preview", result.preview)):
                     if name not in movies:
                         path, size = self.folder / f"{name}.mp4", (image.shape[0], image.shape[1])
-                        writer = export.VideoWriter(path, size, fps, self.ffmpeg)
+                        sound = info.audio if name == "composite" else None
+                        writer = VideoWriter(
+                            path, size, info.timing, info.ffmpeg, tags=info.tags, audio=sound
+                        )
                         movies[name] = stack.enter_context(writer)
                     movies[name].write(image)
                 for name, score in result.scores.items():
@@ -87,7 +111,7 @@ class ResultWriter:
     def frames(self) -> Iterator[FrameResult]:
         """Every frame's result in order; the next few are computed meanwhile."""
         pending: deque[Future[FrameResult]] = deque()
-        pictures = zip(video.iter_frames(self.info.source), self.plate.stream(), strict=False)
+        pictures = zip(self.open_frames(), self.plate.stream(), strict=False)
         with ThreadPoolExecutor(WORKERS) as pool:
             try:
                 for t, (frame, plate) in enumerate(pictures):
@@ -102,26 +126,50 @@ class ResultWriter:
 
     def resolve(self, t: int, frame: np.ndarray, plate: np.ndarray) -> FrameResult:
         """Frame t with its plate, both (H, W, 3) uint8."""
-        layers = self.make_layers(t, frame, plate)
-        truth, composite = to_float(frame), to_uint8(layers.composite)
-        scores = {"after_detail": PSNR(), "after_detail_in_layers": PSNR()}
-        seen = np.any(layers.rgba[..., 3] > VISIBLE_ALPHA * 255, axis=0)
-        scores["after_detail"].add(layers.composite, truth)
-        scores["after_detail_in_layers"].add(layers.composite, truth, seen)
+        layers = self.layers_at(t, frame, plate)
+        truth, below = to_float(frame), to_float(plate)
+        output = FrameOutput(
+            self.delivery.first + t,
+            layers.rgba,
+            below,
+            truth,
+            self.names,
+            tuple(self.order[t].tolist()),
+            self._passes(layers),
+        )
+        written = output.quantised(8)
+        names = ("after_detail", "after_detail_in_layers", "plate_outside_layers")
+        scores = {name: PSNR() for name in names}
+        seen = np.any(written.rgba[..., 3] > VISIBLE_ALPHA * 255, axis=0)
+        scores["after_detail"].add(written.composite, truth)
+        scores["after_detail_in_layers"].add(written.composite, truth, seen)
+        scores["plate_outside_layers"].add(below, truth, ~seen)
         rest = None
         if self.exact:
-            rest = remaining_plate(frame, plate, layers)
-            change = to_float(rest) - to_float(plate)
+            rest = to_uint8(residual_plate(truth, below, written.composite, written.transmittance))
+            change = to_float(rest) - below
             scores["exact"] = PSNR()
-            scores["exact"].add(layers.composite + layers.transmittance[..., None] * change, truth)
+            exact = written.composite + written.transmittance[..., None] * change
+            scores["exact"].add(exact, truth)
+        composite = to_uint8(written.composite)
         tiles = [("input", frame), ("composite", composite)]
-        tiles += [(n, on_checker(rgba)) for n, rgba in zip(self.names, layers.rgba, strict=True)]
-        return FrameResult(layers.rgba, composite, export.preview_frame(tiles), rest, scores)
+        tiles += [(n, on_checker(x)) for n, x in zip(self.names, written.rgba, strict=True)]
+        return FrameResult(output, composite, preview_frame(tiles), rest, scores)
+
+    def _passes(self, layers: Layers) -> dict[tuple[str, str], np.ndarray]:
+        if not self.passes or layers.passes is None:
+            return {}
+        return {
+            (name, part): layers.passes[i, PASSES.index(part)]
+            for i, name in enumerate(self.names)
+            for part in PASSES
+            if part in self.passes
+        }
 
 
 def on_checker(rgba: np.ndarray) -> np.ndarray:
     """A layer (H, W, 4) uint8 over a checkerboard, (H, W, 3) uint8."""
     alpha = rgba[..., 3:].astype(np.float32) / 255
     height, width = rgba.shape[:2]
-    board = export.checkerboard((height, width), max(4, height // CHECKS))
+    board = checkerboard((height, width), max(4, height // CHECKS))
     return (board + alpha * (rgba[..., :3] - board.astype(np.float32)) + 0.5).astype(np.uint8)

@@ -16,7 +16,7 @@ from omnimatte_cli.media.images import read_image
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """A video with its true layers.
 
     frames (T, H, W, 3) uint8; masks, regions (N, T, H, W) bool; plates: name to (H, W, 3) uint8;
@@ -48,7 +48,7 @@ def find_videos(dataset: Path, subset: int | None = None) -> list[Path]:
     return found
 
 
-def read_truth(folder: Path) -> Truth:
+def read_truth(folder: Path) -> GroundTruth:
     """Read one video of a dataset. Raises InputError naming what is missing."""
     frames = _stack(folder, "rgba_*", colour=True)
     count = len({p.name.split("_")[0] for p in folder.glob("mask*_00000.png")})
@@ -76,7 +76,7 @@ def read_truth(folder: Path) -> Truth:
             raise InputError(f"{folder}: bg.png and bg_est.png must have the size of the frames.")
     order = _read_order(folder / "order.txt", len(frames), count)
     name = f"{folder.parent.name}/{folder.name}"
-    return Truth(name, frames, masks, regions, plates, order, solos)
+    return GroundTruth(name, frames, masks, regions, plates, order, solos)
 
 
 def _read_order(path: Path, frames: int, objects: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Given the plate, everything that an object adds to the picture is in the residual D = frame - plate.
 What is left to say is whose each pixel of D is. An `Ownership` says it at working size, where it is
-smooth; `shares` turns it into weights at full size with the help of the masks.
+smooth; `frame_weights` turns it into weights at full size with the help of the masks.
 """
 
 from __future__ import annotations
@@ -12,38 +12,39 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Background, Size, at_frame
+from omnimatte_cli.arrays import Plate, Size, frame_or_static
 
-BLUR = 1.0  # sigma in working pixels of the claims' blur: layers are predicted a little off
-NOBODY = 0.03  # claim of 'nobody', on the scale of a change summed over 3 channels (0 .. 3)
-SILENT = 0.01  # added to every layer's claim, on that scale: where all are silent, none is right
-OWNED = (0.47, 0.53)  # share of all claims that the objects need: none below, everything above
-SHARPNESS = 2  # power of the claims in the split between objects: the larger one takes more
+BLUR = 1.0  # sigma in working pixels of a predicted layer's weight: layers are a little off
+UNOWNED = 0.03  # weight of 'unowned', on the scale of a change summed over 3 channels (0 .. 3)
+SILENT = 0.01  # added to every layer's weight, on that scale: where all are silent, none is right
+OWNED = (0.47, 0.53)  # share of all weights that the objects need: none below, everything above
+SHARPNESS = 2  # power of the weights in the split between objects: the larger one takes more
 GRID_BLUR = 0.8  # sigma in working pixels of a blur after upsampling, against stairs
 EDGE = 0.006  # sigma of a mask's soft edge, share of the picture's mean side: rough masks' error
-BODY_CLAIM = 2.0  # claim of an object in its own body and just around it
+BODY_WEIGHT = 2.0  # weight of an object in its own body and just around it
 
 
 @dataclass(frozen=True)
 class Ownership:
-    """Claims on the residual at working size.
+    """One soft assignment of the residual at working size.
 
-    claims: (N, T, h, w) float16, 0 or more, any common scale.
-    nobody: (T, h, w) or (1, 1, 1) float16, the claim of no object: noise, plate errors, strangers.
+    weights: (N, T, h, w) float16, 0 or more, any common scale.
+    unowned: (T, h, w) or (1, 1, 1) float16, the weight of no object: noise, faults of the
+    plate, strangers.
     """
 
-    claims: np.ndarray
-    nobody: np.ndarray
+    weights: np.ndarray
+    unowned: np.ndarray
 
     def __post_init__(self) -> None:
-        assert self.claims.ndim == 4 and self.nobody.ndim == 3, (
-            self.claims.shape,
-            self.nobody.shape,
+        assert self.weights.ndim == 4 and self.unowned.ndim == 3, (
+            self.weights.shape,
+            self.unowned.shape,
         )
 
 
-def claims_of(layer: np.ndarray, plate: np.ndarray) -> np.ndarray:
-    """A predicted layer's claim: how much it alone changes the plate, blurred.
+def layer_weights(layer: np.ndarray, plate: np.ndarray) -> np.ndarray:
+    """The weight that a predicted layer gives its object: how much it changes the plate, blurred.
 
     layer: (h, w, 4) float32 straight alpha; plate: (h, w, 3) float32; both in [0, 1].
     Returns (h, w) float32 on a scale of 0 .. 3.
@@ -53,15 +54,15 @@ def claims_of(layer: np.ndarray, plate: np.ndarray) -> np.ndarray:
 
 
 def product(layers: Ownership, network: Ownership) -> Ownership:
-    """Both opinions: the predicted layers and the ownership network say together who owns a change.
+    """The predicted layers and the ownership network say together who owns a change.
 
     Whether anyone does, the network says alone: after a few hundred steps of finetuning the layers
     miss faint effects, but know whose the others are.
     """
-    say = (layers.claims.astype(np.float32) + SILENT) * network.claims
-    owned = network.claims.sum(0, dtype=np.float32)
-    claims = say * (owned / np.maximum(say.sum(0), 1e-9))
-    return Ownership(claims.astype(np.float16), network.nobody)
+    both = (layers.weights.astype(np.float32) + SILENT) * network.weights
+    owned = network.weights.sum(0, dtype=np.float32)
+    weights = both * (owned / np.maximum(both.sum(0), 1e-9))
+    return Ownership(weights.astype(np.float16), network.unowned)
 
 
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -71,7 +72,7 @@ def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class FrameShares:
+class FrameWeights:
     """Who owns one full-size frame.
 
     weights: (N, H, W) float32 in [0, 1]; they sum to at most 1, the rest is nobody's.
@@ -85,7 +86,9 @@ class FrameShares:
     edge: np.ndarray
 
 
-def shares(ownership: Ownership, t: int, masks: np.ndarray, order: np.ndarray) -> FrameShares:
+def frame_weights(
+    ownership: Ownership, t: int, masks: np.ndarray, order: np.ndarray
+) -> FrameWeights:
     """Ownership weights of frame t at the size of its masks.
 
     masks: (N, H, W) bool; order: (N,) indices back to front. Where masks overlap the front object's
@@ -100,17 +103,19 @@ def shares(ownership: Ownership, t: int, masks: np.ndarray, order: np.ndarray) -
     sigma = EDGE * (height * width) ** 0.5
     edge = np.stack([soft_edge(m, sigma) for m in visible])
 
-    claims = np.stack([upsample(c, size) for c in ownership.claims[:, t]])
-    nobody = at_frame(ownership.nobody, t)
-    nobody = upsample(nobody, size) if nobody.size > 1 else nobody.astype(np.float32)
-    # An object's claim is as large as its change; in and around its body it is certain.
-    claims += BODY_CLAIM * smoothstep(edge, 0.1, 0.5)
-    claims = np.where(visible.any(0), visible.astype(np.float32), claims)
-    total = claims.sum(0)
-    owned = smoothstep(total / np.maximum(total + nobody, 1e-6), *OWNED)
-    split = claims**SHARPNESS
+    weights = np.stack([upsample(w, size) for w in ownership.weights[:, t]])
+    unowned = frame_or_static(ownership.unowned, t)
+    unowned = upsample(unowned, size) if unowned.size > 1 else unowned.astype(np.float32)
+    # An object's weight is as large as its change; in and around its body it is certain.
+    weights += BODY_WEIGHT * smoothstep(edge, 0.1, 0.5)
+    body = visible.any(0)
+    weights = np.where(body, visible.astype(np.float32), weights)
+    total = weights.sum(0)
+    owned = smoothstep(total / np.maximum(total + unowned, 1e-6), *OWNED)
+    owned = np.where(body, 1, owned)  # whatever the network says: a mask has no holes
+    split = weights**SHARPNESS
     weights = split * (owned / np.maximum(split.sum(0), 1e-6))
-    return FrameShares(weights, smoothstep(edge, 0.5, 0.95), edge)
+    return FrameWeights(weights, smoothstep(edge, 0.5, 0.95), edge)
 
 
 def soft_edge(mask: np.ndarray, sigma: float) -> np.ndarray:
@@ -128,10 +133,10 @@ def upsample(x: np.ndarray, size: Size) -> np.ndarray:
     return np.maximum(out, 0)
 
 
-def working_plates(background: Background, size: Size, frames: int) -> np.ndarray:
+def working_plates(plate: Plate, size: Size, frames: int) -> np.ndarray:
     """The plate at working size, (1 or T, h, w, 3) uint8."""
     h, w = size
-    count = 1 if background.moving is None else frames
-    stream = background.stream()
+    count = 1 if plate.moving is None else frames
+    stream = plate.stream()
     small = [cv2.resize(next(stream), (w, h), interpolation=cv2.INTER_AREA) for _ in range(count)]
     return np.stack(small)

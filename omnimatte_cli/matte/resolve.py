@@ -1,9 +1,9 @@
-"""Layers in closed form at full size, from plate, frame and ownership. Pure functions on arrays.
+"""Layers at full size from plate, frame and ownership, in float32. Pure functions on arrays.
 
-With C the composite so far, back to front, and d the change that a layer has to make, the sparsest
-layer that makes it has alpha = max over channels of d / (1 - C) where d > 0 and -d / C where d < 0,
-and colour C + d / alpha. Any larger alpha makes the same change with a colour nearer to the
-frame's; in the object's own body alpha is 1 and the colour is the frame's.
+An object's layer is its body over its reflection over its shadow. The body is opaque and has the
+frame's colours; the effects are smooth (`effects.py`) or, with `exact_layers`, the sparsest layer
+that explains every pixel by itself (`closed_form.py`). What the layers do not explain is in
+`residual_plate`.
 """
 
 from __future__ import annotations
@@ -13,106 +13,152 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import at_frame, to_float
-from omnimatte_cli.matte.ownership import FrameShares, smoothstep
+from omnimatte_cli.matte.closed_form import channel_max, min_alpha, sure_min_alpha
+from omnimatte_cli.matte.compositing import layer_over, straight
+from omnimatte_cli.matte.edges import find_alpha
+from omnimatte_cli.matte.effects import find_effect
+from omnimatte_cli.matte.ownership import FrameWeights, smoothstep
+from omnimatte_cli.matte.passes import BODY, PASSES, effect_passes, merge_passes, split_layer
 
 SMOOTHING = 1.5  # pixels; sigma over which a faint change must be coherent to count
 EVIDENCE = (0.3, 0.6)  # smoothed change, in noise deviations: nothing counts below, all above
 BODY_CHANGE = (0.02, 0.12)  # change that makes an edge pixel of a mask transparent .. opaque
-NOISE_FRAMES = 48  # frames that the noise is measured in
-RESTLESS_QUANTILE = 0.3  # over time, of a pixel's residual
-RESTLESS_BLUR = 2.0  # sigma in working pixels; few frames make a rough quantile
-RESTLESS_LIMIT = 5.0  # times the general noise; a pixel can be no more restless than that
-NOISE_FLOOR = 1 / 255
 PARTIAL_CHANGE = 3 / 255  # the most of a change that may be split between objects and nobody
-EXTENSION = 5  # pixels by which colour continues under alpha 0, for filtering without dark fringes
+RIM = (0.4, 0.6)  # soft mask at which the residual begins to count as body, and counts in full
+
+GROUND = (0.02, 0.3)  # soft mask up to which a pixel shows the ground .. from which it does not
+RIM_SIGMA = 1.2  # pixels; of a blur of the body's alpha
+MIXED = (0.005, 0.1)  # blurred alpha at which pixels begin to be mixed, and are explained exactly
 
 
 @dataclass(frozen=True)
-class FrameLayers:
-    """One frame's layers as they are written.
+class Layers:
+    """One frame's layers, float32 straight alpha in [0, 1].
 
-    rgba: (N, H, W, 4) uint8 straight alpha. composite: (H, W, 3) float32 in [0, 1], these very
-    8-bit layers over the plate. transmittance: (H, W) float32, how much of the plate is seen.
+    rgba: (N, H, W, 4). passes: (N, 3, H, W, 4), the same in parts, in the order of
+    `passes.PASSES`, back to front; None where a method does not tell them apart.
     """
 
     rgba: np.ndarray
-    composite: np.ndarray
-    transmittance: np.ndarray
-
-
-def least_alpha(change: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """The smallest alpha with which some colour in [0, 1] makes `change` over `below`.
-
-    change, below: (H, W, 3) float32. Returns (H, W) float32; above 1 only if below + change is not
-    a colour.
-    """
-    room = np.where(change > 0, 1 - below, below)
-    return channel_max(np.abs(change) / np.maximum(room, 1e-6))
-
-
-def channel_max(x: np.ndarray) -> np.ndarray:
-    """(H, W, 3) to (H, W): several times faster than NumPy's reduction over a short last axis."""
-    return np.maximum(np.maximum(x[..., 0], x[..., 1]), x[..., 2])
-
-
-def quantise_layer(
-    alpha: np.ndarray, change: np.ndarray, below: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """8-bit colour and alpha that make `change` over `below` as nearly as 8 bits can.
-
-    alpha: (H, W) in [0, 1], at least `least_alpha`. It is rounded up, and the colour computed for
-    the rounded alpha. Returns colour (H, W, 3) and alpha (H, W), uint8.
-    """
-    alpha8 = np.ceil(np.clip(alpha, 0, 1) * 255 - 1e-3).astype(np.uint8)
-    colour = below + change / np.maximum(to_float(alpha8), 1 / 255)[..., None]
-    colour8 = (np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return colour8, alpha8
+    passes: np.ndarray | None = None
 
 
 def resolve_frame(
     frame: np.ndarray,
     plate: np.ndarray,
-    shares: FrameShares,
+    owners: FrameWeights,
     order: np.ndarray,
     noise: np.ndarray | float,
-) -> FrameLayers:
+    exact_layers: bool = False,
+    masks: np.ndarray | None = None,
+) -> Layers:
     """Every object's layer in one frame.
 
-    frame, plate: (H, W, 3) uint8. order: (N,) back to front. noise: (H, W) or a number, deviation
-    of the residual where nothing happens, in [0, 1].
+    frame, plate: (H, W, 3) float32 in [0, 1]. order: (N,) back to front. noise: (H, W) or a number,
+    deviation of the residual where nothing happens, in [0, 1]. exact_layers: explain every owned
+    pixel exactly, texture, noise and faults of the plate included. masks: (N, H, W) bool, or
+    float32 where masks of several frames disagree; without them the soft edges stand in.
     """
-    picture, below = to_float(frame), to_float(plate)
-    residual = picture - below
+    if exact_layers:
+        return _exact_layers(frame, plate, owners, order, noise)
+    bodies = owners.edge if masks is None else visible_masks(masks, order)
+    return _smooth_layers(frame, plate, owners, bodies, order, noise)
+
+
+def visible_masks(masks: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Masks (N, H, W) without what masks in front of them cover, float32."""
+    out = masks.astype(np.float32)
+    for place, i in enumerate(order):
+        for front in order[place + 1 :]:
+            out[i] = np.minimum(out[i], 1 - masks[front])
+    return out
+
+
+def _smooth_layers(
+    frame: np.ndarray,
+    plate: np.ndarray,
+    owners: FrameWeights,
+    bodies: np.ndarray,
+    order: np.ndarray,
+    noise: np.ndarray | float,
+) -> Layers:
+    shape = frame.shape[:2]
+    passes = np.zeros((len(order), len(PASSES), *shape, 4), np.float32)
+    rgba = np.zeros((len(order), *shape, 4), np.float32)
+    residual = frame - plate
+    total = owners.weights.sum(0)
+    # An effect is learnt from where no body can be.
+    ground = 1 - smoothstep(owners.edge.max(0), *GROUND)
+    below = plate
+    for i in order:
+        mine = owners.weights[i]
+        visible = ground * (1 - np.clip(total - mine, 0, 1))
+        effect = find_effect(residual, below, mine, visible, noise)
+        floor = below + effect.light - effect.alpha[..., None] * below
+        alpha = find_alpha(frame, floor, bodies[i], noise)
+        others = np.delete(bodies, i, 0).max(0, initial=0)
+        alpha = alpha * np.minimum(1, 2 - 2 * others) if len(bodies) > 1 else alpha
+        body = body_layer(frame, floor, alpha, mine, noise)
+        passes[i] = np.stack([*effect_passes(effect), body])
+        rgba[i] = merge_passes(passes[i])
+        below = layer_over(rgba[i], below)
+    return Layers(rgba, passes)
+
+
+def body_layer(
+    frame: np.ndarray,
+    ground: np.ndarray,
+    alpha: np.ndarray,
+    weight: np.ndarray,
+    noise: np.ndarray | float,
+) -> np.ndarray:
+    """The body (H, W, 4) that over its own effect gives the frame.
+
+    frame, ground: (H, W, 3), the ground with the effect on it. alpha, weight: (H, W), the body's
+    alpha and the object's ownership. Pixels next to the outline are mixed: there alpha grows to
+    what the frame needs. Where alpha is too small the colour is the nearest one.
+    """
+    rim = smoothstep(cv2.GaussianBlur(alpha, (0, 0), RIM_SIGMA), *MIXED) * weight
+    needed = sure_min_alpha(rim[..., None] * (frame - ground), ground, noise)
+    alpha = np.maximum(alpha, needed)
+    light = frame - (1 - alpha[..., None]) * ground
+    return straight(np.clip(light, 0, alpha[..., None]), alpha)
+
+
+def _exact_layers(
+    frame: np.ndarray,
+    plate: np.ndarray,
+    owners: FrameWeights,
+    order: np.ndarray,
+    noise: np.ndarray | float,
+) -> Layers:
+    residual = frame - plate
     coherent = channel_max(np.abs(cv2.GaussianBlur(residual, (0, 0), SMOOTHING)))
     evidence = smoothstep(coherent / noise, *EVIDENCE)
     size = channel_max(np.abs(residual))
     opaque = smoothstep(size, *BODY_CHANGE)
-    weights = decide(shares.weights * np.maximum(evidence, shares.body), size)
+    weights = commit_large_changes(owners.weights * np.maximum(evidence, owners.body), size)
 
-    rgba = np.zeros((len(order), *frame.shape[:2], 4), np.uint8)
-    clear = np.ones(frame.shape[:2], np.float32)
-    owned = np.zeros_like(clear)
-    composite = below
+    passes = np.zeros((len(order), len(PASSES), *size.shape, 4), np.float32)
+    rgba = np.zeros((len(order), *size.shape, 4), np.float32)
+    owned = np.zeros_like(size)
+    below = plate
     for i in order:
-        body, edge = shares.body[i], shares.edge[i]
         owned = owned + weights[i]
-        # Towards the sum of all shares so far, so that rounding in one layer is mended in the next.
-        goal = below + owned[..., None] * residual
         touched = weights[i] > 0
-        change = np.where(touched[..., None], goal - composite, 0)
+        change = np.where(touched[..., None], plate + owned[..., None] * residual - below, 0)
         # At the mask's rim the residual says what is object and what is plate.
-        solid = np.maximum(body, smoothstep(edge, 0.4, 0.6) * opaque) * (weights[i] > 0.5)
-        alpha = np.maximum(least_alpha(change, composite), solid) * touched
-        colour8, alpha8 = quantise_layer(alpha, change, composite)
-        a = to_float(alpha8)
-        composite = composite + a[..., None] * (to_float(colour8) - composite)
-        clear = clear * (1 - a)
-        rgba[i, ..., :3], rgba[i, ..., 3] = extend_colour(colour8, a), alpha8
-    return FrameLayers(rgba, composite, clear)
+        solid = np.maximum(owners.body[i], smoothstep(owners.edge[i], *RIM) * opaque)
+        solid = solid * (weights[i] > 0.5)
+        alpha = np.clip(np.maximum(min_alpha(change, below), solid), 0, 1) * touched
+        rgba[i] = straight(alpha[..., None] * below + change, alpha)
+        brightens = (channel_max(change) > channel_max(-change)).astype(np.float32)
+        passes[i] = split_layer(rgba[i], solid, brightens)
+        below = layer_over(rgba[i], below)
+    return Layers(rgba, passes)
 
 
-def decide(weights: np.ndarray, size: np.ndarray) -> np.ndarray:
+def commit_large_changes(weights: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Give large changes wholly to the objects or wholly to nobody.
 
     A part of a small change may stay with nobody, which keeps layers soft where they fade; part of
@@ -125,65 +171,19 @@ def decide(weights: np.ndarray, size: np.ndarray) -> np.ndarray:
     return np.where(large, weights * factor, weights)
 
 
-def extend_colour(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Continue colours under alpha 0 from their surroundings; elsewhere unchanged.
+def residual_plate(
+    frame: np.ndarray, plate: np.ndarray, composite: np.ndarray, transmittance: np.ndarray
+) -> np.ndarray:
+    """The plate with what the layers leave over: the layers over it give the frame back.
 
-    colour: (H, W, 3) uint8; alpha: (H, W) float32. Returns (H, W, 3) uint8, 0 far from the layer.
+    frame, plate: (H, W, 3) float32. composite: (H, W, 3), the layers as they are written over the
+    plate; transmittance: (H, W), what is seen of the plate through them. Returns (H, W, 3) in
+    [0, 1]; where a level of the plate is not seen, the plate itself.
     """
-    size = (2 * EXTENSION + 1,) * 2
-    near = cv2.blur(colour * alpha[..., None], size)
-    weight = cv2.blur(alpha, size)
-    spread = near / np.maximum(weight, 1e-4)[..., None]
-    out = np.where((alpha > 0)[..., None], colour, np.clip(spread + 0.5, 0, 255))
-    return out.astype(np.uint8)
+    rest = frame - composite
+    seen = transmittance[..., None]
+    out = plate + np.where(seen > 1 / 255, rest / np.maximum(seen, 1 / 255), 0)
+    return np.clip(out, 0, 1)
 
 
-def remaining_plate(frame: np.ndarray, plate: np.ndarray, layers: FrameLayers) -> np.ndarray:
-    """The plate with what nobody owns, such that the layers over it give the frame back.
-
-    frame, plate: (H, W, 3) uint8. Returns (H, W, 3) uint8.
-    """
-    rest = to_float(frame) - layers.composite
-    seen = layers.transmittance[..., None]
-    out = to_float(plate) + np.where(seen > 1 / 255, rest / np.maximum(seen, 1 / 255), 0)
-    return (np.clip(out, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-def residual_noise(frames: np.ndarray, plates: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """How much the residual varies where nothing happens, (h, w) float32 in [0, 1].
-
-    frames: (T, h, w, 3) uint8; plates: (1 or T, h, w, 3) uint8; masks: (N, T, h, w) bool.
-    Everywhere at least the picture's general noise, the deviation of the smaller half of the
-    residual outside the masks; more where a pixel itself is restless (leaves, water), by a low
-    quantile over time, which effects that come and go do not reach.
-    """
-    picks = range(0, len(frames), max(1, len(frames) // NOISE_FRAMES))
-    residual = np.stack(
-        [np.abs(frames[t].astype(np.int16) - at_frame(plates, t)) for t in picks]
-    ).astype(np.float32)
-    covered = masks[:, picks.start :: picks.step].any(0)
-    calm = np.sort(residual[~covered], axis=None)
-    general: float = NOISE_FLOOR
-    if calm.size:
-        # For normal noise the lower half of |x| has mean 0.322 sigma.
-        general = max(float(calm[: max(1, calm.size // 2)].mean()) / 0.322 / 255, NOISE_FLOOR)
-    residual[covered] = np.nan
-    some = ~covered.all(0)
-    local = np.zeros(some.shape, np.float32)
-    # For normal noise the quantile 0.3 of |x| is 0.385 sigma.
-    quiet = seen_quantile(residual[:, some], RESTLESS_QUANTILE)
-    local[some] = quiet.mean(-1) / 0.385 / 255
-    smooth = cv2.GaussianBlur(local, (0, 0), RESTLESS_BLUR)
-    return np.clip(smooth, general, RESTLESS_LIMIT * general).astype(np.float32)
-
-
-def seen_quantile(x: np.ndarray, q: float) -> np.ndarray:
-    """What `np.nanquantile(x, q, axis=0)` gives, without its Python call for every column.
-
-    x: (T, ...) float32; no column is NaN alone.
-    """
-    x = np.sort(x, axis=0)  # NaN comes last
-    place = q * (np.count_nonzero(~np.isnan(x), axis=0)[None] - 1)
-    low = np.floor(place).astype(np.intp)
-    below, above = (np.take_along_axis(x, i, 0)[0] for i in (low, np.ceil(place).astype(np.intp)))
-    return below + (above - below) * (place - low)[0].astype(np.float32)
+assert PASSES[-1] == BODY

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import torch
 
 from omnimatte_cli.arrays import Size, to_float, to_uint8
 from omnimatte_cli.matte.over import over, transfer_detail
-from omnimatte_cli.matte.resolve import FrameLayers, extend_colour
+from omnimatte_cli.matte.resolve import FrameLayers, edge_extend
 
 
 def upsample_layer(layer: np.ndarray, size: Size) -> np.ndarray:
@@ -21,13 +23,32 @@ def upsample_layer(layer: np.ndarray, size: Size) -> np.ndarray:
     return np.concatenate([np.clip(colour, 0, 1), large[..., 3:]], 2)
 
 
+def transferrer(
+    layers: np.ndarray, order: np.ndarray, sharpen: bool = True
+) -> Callable[[int, np.ndarray, np.ndarray], FrameLayers]:
+    """How frame t's layers are made of predicted ones, its frame and its plate (H, W, 3) uint8.
+
+    layers: (N, T, h, w, 4) predicted. order: (T, N) back to front. sharpen: whether the detail that
+    the prediction lacks is transferred.
+    """
+
+    def layers_at(t: int, frame: np.ndarray, plate: np.ndarray) -> FrameLayers:
+        return transfer_frame(frame, plate, layers[:, t], order[t], sharpen)
+
+    return layers_at
+
+
 def transfer_frame(
-    frame: np.ndarray, plate: np.ndarray, layers: np.ndarray, order: np.ndarray
+    frame: np.ndarray,
+    plate: np.ndarray,
+    layers: np.ndarray,
+    order: np.ndarray,
+    sharpen: bool = True,
 ) -> FrameLayers:
     """One frame's layers by detail transfer.
 
     frame, plate: (H, W, 3) uint8. layers: (N, h, w, 4) predicted, straight alpha, float in [0, 1].
-    order: (N,) back to front.
+    order: (N,) back to front. sharpen: False leaves the layers as they were predicted.
     """
 
     def tensor(x: np.ndarray) -> torch.Tensor:
@@ -36,7 +57,7 @@ def transfer_frame(
     large = [upsample_layer(layers[i].astype(np.float32), frame.shape[:2]) for i in order]
     rgba = tensor(np.stack(large))[None, :, None]
     below, picture = (tensor(to_float(x))[None, None] for x in (plate, frame))
-    sharp = transfer_detail(rgba, below, picture)
+    sharp = transfer_detail(rgba, below, picture) if sharpen else rgba
     sharp8 = to_uint8(np.moveaxis(sharp[0, :, 0].numpy(), 1, -1))
     written = tensor(to_float(sharp8))[None, :, None]
     composite = np.moveaxis(over(written, below)[0, 0].numpy(), 0, -1)
@@ -45,5 +66,5 @@ def transfer_frame(
     out = np.empty_like(sharp8)
     for place, i in enumerate(order):
         colour8, alpha8 = sharp8[place, ..., :3], sharp8[place, ..., 3]
-        out[i, ..., :3], out[i, ..., 3] = extend_colour(colour8, to_float(alpha8)), alpha8
+        out[i, ..., :3], out[i, ..., 3] = edge_extend(colour8, to_float(alpha8)), alpha8
     return FrameLayers(out, composite, clear)

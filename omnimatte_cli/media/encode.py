@@ -1,4 +1,4 @@
-"""Write layers, plates and videos. The only user of ffmpeg-python.
+"""Write layers, plates and videos. The only user of the ffmpeg program.
 
 Every file is written under a temporary name and renamed when it is complete.
 """
@@ -19,28 +19,23 @@ from pathlib import Path
 from types import TracebackType
 
 import cv2
-import ffmpeg
 import numpy as np
 
 from omnimatte_cli.arrays import Size
-from omnimatte_cli.deliver.folder import output_folder
 from omnimatte_cli.errors import MissingProgramError, OmnimatteError, OutputError
-
-__all__ = [
-    "LayerWriter",
-    "VideoWriter",
-    "checkerboard",
-    "find_ffmpeg",
-    "output_folder",
-    "preview_frame",
-    "write_image",
-]
+from omnimatte_cli.media.clocked import ClockedFrames
+from omnimatte_cli.media.codecs import (
+    CODECS,
+    Audio,
+    ColourTags,
+    Timing,
+    padded_size,
+    raw_pixels,
+)
+from omnimatte_cli.media.codecs import command as encode_command
 
 WRITERS = 2  # threads that compress PNGs
 WAITING = 8  # images that may wait for a writer: bounds memory
-PREVIEW_WIDTH = 1920  # pixels, of a whole preview frame
-LABEL_HEIGHT = 22  # pixels, of the band above each picture
-LIGHT, DARK = 204, 153  # greys of the checkerboard
 
 
 # ---------------------------------------------------------------------------------------- programs
@@ -74,24 +69,49 @@ def find_ffmpeg(program: Path | str | None = None) -> str:
 
 
 class VideoWriter:
-    """Encode RGB frames to H.264 (yuv420p, BT.709, limited range). Use as a context manager.
+    """Encode frames to a video file with the ffmpeg program. Use as a context manager.
 
-    The file gets its name when the `with` block ends well, and is removed when it does not. Odd
-    sizes are padded by repeating the last row or column, which yuv420p needs.
+    The file gets its name when the `with` block ends well, and is removed when it does not. Frames
+    are full-range RGB, straight RGBA or grey, 8 or 16 bits; the file is of limited range, tagged.
+    Where the codec needs it (`mp4`: even sides), frames are padded by repeating their border.
+
+    profile: a name in `codecs.CODECS`. timing: a constant rate, or a Timing.
+    channels, dtype: of the frames that will be written.
     """
 
     def __init__(
         self,
         path: Path,
         size: Size,
-        fps: Fraction,
+        timing: Timing | Fraction | int,
         ffmpeg: Path | str | None = None,
-        crf: int = 18,
+        crf: int | None = None,
+        *,
+        profile: str = "mp4",
+        channels: int = 3,
+        dtype: type[np.unsignedinteger] = np.uint8,
+        tags: ColourTags | None = None,
+        audio: Audio | None = None,
     ) -> None:
-        self.path, self.size = Path(path), size
+        self.path, self.size, self.channels = Path(path), size, channels
+        self.dtype, self.codec = np.dtype(dtype), CODECS[profile]
+        self.timing = timing if isinstance(timing, Timing) else Timing(Fraction(timing))
         # The suffix stays last: ffmpeg chooses the container by it.
         self.partial = self.path.with_name(f".{self.path.stem}.partial{self.path.suffix}")
-        command = _x264_command(self.partial, size, fps, find_ffmpeg(ffmpeg), crf)
+        padded = padded_size(size, self.codec)
+        self.padding = tuple((0, p - s) for p, s in zip(padded, size, strict=True))
+        pixels = raw_pixels(channels, self.dtype)
+        command = encode_command(
+            find_ffmpeg(ffmpeg),
+            self.partial,
+            self.codec,
+            padded,
+            pixels,
+            self.timing,
+            tags or ColourTags(),
+            audio,
+            {} if crf is None else {"crf": crf},
+        )
         # A file takes what ffmpeg says, however much: a pipe that nobody reads would block it.
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         try:
@@ -101,18 +121,30 @@ class VideoWriter:
         except OSError as error:
             self.log.close()
             raise MissingProgramError(f"{command[0]} cannot be run: {error.strerror}.") from error
+        assert self.process.stdin is not None
+        self.count = 0
+        self.clocked = (
+            ClockedFrames(self.process.stdin, padded, pixels, self.timing)
+            if self.timing.variable
+            else None
+        )
 
     def write(self, frame: np.ndarray) -> None:
-        """Append one frame, (H, W, 3) uint8 RGB."""
-        assert frame.shape == (*self.size, 3) and frame.dtype == np.uint8, (frame.shape, self.size)
-        h, w = self.size
-        if h % 2 or w % 2:
-            frame = np.pad(frame, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
+        """Append one frame, (H, W, channels) or for grey (H, W), of the dtype agreed on."""
+        shape = self.size if self.channels == 1 else (*self.size, self.channels)
+        assert frame.shape == shape and frame.dtype == self.dtype, (frame.shape, frame.dtype)
+        if any(after for _, after in self.padding):
+            frame = np.pad(frame, (*self.padding, (0, 0))[: frame.ndim], mode="edge")
+        frame = np.ascontiguousarray(frame)
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(np.ascontiguousarray(frame).data)
+            if self.clocked is not None:
+                self.clocked.write(self.count, frame)
+            else:
+                self.process.stdin.write(frame.data)
         except OSError as error:  # ffmpeg is gone
             raise self._failure() from error
+        self.count += 1
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -123,18 +155,35 @@ class VideoWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def close(self) -> None:
+        """Complete the file and give it its name."""
         try:
-            if kind is not None:
-                self.process.kill()
-            with contextlib.suppress(OSError):
-                self.process.communicate()
-            if kind is None:
-                if self.process.returncode != 0:
-                    raise self._failure()
-                self.partial.replace(self.path)
+            self._end()
+            if self.process.returncode != 0:
+                raise self._failure()
+            self.partial.replace(self.path)
         finally:
             self.log.close()
             self.partial.unlink(missing_ok=True)
+
+    def abort(self) -> None:
+        """Stop, and leave no file."""
+        self.process.kill()
+        self._end()
+        self.log.close()
+        self.partial.unlink(missing_ok=True)
+
+    def _end(self) -> None:
+        with contextlib.suppress(OSError):  # ffmpeg may be gone; its status tells
+            if self.clocked is not None:
+                self.clocked.close()
+        with contextlib.suppress(OSError):
+            self.process.communicate()
 
     def _failure(self) -> OmnimatteError:
         self.process.wait()
@@ -142,28 +191,6 @@ class VideoWriter:
         lines = self.log.read().decode(errors="replace").strip().splitlines()
         reason = lines[-1] if lines else f"it ended with status {self.process.returncode}"
         return OmnimatteError(f"ffmpeg could not write {self.path}: {reason}")
-
-
-def _x264_command(path: Path, size: Size, fps: Fraction, program: str, crf: int) -> list[str]:
-    h, w = (side + side % 2 for side in size)
-    pipe = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{w}x{h}", r=str(fps))
-    # Flags on the output alone leave the frames untagged: the filter has to say it as well.
-    limited = pipe.filter(
-        "scale",
-        in_range="full",
-        out_range="limited",
-        out_color_matrix="bt709",
-        flags="accurate_rnd",
-    ).filter("format", "yuv420p")
-    tagged = limited.filter(
-        "setparams", range="tv", color_primaries="bt709", color_trc="bt709", colorspace="bt709"
-    )
-    # An absolute path cannot be taken for an option or a protocol.
-    output = tagged.output(
-        str(path.absolute()), vcodec="libx264", crf=crf, preset="medium", movflags="+faststart"
-    )
-    flags = ["-hide_banner", "-nostdin", "-loglevel", "error"]
-    return ffmpeg.compile(output.global_args(*flags), cmd=program, overwrite_output=True)
 
 
 # ------------------------------------------------------------------------------------------ images
@@ -218,28 +245,28 @@ def _encode(path: Path, image: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-class LayerWriter:
-    """Write layers as straight-alpha PNGs, `<folder>/<object>/00000.png`, by a few threads.
+class ImageWriter:
+    """Write 8-bit images below a folder by a few threads.
 
     Use as a context manager; an error of a writer is raised by a later `write` or at the end.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        for name in names:
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-        self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="layers")
+        self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="images")
         self.waiting: deque[Future[None]] = deque()
 
-    def write(self, name: str, t: int, rgba: np.ndarray) -> None:
-        """Queue frame t of `name`, (H, W, 4) RGBA or (H, W, 3) RGB uint8, not changed later."""
-        assert rgba.ndim == 3 and rgba.shape[2] in (3, 4) and rgba.dtype == np.uint8, rgba.shape
+    def write(self, name: Path, image: np.ndarray) -> None:
+        """Queue (H, W, 4) RGBA or (H, W, 3) RGB uint8, not changed later, as `folder`/`name`."""
+        assert image.ndim == 3 and image.shape[2] in (3, 4), image.shape
+        assert image.dtype == np.uint8, image.dtype
         while len(self.waiting) >= WAITING:
             self.waiting.popleft().result()
-        path = self.folder / name / f"{t:05d}.png"
-        self.waiting.append(self.pool.submit(write_image, path, rgba))
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.waiting.append(self.pool.submit(write_image, path, image))
 
-    def __enter__(self) -> LayerWriter:
+    def __enter__(self) -> ImageWriter:
         return self
 
     def __exit__(
@@ -252,36 +279,3 @@ class LayerWriter:
         if kind is None:
             while self.waiting:
                 self.waiting.popleft().result()
-
-
-# ----------------------------------------------------------------------------------------- previews
-
-
-def checkerboard(size: Size, cell: int) -> np.ndarray:
-    """(H, W, 3) uint8 grey squares of `cell` pixels, on which transparency shows."""
-    rows, columns = (np.arange(side) // max(1, cell) for side in size)
-    grey = np.where((rows[:, None] + columns) % 2, DARK, LIGHT).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
-
-
-def preview_frame(tiles: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Pictures of one size (H, W, 3) uint8, each under its label, side by side in a grid.
-
-    Scaled down, never up, so that the whole is at most PREVIEW_WIDTH wide.
-    """
-    h, w = tiles[0][1].shape[:2]
-    columns = len(tiles) if len(tiles) <= 3 else math.ceil(math.sqrt(len(tiles)))
-    scale = min(1.0, PREVIEW_WIDTH / (columns * w))
-    h, w = max(1, int(h * scale)), max(1, int(w * scale))
-    rows = math.ceil(len(tiles) / columns)
-    sheet = np.zeros((rows * (h + LABEL_HEIGHT), columns * w, 3), np.uint8)
-    for i, (label, picture) in enumerate(tiles):
-        top, left = i // columns * (h + LABEL_HEIGHT), i % columns * w
-        cell = sheet[top : top + h + LABEL_HEIGHT, left : left + w]
-        cell[LABEL_HEIGHT:] = cv2.resize(picture, (w, h), interpolation=cv2.INTER_AREA)
-        band = np.zeros((LABEL_HEIGHT, w, 3), np.uint8)
-        cv2.putText(
-            band, label, (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255,) * 3, 1, cv2.LINE_AA
-        )
-        cell[:LABEL_HEIGHT] = band
-    return sheet

@@ -162,14 +162,16 @@ def read_clip(
     size_for: Callable[[Size], Size],
     progress: Progress | None = None,
     fps: Fraction | None = None,
+    each: Callable[[int, np.ndarray], None] | None = None,
     options: ReadOptions | None = None,
 ) -> tuple[VideoInfo, Clip]:
     """Probe, and make the clip at working size, in one decoding pass.
 
-    size_for: from the video's (H, W) to the working (h, w); frames are averaged over areas.
+    size_for: from the video's (H, W) to the working (h, w); frames are averaged over areas. each:
+    is given every frame's number and full-size picture on the way.
     Raises VideoError where the source cannot be read or has fewer than MIN_FRAMES frames.
     """
-    info, small = _read(Path(source), size_for, _with_fps(options, fps), progress)
+    info, small = _read(Path(source), size_for, _with_fps(options, fps), progress, each)
     return info, Clip(np.stack(small), info.fps, info.source)
 
 
@@ -192,6 +194,7 @@ def _read(
     size_for: Callable[[Size], Size] | None,
     options: ReadOptions,
     progress: Progress | None,
+    each: Callable[[int, np.ndarray], None] | None = None,
 ) -> tuple[VideoInfo, list[np.ndarray]]:
     progress = progress or Silent()
     progress.stage("reading video")
@@ -205,6 +208,8 @@ def _read(
             working = size_for(size) if size_for else CUT_SIZE
         h, w = working
         small.append(cv2.resize(picture.image, (w, h), interpolation=cv2.INTER_AREA))
+        if each is not None:
+            each(len(pictures), picture.image)
         pictures.append(replace(picture, image=picture.image[:0]))
         progress.step(len(pictures))
     if len(pictures) < MIN_FRAMES:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from omnimatte_cli.methods.coordination.network import LayerNet
 
 FORMAT = "omnimatte-1"
+OWNERSHIP = "ownership"  # name of the shipped weights of the ownership network
 SUFFIX = ".safetensors"
 HEADER_LIMIT = 10 << 20  # bytes; a longer header is not one of ours
 

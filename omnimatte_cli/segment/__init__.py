@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from omnimatte_cli.progress import Progress
-from omnimatte_cli.segment.options import MaskResult, MaskSettings
+from omnimatte_cli.segment.result import MaskResult
+from omnimatte_cli.settings import MaskSettings
 
 __all__ = ["MaskResult", "MaskSettings", "make_masks"]
 

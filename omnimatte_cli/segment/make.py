@@ -11,13 +11,15 @@ from omnimatte_cli.arrays import Masks, Size, resize_frames
 from omnimatte_cli.errors import MaskError, OptionError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.media import read as videos
-from omnimatte_cli.media.encode import find_ffmpeg, output_folder
+from omnimatte_cli.media.encode import find_ffmpeg
+from omnimatte_cli.media.folder import output_folder
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment import methods
-from omnimatte_cli.segment.options import MaskResult, MaskSettings
 from omnimatte_cli.segment.prompts import Prompt, check_prompts, parse_prompts
+from omnimatte_cli.segment.result import MaskResult
 from omnimatte_cli.segment.write import write_masks
+from omnimatte_cli.settings import MaskSettings
 
 MOTION_WIDTH = 640  # pixels of the working frames
 SAM_WIDTH = 1024  # SAM sees no more
@@ -103,7 +105,7 @@ def _load_sam(settings: MaskSettings, progress: Progress) -> object:
 
     choose(settings.device)
     import_segment_anything()  # missing: say so before a download
-    path = find_checkpoint(settings.sam, settings.sam_checkpoint, progress)
+    path = find_checkpoint(settings.sam_model, settings.sam_checkpoint, progress)
     progress.stage("loading SAM")
     return load_sam(path)
 

@@ -122,7 +122,7 @@ def shadow_like(frame: np.ndarray, plate: np.ndarray, noise: np.ndarray) -> np.n
     chroma = cv2.blur(chroma, (3, 3))
     # Against a mean that is local too, so that the soft slope of a penumbra is no texture.
     fine = log_ratio - cv2.blur(log_ratio, (7, 7))
-    deviation = np.sqrt(cv2.blur(fine * fine, (7, 7)))
+    deviation = np.sqrt(np.maximum(cv2.blur(fine * fine, (7, 7)), 0))  # rounding can go below 0
     # What noise alone does to the ratio, after the blur above has averaged about a dozen pixels.
     grain = 1.5 * noise / np.maximum(light_frame, 1)
     return within & (chroma < SHADOW_CHROMA + grain) & (deviation < SHADOW_TEXTURE + grain)

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from omnimatte_cli.arrays import pack_mask, unpack_mask
-from omnimatte_cli.camera.flow import agreement, backward_flow, carry, mismatch
+from omnimatte_cli.camera.flow import agreement, backward_flow, mismatch, warp_mask
 from omnimatte_cli.progress import Progress, Silent
 
 AGREES = 0.6  # IoU from which a second opinion confirms the carried mask
@@ -91,7 +91,7 @@ def settle(
     sound = agreement(there, backward_flow(frame_before, frame))
     # What flow cannot follow and what looks different there is no longer the object: it left.
     other = (~sound) & (mismatch(frame, frame_before, there) > UNLIKE)
-    carried = {n: carry(unpack_mask(c.mask, size), there) & ~other for n, c in before.items()}
+    carried = {n: warp_mask(unpack_mask(c.mask, size), there) & ~other for n, c in before.items()}
     consistent = {n: float(sound[m].mean()) if m.any() else 0.0 for n, m in carried.items()}
     return carried, consistent
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import cv2
 import numpy as np
 
-from omnimatte_cli.camera.flow import backward_flow, carry
+from omnimatte_cli.camera.flow import backward_flow, warp_mask
 from omnimatte_cli.segment.track import Track, colours, histogram_of, similarity
 
 SMALLEST = 0.0006  # share of the picture below which a component starts no object
@@ -48,7 +48,7 @@ class Tracker:
         expected: dict[int, np.ndarray] = {}
         if self.before is not None and self.current:
             flow = backward_flow(frame, self.before)
-            expected = {n: carry(m, flow) for n, m in self.current.items()}
+            expected = {n: warp_mask(m, flow) for n, m in self.current.items()}
         pieces: dict[int, list[np.ndarray]] = {}
         shared: dict[int, bool] = {}
         free: list[np.ndarray] = []

@@ -17,8 +17,8 @@ from omnimatte_cli.media.encode import VideoWriter, write_image
 from omnimatte_cli.media.read import VideoInfo, iter_frames
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.segment.methods import Rough
-from omnimatte_cli.segment.options import MaskSettings
 from omnimatte_cli.segment.refine import enlarge_mask, occlusion_order
+from omnimatte_cli.settings import MaskSettings
 
 PREVIEW_WIDTH = 1280  # pixels at most
 COLOURS = (  # RGB of the outlines, told apart by most eyes on most pictures

@@ -16,6 +16,7 @@ from omnimatte_cli.synth import materials as mat
 from omnimatte_cli.synth.families import CLUTTER, FAMILIES, THEMES, THROWN_THEME, build
 from omnimatte_cli.synth.paths import Camera, Path, random_camera, random_path
 from omnimatte_cli.synth.primitives import BOX, CAPSULE, ROWS
+from omnimatte_cli.synth.seeds import EFFECTS
 from omnimatte_cli.synth.shapes import Parts, turn
 from omnimatte_cli.synth.stages import (
     EXTENT,
@@ -30,7 +31,6 @@ from omnimatte_cli.synth.stages import (
     random_walls,
     wall_bounds,
 )
-from omnimatte_cli.training.recipe import EFFECTS
 
 THROWN = 0.3  # share of the scenes in which things fly, bounce and tumble
 

@@ -21,9 +21,10 @@ from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.coordination.network import Block, LayerNet
 from omnimatte_cli.progress import Progress
+from omnimatte_cli.synth.seeds import SCENES_VERSION
 from omnimatte_cli.training.objectives import coordination_loss, ownership_loss
 from omnimatte_cli.training.pool import Pool
-from omnimatte_cli.training.recipe import SCENES_VERSION, Recipe
+from omnimatte_cli.training.recipe import Recipe
 from omnimatte_cli.training.validation import validate
 from omnimatte_cli.training.widen import widen
 

@@ -18,7 +18,7 @@ from omnimatte_cli.methods.coordination.losses import (
     reconstruction,
     sparsity,
 )
-from omnimatte_cli.methods.coordination.windows import hide
+from omnimatte_cli.methods.coordination.windows import draw_hidden
 from omnimatte_cli.synth.plate_faults import GivenClip, given_clip
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def coordination_loss(
     b, t = samples.frames.shape[:2]
     device = samples.frames.device
     hidden = torch.from_numpy(
-        np.stack([hide(recipe.hiding, rng, t, recipe.hidden) for _ in range(b)])
+        np.stack([draw_hidden(recipe.hiding, rng, t, recipe.hidden) for _ in range(b)])
     ).to(device)
     frames_out = [torch.nonzero(row)[:, 0] for row in hidden]
     visible_out = [torch.nonzero(~row)[:, 0] for row in hidden]

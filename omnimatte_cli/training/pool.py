@@ -21,7 +21,8 @@ from torch import Tensor
 from omnimatte_cli.synth.augment import FilmedBatch, augment_views, filmed
 from omnimatte_cli.synth.render import render_scenes
 from omnimatte_cli.synth.scenes import SceneOptions
-from omnimatte_cli.training.recipe import SEED_BITS, TRAINING_SEEDS, Recipe
+from omnimatte_cli.synth.seeds import SEED_BITS, TRAINING_SEEDS
+from omnimatte_cli.training.recipe import Recipe
 
 VALIDATION_GAP = 3  # ticks; held-out clips are the same for every run
 AHEAD = 2  # chunks that are being rendered for each worker

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from omnimatte_cli.errors import OptionError
-from omnimatte_cli.settings import Hiding, check
+from omnimatte_cli.methods.coordination.options import Hiding
+from omnimatte_cli.options import Assignment, assigned, check
+from omnimatte_cli.synth.seeds import EFFECTS, SEED_BITS, TRAINING_SEEDS, VALIDATION_SEEDS
 
 Network = Literal["coordination", "ownership"]
-
-EFFECTS = ("shadow", "reflection", "both", "mixed")  # that scenes are rendered with
-
-# Raised when the same seed gives another scene: 2 brought horizons and brighter reflections, 3
-# things that are thrown and more standing mirrors.
-SCENES_VERSION = 3
-
-# Scenes of training, of validation and of written datasets never share a seed.
-TRAINING_SEEDS = 0
-VALIDATION_SEEDS = 1 << 40
-SEED_BITS = 32  # of a run's scenes: seed s trains on those from s << SEED_BITS on
-DATASET_SEEDS = 1 << 41
 
 
 @dataclass(frozen=True)
@@ -105,23 +94,5 @@ class Recipe:
 
 
 def make_recipe(named: dict[str, Any], pairs: list[str]) -> Recipe:
-    """A recipe from named values and "name=value" texts. Raises OptionError."""
-    types = {f.name: f for f in fields(Recipe)}
-    values = dict(named)
-    for pair in pairs:
-        name, _, text = pair.partition("=")
-        check(name in types and bool(text), f"--set {pair}: the recipe has no such choice")
-        default = types[name].default
-        try:
-            if isinstance(default, tuple):
-                values[name] = tuple(int(x) for x in text.split(","))
-            elif isinstance(default, bool):
-                values[name] = {"true": True, "false": False}[text.lower()]
-            elif name == "textures":
-                values[name] = Path(text)
-            else:
-                assert isinstance(default, int | float | str), default
-                values[name] = type(default)(text)
-        except (ValueError, KeyError):
-            raise OptionError(f"--set {pair}: {text!r} is not a value for {name}.") from None
-    return Recipe(**values)
+    """A recipe from named values and NAME=VALUE texts. Raises OptionError."""
+    return assigned(Recipe, [Assignment.parse(p) for p in pairs], fixed=named)

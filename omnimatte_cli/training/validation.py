@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from omnimatte_cli.matte.metrics import REGION_THRESHOLD
 from omnimatte_cli.matte.over import layer_over
-from omnimatte_cli.matte.ownership import NOBODY, Ownership, claims_of, shares
+from omnimatte_cli.matte.ownership import UNOWNED, Ownership, frame_weights, layer_weights
 from omnimatte_cli.synth.augment import FilmedBatch
 from omnimatte_cli.synth.plate_faults import given_clip
+from omnimatte_cli.synth.seeds import VALIDATION_SEEDS
 from omnimatte_cli.training.pool import render_chunk, restored
-from omnimatte_cli.training.recipe import VALIDATION_SEEDS, Recipe
+from omnimatte_cli.training.recipe import Recipe
 
 SHEET_CLIPS = 4
 
@@ -57,7 +58,7 @@ def scored_frame(recipe: Recipe, frames: int) -> int:
 
 
 def shared_out(samples: FilmedBatch, alone: Tensor, frames: Tensor) -> Tensor:
-    """The residual given to its owners by predicted layers' claims, as in `--detail resolve`.
+    """The residual given to its owners by predicted layers, as in `--detail resolve`.
 
     alone: (B, N, K, 3, H, W), every layer over the estimated plate in the scored frames (K,).
     Returns the same shape: every object's share of the change over the plate.
@@ -74,9 +75,9 @@ def shared_out(samples: FilmedBatch, alone: Tensor, frames: Tensor) -> Tensor:
     for b, k in np.ndindex(len(solos), len(frames)):
         plate = plates[b]
         opaque = np.concatenate([solos[b, :, k], np.ones_like(solos[b, :, k, ..., :1])], -1)
-        claims = np.stack([claims_of(layer, plate) for layer in opaque])[:, None]
-        owned = Ownership(claims.astype(np.float16), np.full((1, 1, 1), NOBODY, np.float16))
-        share = shares(owned, 0, masks[b, :, k], order[b, k])
+        found = np.stack([layer_weights(layer, plate) for layer in opaque])[:, None]
+        owned = Ownership(found.astype(np.float16), np.full((1, 1, 1), UNOWNED, np.float16))
+        share = frame_weights(owned, 0, masks[b, :, k], order[b, k])
         out[b, :, k] = plate + share.weights[..., None] * (pictures[b, k] - plate)
     return torch.from_numpy(out).movedim(-1, -3).to(alone.device)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -23,68 +25,14 @@ from omnimatte_cli.methods.coordination.losses import (
     sparsity,
 )
 from omnimatte_cli.methods.coordination.network import LayerNet, hidden_frames
-from omnimatte_cli.methods.coordination.windows import hide, training_starts, training_window
+from omnimatte_cli.methods.coordination.options import Options
+from omnimatte_cli.methods.coordination.windows import draw_hidden, training_starts, training_window
 from omnimatte_cli.progress import Progress
-from omnimatte_cli.settings import FinetuneSettings
+from omnimatte_cli.tensors import ClipTensors
+
+log = logging.getLogger(__name__)
 
 LOSS_SPAN = 20  # iterations that the reported final losses are averaged over
-
-
-@dataclass(frozen=True)
-class ClipTensors:
-    """A clip at working size on the training device.
-
-    frames (T, 3, H, W) uint8; masks (N, T, H, W) bool; plates (1 or T, 3, H, W) uint8;
-    order (T, N) int64, back to front; bootstrap (N, T, H, W) uint8, the alpha that the mask loss
-    starts from, or None: the masks.
-    """
-
-    frames: Tensor
-    masks: Tensor
-    plates: Tensor
-    order: Tensor
-    bootstrap: Tensor | None = None
-
-    @classmethod
-    def from_arrays(
-        cls,
-        frames: np.ndarray,
-        masks: np.ndarray,
-        plates: np.ndarray,
-        order: np.ndarray,
-        device: torch.device,
-    ) -> ClipTensors:
-        """Host arrays, channels last: (T, H, W, 3), (N, T, H, W), (1 or T, H, W, 3), (T, N)."""
-
-        def picture(x: np.ndarray) -> Tensor:
-            return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous().to(device)
-
-        return cls(
-            picture(frames),
-            torch.from_numpy(masks).to(device),
-            picture(plates),
-            torch.from_numpy(np.ascontiguousarray(order, np.int64)).to(device),
-        )
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def windows(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Windows of frames `index` (B, T) int64, as floats in [0, 1].
-
-        Returns frames (B, T, 3, H, W), masks (B, N, T, 1, H, W), plates (B, T, 3, H, W) and order
-        (B, T, N).
-        """
-        frames = self.frames[index].float() / 255
-        masks = self.masks[:, index].transpose(0, 1)[:, :, :, None].float()
-        fixed = len(self.plates) == 1
-        plates = self.plates[torch.zeros_like(index) if fixed else index].float() / 255
-        return frames, masks, plates, self.order[index]
-
-    def starts(self, index: Tensor) -> Tensor:
-        """The mask loss's targets in windows of frames `index` (B, T): (B, N, T, 1, H, W)."""
-        assert self.bootstrap is not None
-        return self.bootstrap[:, index].transpose(0, 1)[:, :, :, None].float() / 255
 
 
 @dataclass(frozen=True)
@@ -101,7 +49,8 @@ class Losses:
 def finetune(
     net: LayerNet,
     clip: ClipTensors,
-    settings: FinetuneSettings,
+    options: Options,
+    seed: int,
     progress: Progress,
     state: Path | None = None,
     key: str = "",
@@ -112,32 +61,32 @@ def finetune(
     the same `key` (which should name input and options). Every iteration draws from its own seed,
     so a resumed run ends with the same numbers as one that was never interrupted.
     """
-    if settings.iterations == 0:
+    if not options.iterations:
         return None
     net.train()
-    optimiser = torch.optim.AdamW(net.parameters(), lr=settings.lr)
-    first, history = load_state(state, key, net, optimiser)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=options.lr)
+    first, history = load_state(state, key, net, optimiser, progress)
     if first:
         progress.say(f"Resuming the finetuning at iteration {first}.")
     saved = time.monotonic()
-    done = first
-    try:
-        with held_interrupts() as interrupt:
-            for iteration in range(first, settings.iterations):
-                terms = step(net, optimiser, clip, settings, iteration)
-                history = [*history[-(LOSS_SPAN - 1) :], terms]
-                done = iteration + 1
-                progress.step(done, f"loss {terms[-1]:.4f}")
-                if interrupt.asked:
-                    raise KeyboardInterrupt
-                if state is not None and time.monotonic() - saved > settings.save_interval:
-                    save_state(state, key, net, optimiser, done, history)
-                    saved = time.monotonic()
-    except KeyboardInterrupt:
-        if state is not None and done > first:
-            save_state(state, key, net, optimiser, done, history)
-            progress.say(f"Finetuning saved at iteration {done}; the same command resumes it.")
-        raise
+    with held_interrupts() as interrupt:
+        for iteration in range(first, options.iterations):
+            terms = step(net, optimiser, clip, options, seed, iteration)
+            history = [*history[-(LOSS_SPAN - 1) :], terms]
+            done = iteration + 1
+            progress.step(done, f"loss {terms[-1]:.4f}")
+            late = time.monotonic() - saved > options.save_interval
+            # A second interrupt ends the step where it is, and then nothing is saved: half of the
+            # weights may have moved.
+            if state is not None and (interrupt.asked or late):
+                save_state(state, key, net, optimiser, done, history)
+                saved = time.monotonic()
+            if interrupt.asked:
+                if state is not None:
+                    progress.say(
+                        f"Finetuning saved at iteration {done}; the same command resumes it."
+                    )
+                raise KeyboardInterrupt
     net.eval()
     return Losses(*np.mean(history, axis=0).tolist())
 
@@ -146,21 +95,22 @@ def step(
     net: LayerNet,
     optimiser: torch.optim.Optimizer,
     clip: ClipTensors,
-    settings: FinetuneSettings,
+    options: Options,
+    seed: int,
     iteration: int,
 ) -> list[float]:
     """One optimiser step. Returns reconstruction, l1, l0, mask and total loss."""
-    rng = np.random.default_rng((settings.seed, iteration))
+    rng = np.random.default_rng((seed, iteration))
     torch.manual_seed(int(rng.integers(2**63)))  # for dropout
-    index, hidden = draw_windows(rng, len(clip), settings)
+    index, hidden = draw_windows(rng, len(clip), options)
     device = clip.frames.device
     frames, masks, plates, order = clip.windows(index.to(device))
-    crop = random_crop(rng, frames.shape, settings, device)
+    crop = random_crop(rng, frames.shape, options, device)
     start = None if clip.bootstrap is None else crop(clip.starts(index.to(device)), "bilinear")
     frames, masks, plates = crop(frames), crop(masks, "nearest"), crop(plates)
     with autocast(device):
         terms = window_losses(net, frames, masks, plates, order, hidden.to(device), start)
-    weights = mask_weight(settings, iteration)
+    weights = mask_weight(options, iteration)
     recon, l1, l0, mask = terms
     loss = recon + SPARSITY_WEIGHT * (l1 + l0) + weights * mask
     optimiser.zero_grad(set_to_none=True)
@@ -169,18 +119,16 @@ def step(
     return torch.stack([recon, l1, l0, mask, loss]).detach().tolist()
 
 
-def draw_windows(
-    rng: np.random.Generator, length: int, settings: FinetuneSettings
-) -> tuple[Tensor, Tensor]:
+def draw_windows(rng: np.random.Generator, length: int, options: Options) -> tuple[Tensor, Tensor]:
     """Random windows: frame indices (B, T) int64 and which are hidden (B, T) bool."""
-    starts = rng.integers(training_starts(length, settings.gap), size=settings.batch_size)
-    index = np.array([training_window(int(s), length, settings.gap) for s in starts])
-    hidden = np.stack([hide(settings.hiding, rng) for _ in starts])
+    starts = rng.integers(training_starts(length, options.frame_stride), size=options.batch_size)
+    index = np.array([training_window(int(s), length, options.frame_stride) for s in starts])
+    hidden = np.stack([draw_hidden(options.hiding, rng) for _ in starts])
     return torch.from_numpy(index), torch.from_numpy(hidden)
 
 
 def random_crop(
-    rng: np.random.Generator, shape: torch.Size, settings: FinetuneSettings, device: torch.device
+    rng: np.random.Generator, shape: torch.Size, options: Options, device: torch.device
 ) -> Callable[..., Tensor]:
     """Draw a random part of each window's picture, the same in all its frames.
 
@@ -188,7 +136,7 @@ def random_crop(
     (B, ..., C, H, W) and how to sample it, "bilinear" or "nearest".
     """
     b, _, _, h, w = shape
-    cut = rng.random((b, 4)) * settings.crop * (rng.random((b, 1)) < settings.crop_chance)
+    cut = rng.random((b, 4)) * options.crop * (rng.random((b, 1)) < options.crop_chance)
     left, right, top, bottom = cut.T
     theta = np.zeros((b, 2, 3), np.float32)
     theta[:, 0, 0], theta[:, 0, 2] = 1 - left - right, left - right
@@ -235,10 +183,11 @@ def window_losses(
     return recon, l1, l0, mask_bootstrap(alpha, start, total)
 
 
-def mask_weight(settings: FinetuneSettings, iteration: int) -> float:
+def mask_weight(options: Options, iteration: int) -> float:
     """lambda_m at an iteration: falls to a tenth at each of `mask_drops`."""
-    drops = sum(iteration >= share * settings.iterations for share in settings.mask_drops)
-    return settings.mask_weight * 0.1**drops
+    assert options.iterations is not None
+    drops = sum(iteration >= share * options.iterations for share in options.mask_drops)
+    return options.mask_weight * 0.1**drops
 
 
 def save_state(
@@ -263,18 +212,33 @@ def save_state(
 
 
 def load_state(
-    path: Path | None, key: str, net: LayerNet, optimiser: torch.optim.Optimizer
+    path: Path | None,
+    key: str,
+    net: LayerNet,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
 ) -> tuple[int, list[list[float]]]:
-    """Resume from a saved state if there is one for this key. Returns iterations done, history."""
+    """Resume from a saved state if there is one for this key. Returns iterations done, history.
+
+    A damaged state costs time and not correctness: network and optimiser stay as they were.
+    """
     if path is None or not path.is_file():
         return 0, []
     device = next(net.parameters()).device
+    weights, moments = copy.deepcopy(net.state_dict()), copy.deepcopy(optimiser.state_dict())
     try:
         state = torch.load(path, map_location=device, weights_only=True)
         if state["key"] != key:
             return 0, []
+        done, history = int(state["done"]), [list(map(float, row)) for row in state["history"]]
+        if not done > 0 or any(len(row) != len(fields(Losses)) for row in history):
+            raise ValueError("counts that cannot be")
         net.load_state_dict(state["net"])
         optimiser.load_state_dict(state["optimiser"])
-    except Exception:  # a damaged state costs time, not correctness: start anew
+    except Exception as error:  # whatever a damaged pickle or file raises
+        log.info("%s: %s", path, error)
+        progress.say(f"The saved finetuning {path} is damaged: it begins anew.")
+        net.load_state_dict(weights)
+        optimiser.load_state_dict(moments)
         return 0, []
-    return state["done"], state["history"]
+    return done, history

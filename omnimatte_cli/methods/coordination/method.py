@@ -1,8 +1,4 @@
-"""Which object does each change of the picture belong to?
-
-The paper's answer ("coordination"): finetune the layer network on the clip and predict layers. Ours
-("ownership"): a network that was trained to say it at once.
-"""
+"""The coordination method: finetune the layer network on the clip and predict its layers."""
 
 from __future__ import annotations
 
@@ -10,37 +6,47 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from omnimatte_cli.arrays import Size, at_frame, to_float
+from omnimatte_cli.arrays import Plate, Size, frame_or_static, to_float
+from omnimatte_cli.errors import WeightsError
+from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.metrics import PSNR
-from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.matte.over import in_order, over
-from omnimatte_cli.matte.ownership import NOBODY, Ownership, claims_of, product, shares
+from omnimatte_cli.matte.ownership import (
+    UNOWNED,
+    Ownership,
+    frame_weights,
+    layer_weights,
+    product,
+    working_plates,
+)
+from omnimatte_cli.matte.pool import pool_over_time
+from omnimatte_cli.matte.predict import predict_ownership
 from omnimatte_cli.matte.resolve import residual_noise, resolve_frame
+from omnimatte_cli.matte.transfer import transferrer
 from omnimatte_cli.methods import weights
-from omnimatte_cli.methods.coordination.finetune import ClipTensors, Losses, finetune
-from omnimatte_cli.methods.coordination.infer import predict_layers
+from omnimatte_cli.methods.base import Method, Run, Separation
+from omnimatte_cli.methods.coordination.finetune import Losses, finetune
 from omnimatte_cli.methods.coordination.network import STRIDE, LayerNet
-from omnimatte_cli.methods.weights import WeightsFile
-from omnimatte_cli.progress import Progress
-from omnimatte_cli.settings import (
+from omnimatte_cli.methods.coordination.options import (
     CPU_ITERATIONS,
     CPU_WEIGHTS,
     CPU_WIDTH,
     GPU_ITERATIONS,
     GPU_WEIGHTS,
     GPU_WIDTH,
-    OWNER_WEIGHTS,
-    FinetuneSettings,
-    Method,
-    Settings,
-    check,
+    Options,
 )
+from omnimatte_cli.methods.coordination.predict import predict_layers
+from omnimatte_cli.methods.weights import WeightsFile
+from omnimatte_cli.progress import Progress
+from omnimatte_cli.shot import Shot
+from omnimatte_cli.tensors import ClipTensors
 
 RANDOM_START = (
     "Starting from random weights: effects such as shadows will be found only in part "
@@ -49,162 +55,174 @@ RANDOM_START = (
 
 
 @dataclass(frozen=True)
-class Association:
-    """What the network found out about a clip.
+class Prediction:
+    """What finetuning gave.
 
-    layers: (N, T, h, w, 4) float16 predicted layers, kept only for detail transfer.
-    psnr: of the predicted layers' composite against the clip at working size, dB.
-    network: where the weights came from, for the manifest.
+    ownership: by the predicted layers alone. layers: (N, T, h, w, 4) float16 straight alpha, kept
+    only where the options' detail needs them. psnr: of their composite against the clip, dB. state:
+    the file that the training is saved in, not needed once the result is written.
     """
 
     ownership: Ownership
-    network: dict[str, object]
-    layers: np.ndarray | None = None
-    psnr: float | None = None
-    losses: Losses | None = None
-    iterations: int = 0
+    layers: np.ndarray | None
+    psnr: float | None
+    losses: Losses | None
+    state: Path | None = None
+
+    def forget(self) -> None:
+        """Remove the saved training."""
+        if self.state is not None:
+            self.state.unlink(missing_ok=True)
 
 
-def choose_method(settings: Settings, device: torch.device) -> tuple[str, str]:
-    """The method to use, and a sentence that says why."""
-    if settings.method != "auto":
-        return settings.method, f"Method: {settings.method}, as asked."
-    if settings.weights not in ("auto", "none"):
-        method = weights.find(settings.weights, network=None).metadata.get("network", "")
-        check(method in get_args(Method), f"--weights {settings.weights} is of an unknown network")
-        return method, f"Method: {method}, since --weights is for it."
-    asks = (
-        settings.iterations is not None
-        or settings.detail == "transfer"
-        or settings.weights == "none"
-    )
-    if device.type != "cpu":
-        return "coordination", "Method: coordination, since there is a GPU to finetune on."
-    if asks:
-        return "coordination", "Method: coordination, since an option asks for it."
-    if OWNER_WEIGHTS not in weights.shipped_names():
-        return "coordination", "Method: coordination, since no ownership weights are shipped."
-    # 200 steps take minutes on a CPU and gain 0.01 of IoU at most (weights/README.md).
-    return "ownership", "Method: ownership, which needs no finetuning (there is no GPU)."
+class CoordinationMethod(Method[Options]):
+    """The paper's method; with `owner`, the ownership network says part of whose a change is."""
+
+    def __init__(self, options: Options, run: Run) -> None:
+        on_cpu = run.device.type == "cpu"
+        if options.iterations is None:
+            options = replace(options, iterations=CPU_ITERATIONS if on_cpu else GPU_ITERATIONS)
+        super().__init__(options, run)
+        self.file = find_weights(run)
+        if options.uses_ownership and run.ownership is None:
+            raise WeightsError(
+                "This version ships no ownership weights: --set owner=layers does without."
+            )
+
+    def separate(self, shot: Shot, plate: Plate, progress: Progress) -> Separation:
+        """Finetune, predict, ask the ownership network where the options say so, and resolve."""
+        options, run = self.options, self.run
+        plates = working_plates(plate, shot.size, len(shot))
+        clip = shot.tensors(plates, run.device)
+        known = None
+        if options.uses_ownership:
+            assert run.ownership is not None
+            progress.stage("ownership", len(shot))
+            known = predict_ownership(run.ownership, clip, shot.frame_stride, progress)
+        if options.bootstrap == "ownership":
+            assert known is not None
+            clip = replace(clip, bootstrap=first_alphas(clip, known))
+        net, origin = make_network(self.file, run, shot.size)
+        prediction = finetune_and_predict(net, origin, clip, options, run, progress)
+        facts: dict[str, Any] = {
+            "network": origin,
+            "iterations": options.iterations,
+            "losses": asdict(prediction.losses) if prediction.losses else None,
+            "psnr": {"before_detail": prediction.psnr},
+        }
+        if options.detail != "resolve":
+            assert prediction.layers is not None
+            sharpen = options.detail == "transfer"
+            layers_at = transferrer(prediction.layers, shot.masks.order, sharpen)
+            return Separation(layers_at, facts, prediction.forget)
+        ownership = choose_owner(prediction.ownership, options, known)
+        ownership = pool_over_time(
+            ownership, shot.frames, plates, shot.small, float(shot.fps), progress
+        )
+        layers_at = resolver(ownership, shot.masks, shot.noise(plates))
+        return Separation(layers_at, facts, prediction.forget)
 
 
-def owner_network(settings: Settings, method: str, device: torch.device) -> OwnerNet | None:
-    """The ownership network on the device; None where it is not needed and not shipped."""
-    given = method == "ownership" and settings.weights not in ("auto", "none")
-    name = settings.weights if given else OWNER_WEIGHTS
-    needed = method == "ownership" or uses_owner(settings)
-    if not needed and name not in weights.shipped_names():
-        return None
-    return weights.load_owner(weights.find(name, "ownership")).to(device)
+METHOD = CoordinationMethod
 
 
-def uses_owner(settings: Settings) -> bool:
-    """Whether finetuning or its result asks the ownership network."""
-    return settings.owner != "layers" or settings.bootstrap == "ownership"
-
-
-def finetune_settings(settings: Settings, device: torch.device) -> FinetuneSettings:
-    """The finetuning that the options ask for; what they leave open follows the device."""
-    iterations = settings.iterations
-    if iterations is None:
-        iterations = CPU_ITERATIONS if device.type == "cpu" else GPU_ITERATIONS
-    return FinetuneSettings(
-        iterations=iterations,
-        batch_size=settings.batch_size,
-        lr=settings.lr,
-        gap=settings.gap or FinetuneSettings.gap,
-        hiding=settings.hiding,
-        seed=settings.seed,
-    )
-
-
-def find_weights(settings: Settings, device: torch.device) -> WeightsFile | None:
-    """The layer network's weights that the options ask for; None for a random start."""
-    name = settings.weights
+def find_weights(run: Run) -> WeightsFile | None:
+    """The layer network's weights that a run asks for; None for a random start."""
+    name = run.weights
     if name == "auto":
-        name = CPU_WEIGHTS if device.type == "cpu" else GPU_WEIGHTS
+        name = CPU_WEIGHTS if run.device.type == "cpu" else GPU_WEIGHTS
         if name not in weights.shipped_names():
             return None
     return None if name == "none" else weights.find(name)
 
 
 def make_network(
-    file: WeightsFile | None, settings: Settings, device: torch.device, size: Size
+    file: WeightsFile | None, run: Run, size: Size
 ) -> tuple[LayerNet, dict[str, object]]:
     """The network in eval mode on the device, and where its weights came from."""
     grid = (size[0] // STRIDE, size[1] // STRIDE)
     if file is None:
-        width = CPU_WIDTH if device.type == "cpu" else GPU_WIDTH
-        torch.manual_seed(settings.seed)
+        width = CPU_WIDTH if run.device.type == "cpu" else GPU_WIDTH
+        torch.manual_seed(run.seed)
         net = LayerNet(width, grid)
-        return net.to(device), {"weights": "none", "width": width, "seed": settings.seed}
+        return net.to(run.device), {"weights": "none", "width": width, "seed": run.seed}
     net = weights.load(file, grid)
     origin: dict[str, object] = {"weights": file.path.name, "sha256": file.sha256}
-    return net.to(device), origin | file.metadata
+    return net.to(run.device), origin | file.metadata
 
 
-def run_key(clip: ClipTensors, tuning: FinetuneSettings, origin: dict[str, object]) -> str:
+def run_key(clip: ClipTensors, options: Options, seed: int, origin: dict[str, object]) -> str:
     """A hash of all that the finetuned weights depend on."""
-    digest = hashlib.sha256(json.dumps([asdict(tuning), origin], sort_keys=True).encode())
+    facts = {
+        k: v
+        for k, v in asdict(options).items()
+        if k not in ("owner", "detail", "save_interval")  # decided after the finetuning
+    }
+    text = json.dumps([facts, seed, origin], sort_keys=True)
+    digest = hashlib.sha256(text.encode())
     for tensor in (clip.frames, clip.masks, clip.plates, clip.order, clip.bootstrap):
         if tensor is not None:
             digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
-def coordinate(
+def state_file(state: Path, key: str) -> Path:
+    """Where the training with this key is kept: others' stay beside it."""
+    return state.with_name(f"{state.name}.{key[:12]}.pt")
+
+
+def finetune_and_predict(
+    net: LayerNet,
+    origin: dict[str, object],
     clip: ClipTensors,
-    settings: Settings,
-    file: WeightsFile | None,
+    options: Options,
+    run: Run,
     progress: Progress,
-    state: Path | None = None,
-    known: Ownership | None = None,
-) -> Association:
+) -> Prediction:
     """Finetune the network on the clip and predict every object's layer.
 
-    file: the weights to begin with, None for random ones. state: file that an interrupted
-    finetuning is saved to and resumed from. known: the ownership network's answer, for the
-    settings `owner` and `bootstrap` that use it.
+    origin: where the network's weights came from. A training that was interrupted is resumed; the
+    predictions are kept in the run's memo for a later call that differs in `owner` alone.
     """
-    device = clip.frames.device
-    size = (clip.frames.shape[2], clip.frames.shape[3])
-    net, origin = make_network(file, settings, device, size)
-    if file is None:
+    keep = options.detail != "resolve"
+    key = run_key(clip, options, run.seed, origin)
+    memo = run.memo.get("coordination")
+    if memo is not None and memo[0] == key and (memo[1].layers is not None or not keep):
+        return memo[1]
+    assert options.iterations is not None
+    progress.stage("finetuning", options.iterations)
+    if origin.get("weights") == "none":
         progress.say(RANDOM_START)
-    tuning = finetune_settings(settings, device)
-    if settings.bootstrap == "ownership":
-        assert known is not None
-        clip = replace(clip, bootstrap=first_alphas(clip, known))
-    progress.stage("finetuning", tuning.iterations)
-    losses = finetune(net, clip, tuning, progress, state, run_key(clip, tuning, origin))
+    state = None if run.state is None else state_file(run.state, key)
+    losses = finetune(net, clip, options, run.seed, progress, state, key)
 
     progress.stage("predicting", len(clip))
     n, t = len(clip.masks), len(clip)
-    claims = np.zeros((n, t, *size), np.float16)
-    keep = settings.detail == "transfer"
+    size = (clip.frames.shape[2], clip.frames.shape[3])
+    found = np.zeros((n, t, *size), np.float16)
     layers = np.zeros((n, t, *size, 4), np.float16) if keep else None
     psnr = PSNR()
     plates = to_float(np.moveaxis(clip.plates.cpu().numpy(), 1, -1))
-    for frames, rgba in predict_layers(net, clip, tuning.gap, progress):
+    for frames, rgba in predict_layers(net, clip, options.frame_stride, progress):
         for place, frame in enumerate(frames):
-            plate = at_frame(plates, frame)
+            plate = frame_or_static(plates, frame)
             for i in range(n):
-                claims[i, frame] = claims_of(rgba[i, place], plate)
-        psnr_of_prediction(psnr, clip, frames, rgba)
+                found[i, frame] = layer_weights(rgba[i, place], plate)
+        add_prediction(psnr, clip, frames, rgba)
         if layers is not None:
             layers[:, frames] = rgba
-    found = Ownership(claims, np.full((1, 1, 1), NOBODY, np.float16))
-    return Association(
-        choose_owner(found, settings, known), origin, layers, psnr.value, losses, tuning.iterations
-    )
+    ownership = Ownership(found, np.full((1, 1, 1), UNOWNED, np.float16))
+    prediction = Prediction(ownership, layers, psnr.value, losses, state)
+    run.memo["coordination"] = (key, prediction)
+    return prediction
 
 
-def choose_owner(layers: Ownership, settings: Settings, known: Ownership | None) -> Ownership:
-    """What the setting `owner` asks for: the predicted layers' claims, the network's, or both."""
-    if settings.owner == "layers":
+def choose_owner(layers: Ownership, options: Options, known: Ownership | None) -> Ownership:
+    """What the option `owner` asks for: the predicted layers' word, the network's, or both."""
+    if options.owner == "layers":
         return layers
     assert known is not None
-    return known if settings.owner == "network" else product(layers, known)
+    return known if options.owner == "network" else product(layers, known)
 
 
 def first_alphas(clip: ClipTensors, known: Ownership) -> Tensor:
@@ -216,13 +234,13 @@ def first_alphas(clip: ClipTensors, known: Ownership) -> Tensor:
     noise = residual_noise(frames, plates, masks)
     alphas = np.empty((n, t, h, w), np.uint8)
     for k in range(t):
-        share = shares(known, k, masks[:, k], order[k])
-        plate = at_frame(plates, k)
-        alphas[:, k] = resolve_frame(frames[k], plate, share, order[k], noise).rgba[..., 3]
+        frame = frame_weights(known, k, masks[:, k], order[k])
+        plate = frame_or_static(plates, k)
+        alphas[:, k] = resolve_frame(frames[k], plate, frame, order[k], noise).rgba[..., 3]
     return torch.from_numpy(alphas).to(clip.frames.device)
 
 
-def psnr_of_prediction(psnr: PSNR, clip: ClipTensors, frames: list[int], rgba: np.ndarray) -> None:
+def add_prediction(psnr: PSNR, clip: ClipTensors, frames: list[int], rgba: np.ndarray) -> None:
     """Add the composite of predicted layers (N, K, h, w, 4) of frames K to a score."""
     index = torch.tensor(frames, device=clip.frames.device)[None]
     truth, _, plate, order = clip.windows(index)

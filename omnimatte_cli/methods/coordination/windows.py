@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from omnimatte_cli.settings import Hiding
+from omnimatte_cli.methods.coordination.options import Hiding
 
 FRAMES = 5  # frames a window
 HIDDEN = 3  # of which hidden
@@ -34,32 +34,35 @@ def reflect(index: int, length: int) -> int:
     return min(index, period - index)
 
 
-def covering(length: int, gap: int, frames: int = FRAMES, hidden: int = HIDDEN) -> Iterator[Window]:
+def inference_windows(
+    length: int, stride: int, frames: int = FRAMES, hidden: int = HIDDEN
+) -> Iterator[Window]:
     """One window for every frame of a clip, in order of their targets.
 
     The last `hidden` frames of a window are hidden and the first hidden one is kept, so frame t is
-    predicted from the frames t - gap * (frames - hidden) ... t - gap. The first frames have no
-    such past: their windows run backwards in time. What neither direction has is reflected in time.
+    predicted from the frames t - stride * (frames - hidden) ... t - stride. The first frames have
+    no such past: their windows run backwards in time. What neither direction has is reflected in
+    time.
     """
     past = frames - hidden
     for target in range(length):
-        step = gap if target >= past * gap else -gap
+        step = stride if target >= past * stride else -stride
         yield Window(
             tuple(reflect(target + (i - past) * step, length) for i in range(frames)), target
         )
 
 
-def training_starts(length: int, gap: int, frames: int = FRAMES) -> int:
+def training_starts(length: int, stride: int, frames: int = FRAMES) -> int:
     """How many starts `training_window` may choose from: at least one, whatever the length."""
-    return max(1, length - gap * (frames - 1))
+    return max(1, length - stride * (frames - 1))
 
 
-def training_window(start: int, length: int, gap: int, frames: int = FRAMES) -> tuple[int, ...]:
+def training_window(start: int, length: int, stride: int, frames: int = FRAMES) -> tuple[int, ...]:
     """Frames of the training window that starts at `start`; short clips are reflected in time."""
-    return tuple(reflect(start + i * gap, length) for i in range(frames))
+    return tuple(reflect(start + i * stride, length) for i in range(frames))
 
 
-def hide(
+def draw_hidden(
     scheme: Hiding, rng: np.random.Generator, frames: int = FRAMES, hidden: int = HIDDEN
 ) -> np.ndarray:
     """Which frames of a training window are hidden, (T,) bool.

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from omnimatte_cli.device import autocast
-from omnimatte_cli.methods.coordination.finetune import ClipTensors
 from omnimatte_cli.methods.coordination.network import LayerNet
-from omnimatte_cli.methods.coordination.windows import FRAMES, HIDDEN, covering
+from omnimatte_cli.methods.coordination.windows import FRAMES, HIDDEN, inference_windows
 from omnimatte_cli.progress import Progress
+from omnimatte_cli.tensors import ClipTensors
 
 
 def predict_layers(
-    net: LayerNet, clip: ClipTensors, gap: int, progress: Progress, batch_size: int = 4
+    net: LayerNet, clip: ClipTensors, stride: int, progress: Progress, batch_size: int = 4
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Predict every object's layer in every frame, a few frames at a time.
 
@@ -25,7 +25,7 @@ def predict_layers(
     """
     net.eval()
     device = clip.frames.device
-    windows = list(covering(len(clip), gap))
+    windows = list(inference_windows(len(clip), stride))
     for start in range(0, len(windows), batch_size):
         batch = windows[start : start + batch_size]
         index = torch.tensor([window.frames for window in batch], device=device)

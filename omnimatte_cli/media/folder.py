@@ -12,17 +12,28 @@ from omnimatte_cli.errors import OutputError
 
 RESULT_FILES = ("manifest.json", "masks.json")  # a folder with one of these is a result of ours
 
-# All that `decompose` ever writes to its folder: anything else is the user's.
+# All that the tool ever writes to a result's folder: anything else is the user's.
 RESULT_ENTRIES = frozenset(
     [
         "background",
         "background.png",
         "background_unseen.png",
+        "camera.json",
         "composite.mp4",
+        "exr",
         "layers",
+        "layers.nk",
+        "layers.otio",
+        "layers16",
         "manifest.json",
         "masks",
+        "mp4",
+        "passes",
+        "plate",
         "preview.mp4",
+        "prores",
+        "report.html",
+        "webm",
     ]
 )
 

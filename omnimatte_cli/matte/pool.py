@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import at_frame
-from omnimatte_cli.camera.flow import apart, follow, search
+from omnimatte_cli.arrays import frame_or_static
+from omnimatte_cli.camera.flow import dense_flow, warp, warp_error
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.progress import Progress
 
@@ -35,7 +35,7 @@ UPRIGHT = 0.5  # weight of disagreement up and down: objects leave the ground, e
 FEWEST = 4  # pixels of a body that its motion can be read from
 
 
-def steady(
+def pool_over_time(
     ownership: Ownership,
     frames: np.ndarray,
     plates: np.ndarray,
@@ -56,25 +56,25 @@ def steady(
     The pool is logarithmic, the shares' weighted geometric mean (Genest and Zidek, "Combining
     Probability Distributions", 1986); an opinion weighs as much as is owned, and less by its age.
     """
-    count, length, height, width = ownership.claims.shape
+    count, length, height, width = ownership.weights.shape
     if count < 2 or length < 2:
         return ownership
     progress.stage("steadying", 2 * length)
     past = np.empty((length, count + 1, height, width), np.float16)  # enough for logarithms
-    claiming = np.asarray(ownership.claims.any((2, 3)))
+    claiming = np.asarray(ownership.weights.any((2, 3)))
     order = range(length)
     for t, before in gathered(ownership, claiming, frames, plates, masks, order, fps):
         past[t] = before
         progress.step(t + 1)
-    claims = np.empty_like(ownership.claims)
+    claims = np.empty_like(ownership.weights)
     for t, after in gathered(ownership, claiming, frames, plates, masks, order[::-1], fps):
         total = past[t] + after
         share = np.exp(total[:-1] / total[-1])
-        claimed = ownership.claims[:, t].astype(np.float32)
+        claimed = ownership.weights[:, t].astype(np.float32)
         share *= claiming[:, t, None, None]
         claims[:, t] = share * (claimed.sum(0) / np.maximum(share.sum(0), 1e-9))
         progress.step(2 * length - t)
-    return Ownership(claims, ownership.nobody)
+    return Ownership(claims, ownership.unowned)
 
 
 def residual(frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
@@ -93,9 +93,9 @@ def visible(change: np.ndarray) -> np.ndarray:
 
 def opinion(ownership: Ownership, t: int) -> np.ndarray:
     """The logarithms of a frame's shares times their weight, then the weight: (N + 1, h, w)."""
-    claims = ownership.claims[:, t].astype(np.float32)
+    claims = ownership.weights[:, t].astype(np.float32)
     owned = claims.sum(0)
-    everyone = owned + at_frame(ownership.nobody, t)
+    everyone = owned + frame_or_static(ownership.unowned, t)
     weight = owned / np.maximum(everyone, 1e-6) + SAY
     least = np.maximum(LEAST * everyone, 1e-6)
     share = (claims + least) / (owned + len(claims) * least)
@@ -115,7 +115,7 @@ def velocity(flow: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.median(flow[body], 0)
 
 
-def disagreement(flow: np.ndarray, masks: np.ndarray) -> np.ndarray:
+def motion_mismatch(flow: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """How much more each object's motion differs from a pixel's than the average object's does.
 
     flow: (h, w, 2) pixels a beat, of what changes; masks: (N, h, w) bool. Returns (N, h, w) float32
@@ -159,18 +159,18 @@ def gathered(
     pace = np.float32(fps * BEAT)  # frames a beat
     last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     for t in order:
-        change = residual(frames[t], at_frame(plates, t))
+        change = residual(frames[t], frame_or_static(plates, t))
         picture = visible(change)
         own = opinion(ownership, t)
         brought = np.zeros_like(own)
         if last is not None:
             change_there, picture_there, known_there = last
-            way = search(picture, picture_there, small=True)
-            own[:-1] -= MOTION * own[-1] * disagreement(pace * way, masks[:, t])
+            way = dense_flow(picture, picture_there, small=True)
+            own[:-1] -= MOTION * own[-1] * motion_mismatch(pace * way, masks[:, t])
             if np.array_equal(claiming[:, t], claiming[:, t - order.step]):
-                differs = apart(change, change_there, way)
+                differs = warp_error(change, change_there, way)
                 trust = fade * np.exp(-np.square(differs / ALIKE))
-                known = follow(np.moveaxis(known_there, 0, -1), way)
+                known = warp(np.moveaxis(known_there, 0, -1), way)
                 brought = trust * np.moveaxis(known, -1, 0)
         yield t, brought + own / 2
         last = change, picture, own + brought

@@ -1,0 +1,208 @@
+"""The canvas: the scene as all frames of a stretch show it together, in one frame's coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.arrays import Size
+from omnimatte_cli.camera.doubts import CANVAS_AREAS
+from omnimatte_cli.camera.exposure import FIT_WIDTH, Exposure, fit_exposure
+from omnimatte_cli.camera.model import Camera, corners, project, sane
+from omnimatte_cli.ranks import masked_median, masked_ranks
+
+Frames = Callable[[], Iterator[np.ndarray]]  # opens a new stream of (H, W, 3) uint8 frames
+Hidden = Callable[[int], np.ndarray]  # frame number to (H, W) bool: where the scene is not seen
+
+SAMPLES = 32  # frames, spread over a stretch, from which a moving camera's canvas is made
+BUDGET = 512 << 20  # bytes of samples held at a time
+LIGHT_ROUNDS = 2
+LIGHT_CHANGES = 0.012  # relative: if no frame of a stretch differs by more, its light is constant
+SPREAD_SAMPLES = 16  # frames from which each pixel's variation is told
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The median of a stretch of frames.
+
+    image: (h, w, 3) uint8 in the light of the typical frame. count: (h, w) uint16, frames that show
+    each pixel; 0 where none does. reference: frame whose pixels are the canvas's, displaced by
+    `corner`: the (x, y) pixel of that frame at the canvas's top left. frames: the stretch.
+    variation: (h, w) float32 in [0, 1], half the interquartile range of a sample of those frames,
+    of three channels the largest. exposures: each frame's light against the canvas; empty where it
+    does not change.
+    """
+
+    image: np.ndarray
+    count: np.ndarray
+    variation: np.ndarray
+    reference: int
+    corner: tuple[int, int]
+    frames: range
+    exposures: dict[int, Exposure]
+
+    def homography(self, camera: Camera, t: int) -> np.ndarray:
+        """(3, 3): pixels of frame t to pixels of this canvas."""
+        return _moved(camera.between(t, self.reference), self.corner)
+
+    @property
+    def light_changes(self) -> bool:
+        return bool(self.exposures)
+
+
+def stretches(camera: Camera, areas: float = CANVAS_AREAS) -> list[range]:
+    """The frames in runs that each fit on a canvas of `areas` times the frame; cut at each cut."""
+    runs = []
+    start = 0
+    while start < len(camera):
+        scene = camera.scene(start)
+        stop = scene.stop
+        while stop - start > 1 and not _fits(camera, range(start, stop), areas):
+            stop = start + (stop - start + 1) // 2
+        runs.append(range(start, stop))
+        start = stop
+    return runs
+
+
+def build_canvas(
+    frames: Frames,
+    camera: Camera,
+    hidden: Hidden,
+    stretch: range,
+    samples: int = SAMPLES,
+    budget: int = BUDGET,
+    light: bool = True,
+) -> Canvas:
+    """The masked median of a stretch of frames on one canvas.
+
+    frames: is opened once for light and once for each strip of rows whose samples fit in `budget`
+    bytes. A static camera's stretch is taken whole. light: whether exposure is evened.
+    """
+    reference = stretch.start + len(stretch) // 2
+    picked = _picked(stretch, len(stretch) if not camera.moving else samples)
+    (left, top), (h, w) = _bounds(camera, picked, reference)
+    exposures = _lights(frames, camera, hidden, picked, reference) if light else {}
+    image = np.empty((h, w, 3), np.uint8)
+    count = np.zeros((h, w), np.uint16)
+    variation = np.empty((h, w), np.float32)
+    rows = max(1, min(h, budget // (len(picked) * w * 3)))
+    for start in range(0, h, rows):
+        part = slice(start, min(start + rows, h))
+        shape = (part.stop - start, w)
+        stack = np.empty((len(picked), *shape, 3), np.uint8)
+        for k, (t, frame) in enumerate(pick(frames, picked)):
+            here = _moved(camera.between(t, reference), (left, top + start))
+            if t in exposures:
+                frame = exposures[t].remove(frame)
+            stack[k], shown = _placed(frame, hidden(t), here, shape)
+            stack[k][~shown] = 255  # sorts to the end, where it does not count
+            count[part] += shown
+        flat = stack.reshape(len(picked), -1)
+        counts = np.repeat(count[part].reshape(-1).astype(np.int64), 3)
+        image[part] = masked_median(flat, counts).reshape(*shape, 3)
+        few = flat[:: -(-len(picked) // SPREAD_SAMPLES)]
+        some = counts if len(few) == len(flat) else (few < 255).sum(0)
+        variation[part] = masked_ranks(few, some)[1].reshape(*shape, 3).max(2) / 255
+    return Canvas(image, count, variation, reference, (left, top), stretch, exposures)
+
+
+def pick(frames: Frames, picked: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """The frames of the given ascending numbers, with their numbers."""
+    wanted = set(picked)
+    last = picked[-1]
+    for t, frame in enumerate(frames()):
+        if t in wanted:
+            yield t, frame
+        if t >= last:
+            return
+
+
+def _picked(stretch: range, samples: int) -> list[int]:
+    spread = np.linspace(stretch.start, stretch.stop - 1, min(samples, len(stretch)))
+    return sorted({int(x) for x in spread.round()})
+
+
+def _fits(camera: Camera, frames: range, areas: float) -> bool:
+    if not camera.moving:
+        return True
+    reference = frames.start + len(frames) // 2
+    h, w = camera.size
+    motions = [camera.between(t, reference) for t in frames]
+    if not all(sane(m, camera.size) for m in motions):
+        return False
+    extent = np.ptp(np.concatenate([project(m, corners(camera.size)) for m in motions]), axis=0)
+    return bool((extent[0] + 1) * (extent[1] + 1) <= areas * h * w)
+
+
+def _bounds(camera: Camera, picked: Sequence[int], reference: int) -> tuple[tuple[int, int], Size]:
+    """Corner (x, y) in the reference's pixels and size (h, w) of the canvas of some frames."""
+    where = np.concatenate(
+        [project(camera.between(t, reference), corners(camera.size)) for t in picked]
+    )
+    low, high = np.floor(where.min(0) + 1e-6), np.ceil(where.max(0) - 1e-6)
+    w, h = (high - low + 1).astype(int)
+    return (int(low[0]), int(low[1])), (int(h), int(w))
+
+
+def _moved(homography: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
+    shift = np.array([[1, 0, -corner[0]], [0, 1, -corner[1]], [0, 0, 1.0]])
+    return shift @ homography
+
+
+def _placed(
+    frame: np.ndarray, hidden: np.ndarray, homography: np.ndarray, shape: Size
+) -> tuple[np.ndarray, np.ndarray]:
+    """A frame on the canvas: image (h, w, 3), shown (h, w) bool."""
+    if np.array_equal(homography, np.eye(3)) and shape == hidden.shape:
+        return frame, ~hidden
+    if np.array_equal(homography[:2, :2], np.eye(2)) and not homography[2, :2].any():
+        x, y = -homography[:2, 2]
+        if x == round(x) and y == round(y) and x >= 0 and y >= 0:  # rows of a static camera
+            part = np.s_[int(y) : int(y) + shape[0], int(x) : int(x) + shape[1]]
+            if hidden[part].shape == shape:
+                return frame[part], ~hidden[part]
+    size = shape[::-1]
+    image = cv2.warpPerspective(frame, homography, size, flags=cv2.INTER_CUBIC)
+    covered = cv2.warpPerspective(
+        hidden.astype(np.uint8) * 255, homography, size, flags=cv2.INTER_LINEAR, borderValue=255.0
+    )
+    return image, covered < 64
+
+
+def _lights(
+    frames: Frames, camera: Camera, hidden: Hidden, picked: Sequence[int], reference: int
+) -> dict[int, Exposure]:
+    """Each picked frame's light against their common canvas; empty where it does not change."""
+    size = camera.size
+    small = (max(8, round(size[0] * min(1.0, FIT_WIDTH / size[1]))), min(size[1], FIT_WIDTH))
+    little = camera.scaled(small)
+    (left, top), shape = _bounds(little, picked, reference)
+    images, masks, motions = [], [], []
+    for t, frame in pick(frames, picked):
+        images.append(cv2.resize(frame, small[::-1], interpolation=cv2.INTER_AREA))
+        share = cv2.resize(hidden(t).astype(np.float32), small[::-1], interpolation=cv2.INTER_AREA)
+        masks.append(share > 0)
+        motions.append(_moved(little.between(t, reference), (left, top)))
+    found = [Exposure.none()] * len(picked)
+    for _ in range(LIGHT_ROUNDS):
+        stack = np.empty((len(picked), *shape, 3), np.uint8)
+        count = np.zeros(shape, np.int64)
+        for k, image in enumerate(images):
+            stack[k], shown = _placed(found[k].remove(image), masks[k], motions[k], shape)
+            stack[k][~shown] = 255
+            count += shown
+        flat = stack.reshape(len(picked), -1)
+        canvas = masked_median(flat, np.repeat(count.reshape(-1), 3)).reshape(*shape, 3)
+        for k, image in enumerate(images):
+            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            plate = cv2.warpPerspective(canvas, motions[k], small[::-1], flags=flags)
+            known = cv2.warpPerspective(
+                (count > 0).astype(np.uint8), motions[k], small[::-1], flags=flags
+            )
+            found[k] = fit_exposure(image, plate, (known > 0) & ~masks[k])
+        if max(e.change for e in found) < LIGHT_CHANGES:
+            return {}
+    return dict(zip(picked, found, strict=True))

@@ -1,0 +1,126 @@
+"""Command-line options from option dataclasses: each field becomes one argument of a command."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import Field, fields
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+from omnimatte_cli.errors import OptionError
+from omnimatte_cli.options import flag_of, is_optional, parse_value, types_of, without_none
+from omnimatte_cli.settings import parse_size
+
+REPEATED = ("points", "boxes", "assignments")  # one value an option, which may be repeated
+
+
+Group = type | tuple[type, Sequence[str]]  # an option dataclass, or some of its fields
+
+
+def takes(**groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of dataclasses: its parameter `name` gets the values of a group.
+
+    The values come as a dict from field names, to build the dataclass from. A field that two groups
+    share (a seed) is one option, whose value both get.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        chosen = {name: _fields_of(group) for name, group in groups.items()}
+        options: dict[str, inspect.Parameter] = {}
+        for members in chosen.values():
+            for f, kind in members:
+                options.setdefault(f.name, _parameter(f, kind))
+        mine = [p for p in signature.parameters.values() if p.name not in groups]
+        parameters = [
+            p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*mine, *options.values())
+        ]
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            values = {k: v for k, v in given.items() if k not in options}
+            for name, members in chosen.items():
+                values[name] = {f.name: _value(f, kind, given) for f, kind in members}
+            command(**values)
+
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
+def _fields_of(group: Group) -> list[tuple[Field, Any]]:
+    """The fields of a group that are options of the command line, with their types."""
+    cls, names = group if isinstance(group, tuple) else (group, None)
+    kinds = types_of(cls)
+    return [
+        (f, kinds[f.name])
+        for f in fields(cls)
+        if f.metadata.get("shown") and (names is None or f.name in names)
+    ]
+
+
+def _parameter(f: Field, kind: Any) -> inspect.Parameter:
+    """One field as a parameter that typer understands."""
+    flag = flag_of(f)
+    annotation, default = _cli_type(f.name, kind), _cli_default(f.name, f.default, kind)
+    metavar = f.metadata.get("metavar")
+    info = typer.Option(flag, help=f.metadata["help"], metavar=metavar)
+    return inspect.Parameter(
+        f.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[annotation, info],
+    )
+
+
+def _cli_type(name: str, kind: Any) -> Any:
+    if name in REPEATED:
+        return list[str] | None
+    if is_optional(kind):
+        return _cli_type(name, without_none(kind)) | None
+    if get_origin(kind) is Literal:
+        return str
+    if get_origin(kind) is tuple:
+        return str | None
+    return kind
+
+
+def _cli_default(name: str, default: Any, kind: Any) -> Any:
+    if get_origin(kind) is tuple:
+        return ",".join(map(str, default)) or None
+    return default
+
+
+def _value(f: Field, kind: Any, given: dict[str, Any]) -> Any:
+    """What the command line gave, as the field's type. Raises OptionError."""
+    value = given[f.name]
+    if f.name in REPEATED:
+        return tuple(value or ())
+    if f.name == "size":
+        return parse_size(value) if value else None
+    inner = without_none(kind) if is_optional(kind) else kind
+    if get_origin(inner) is not tuple or not isinstance(value, str):
+        return f.default if value is None else value
+    try:
+        return parse_value(value, inner)
+    except ValueError:
+        example = " or ".join(get_args(get_args(inner)[0])) or "numbers with commas between"
+        raise OptionError(f"{flag_of(f)} takes {example}, not {value!r}.") from None
+
+
+def help_text(groups: Sequence[tuple[str, Sequence[tuple[str, str, str, str]]]]) -> str:
+    """Names, types, defaults and help of options under titles, for --help-set."""
+    rows = [row for _, group in groups for row in group]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = []
+    for title, group in groups:
+        lines.append(f"{title}:")
+        for name, kind, default, help in group:
+            cells = (x.ljust(w) for x, w in zip((name, kind, default), widths, strict=True))
+            lines.append(f"  {'  '.join(cells)}  {help}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Recompose a finished result: remove, move, retime and recolour its objects."""

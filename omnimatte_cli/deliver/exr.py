@@ -1,0 +1,143 @@
+"""One multi-layer OpenEXR file a frame: half float, premultiplied, scene-linear.
+
+Channels: R, G, B hold the composite, `plate.R` ... the plate, `<object>.R` ... `<object>.A` a
+layer, `<object>_<pass>.R` ... a pass. Nuke and Resolve show each prefix as a layer.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omnimatte_cli.deliver.layers import lay_over
+from omnimatte_cli.deliver.linear import PQ_WHITE, linear_layers, to_linear
+from omnimatte_cli.deliver.writer import PLATE, Delivery, FrameOutput, free_name
+from omnimatte_cli.errors import MissingLibraryError, OutputError
+
+# CIE xy of red, green, blue and white, by ffmpeg's name of the primaries (ITU-T H.273, table 2).
+WHITE_D65 = (0.3127, 0.3290)
+CHROMATICITIES = {
+    "bt709": (0.640, 0.330, 0.300, 0.600, 0.150, 0.060, *WHITE_D65),
+    "bt470bg": (0.640, 0.330, 0.290, 0.600, 0.150, 0.060, *WHITE_D65),
+    "smpte170m": (0.630, 0.340, 0.310, 0.595, 0.155, 0.070, *WHITE_D65),
+    "bt2020": (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *WHITE_D65),
+    "smpte432": (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *WHITE_D65),
+}
+
+
+class ExrWriter:
+    """Writes `<folder>/<shot>.1001.exr`, one file a frame."""
+
+    def __init__(self, folder: Path, info: Delivery) -> None:
+        self.folder, self.info = Path(folder), info
+        self.library = exr_library()
+
+    def open(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, t: int, frame: FrameOutput) -> None:
+        write_exr(
+            self.library,
+            sequence_file(self.folder, self.info.shot, frame.number, ".exr"),
+            exr_channels(frame, self.info.tags.transfer),
+            exr_header(self.library, self.info, t),
+        )
+
+    def close(self, failed: bool = False) -> None:
+        """Every file is complete when it has its name: nothing to do."""
+
+
+def exr_library() -> Any:
+    """The module OpenEXR, an optional library. Raises MissingLibraryError."""
+    try:
+        import OpenEXR
+    except ImportError as error:
+        raise MissingLibraryError(
+            "--format exr needs the library OpenEXR: pip install 'omnimatte[exr]'."
+        ) from error
+    return OpenEXR
+
+
+def exr_header(exr: Any, info: Delivery, t: int) -> dict[str, Any]:
+    """What the file of frame `t` says of itself. exr: the library."""
+    timing, tags = info.timing, info.tags
+    header: dict[str, Any] = {
+        "compression": exr.ZIP_COMPRESSION,
+        "type": exr.scanlineimage,
+        "pixelAspectRatio": float(timing.sample_aspect),
+        "framesPerSecond": timing.fps,
+    }
+    if tags.primaries in CHROMATICITIES:
+        header["chromaticities"] = CHROMATICITIES[tags.primaries]
+    if tags.transfer == "smpte2084":
+        header["whiteLuminance"] = PQ_WHITE
+    code = timecode_after(timing.timecode, round(timing.fps), t)
+    if code is not None:
+        header["timeCode"] = exr.TimeCode(*code, *[0] * 14)
+    return header
+
+
+def exr_channels(frame: FrameOutput, transfer: str) -> dict[str, np.ndarray]:
+    """Every channel of a frame by its name in the file, (H, W) float16."""
+    plate_name = free_name(PLATE, [layer_name(n) for n in frame.names])
+    images = {
+        "": to_linear(frame.composite, transfer),
+        f"{plate_name}.": to_linear(frame.plate, transfer),
+    }
+    below = frame.plate
+    for i in frame.order:
+        name, layer = frame.names[i], frame.layers[i : i + 1]
+        images[f"{layer_name(name)}."] = linear_layers(layer, [0], below, transfer)[0]
+        # An object's passes are stacked, back to front, in the place of its layer.
+        parts = {part: rgba for (owner, part), rgba in frame.passes.items() if owner == name}
+        if parts:
+            stack = linear_layers(np.stack([*parts.values()]), range(len(parts)), below, transfer)
+            for part, rgba in zip(parts, stack, strict=True):
+                images[f"{layer_name(name)}_{layer_name(part)}."] = rgba
+        below = lay_over(layer, below)
+    return {
+        f"{prefix}{letter}": np.ascontiguousarray(image[..., c], np.float16)
+        for prefix, image in images.items()
+        for c, letter in enumerate("RGBA"[: image.shape[2]])
+    }
+
+
+def timecode_after(start: str | None, fps: int, frames: int) -> tuple[int, int, int, int] | None:
+    """Hours, minutes, seconds and frame of a time code, `frames` after `start` ("HH:MM:SS:FF").
+
+    None without a start, and for drop-frame codes ("HH:MM:SS;FF"), which skip numbers.
+    """
+    if start is None or not re.fullmatch(r"\d+:\d+:\d+:\d+", start):
+        return None
+    hours, minutes, seconds, frame = (int(part) for part in start.split(":"))
+    total = ((hours * 60 + minutes) * 60 + seconds) * fps + frame + frames
+    total, frame = divmod(total, fps)
+    total, seconds = divmod(total, 60)
+    hours, minutes = divmod(total, 60)
+    return hours % 24, minutes, seconds, frame
+
+
+def write_exr(exr: Any, path: Path, channels: dict[str, np.ndarray], header: dict) -> None:
+    """Write a file that appears when it is complete. exr: the library. Raises OutputError."""
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        with exr.File(header, channels) as file:
+            file.write(str(partial))
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written: {error}.") from error
+
+
+def layer_name(name: str) -> str:
+    """An object's name as Nuke takes it for a layer: letters, digits and _, no digit in front."""
+    safe = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return f"_{safe}" if safe[:1].isdigit() else safe
+
+
+def sequence_file(folder: Path, shot: str, number: int, suffix: str) -> Path:
+    """A file of a numbered sequence: shot.1001.exr, four digits or more, no spaces."""
+    return folder / f"{re.sub(r'[^A-Za-z0-9_-]+', '_', shot)}.{number:04d}{suffix}"

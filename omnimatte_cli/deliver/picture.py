@@ -1,0 +1,137 @@
+"""One image stream to one file or sequence: what `omnimatte compose` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from omnimatte_cli.deliver.extend import edge_extend
+from omnimatte_cli.deliver.linear import to_linear
+from omnimatte_cli.deliver.png import encode_png, write_file
+from omnimatte_cli.deliver.video import OPAQUE, for_alpha_codec
+from omnimatte_cli.deliver.writer import PNG_BITS, Delivery, check_formats, quantise
+from omnimatte_cli.errors import OptionError, OutputError
+from omnimatte_cli.media.encode import VideoWriter
+
+BY_SUFFIX = {".mp4": "mp4", ".mov": "prores", ".webm": "webm"}
+
+
+class PictureWriter(Protocol):
+    """Writes frames (H, W, 3), or (H, W, 4) straight alpha where that was agreed on, float32."""
+
+    def open(self) -> None: ...
+
+    def write(self, t: int, image: np.ndarray) -> None: ...
+
+    def close(self, failed: bool = False) -> None: ...
+
+
+def picture_format(path: Path, asked: str | None, alpha: bool) -> str:
+    """The format of a picture file, by the option or else the suffix; a folder holds PNGs.
+
+    Raises OptionError where name and format contradict, or the format has no alpha.
+    """
+    suffix = path.suffix.lower()
+    by_name = BY_SUFFIX.get(suffix)
+    if asked is not None:
+        check_formats([asked])
+        if (by_name or asked in BY_SUFFIX.values()) and by_name != asked:
+            raise OptionError(f"--format {asked} does not go with the name {path.name}.")
+    elif by_name is None and suffix:
+        raise OptionError(
+            f"{path.name}: give a name that ends in .mp4, .mov or .webm, or a folder."
+        )
+    form = asked or by_name or "png"
+    if alpha and form == "mp4":
+        raise OptionError(
+            "--background transparent: .mp4 has no transparency; write .mov, .webm or a folder."
+        )
+    return form
+
+
+def open_picture(path: Path, form: str, info: Delivery, alpha: bool) -> PictureWriter:
+    """The writer of one image stream. form: from `picture_format`."""
+    if form in BY_SUFFIX.values():
+        return VideoPicture(path, form, info, alpha)
+    return SequencePicture(path, form, info)
+
+
+class VideoPicture:
+    """A video file, with the sound of `info`."""
+
+    def __init__(self, path: Path, form: str, info: Delivery, alpha: bool) -> None:
+        self.path, self.form, self.info, self.alpha = path, form, info, alpha
+
+    def open(self) -> None:
+        info = self.info
+        self.video = VideoWriter(
+            self.path,
+            info.size,
+            info.timing,
+            info.ffmpeg,
+            profile=self.form if self.alpha else OPAQUE[self.form],
+            channels=4 if self.alpha else 3,
+            dtype=np.uint16,
+            tags=info.tags,
+            audio=info.audio,
+        )
+
+    def write(self, t: int, image: np.ndarray) -> None:
+        self.video.write(for_alpha_codec(image, self.form) if self.alpha else quantise(image, 16))
+
+    def close(self, failed: bool = False) -> None:
+        if failed:
+            self.video.abort()
+        else:
+            self.video.close()
+
+
+class SequencePicture:
+    """A folder of `<shot>.1001.png` or .exr."""
+
+    def __init__(self, folder: Path, form: str, info: Delivery) -> None:
+        from omnimatte_cli.deliver import exr
+
+        self.folder, self.form, self.info, self.exr = folder, form, info, exr
+        self.library: Any = exr.exr_library() if form == "exr" else None
+        self.written: list[Path] = []
+
+    def open(self) -> None:
+        if self.folder.is_file():
+            raise OutputError(f"{self.folder} is a file: give a folder to write to.")
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, t: int, image: np.ndarray) -> None:
+        suffix = ".exr" if self.form == "exr" else ".png"
+        number = self.info.first + t
+        path = self.exr.sequence_file(self.folder, self.info.shot, number, suffix)
+        self.written.append(path)
+        if self.form == "exr":
+            self._write_exr(path, t, image)
+        else:
+            deep = edge_extend(image) if image.shape[2] == 4 else image
+            write_file(path, encode_png(quantise(deep, PNG_BITS[self.form])))
+
+    def close(self, failed: bool = False) -> None:
+        """With `failed`, removes what was written; else frames of an earlier, other run."""
+        if failed:
+            stale = self.written
+        elif self.written:
+            pattern = f"{self.written[0].name.split('.')[0]}.*{self.written[0].suffix}"
+            stale = sorted(set(self.folder.glob(pattern)) - set(self.written))
+        else:
+            stale = []
+        for path in stale:
+            path.unlink(missing_ok=True)
+
+    def _write_exr(self, path: Path, t: int, image: np.ndarray) -> None:
+        linear = to_linear(image[..., :3], self.info.tags.transfer)
+        channels = {c: linear[..., i] for i, c in enumerate("RGB")}
+        if image.shape[2] == 4:
+            alpha = image[..., 3]
+            channels = {c: x * alpha for c, x in channels.items()} | {"A": alpha}
+        half = {c: np.ascontiguousarray(x, np.float16) for c, x in channels.items()}
+        header = self.exr.exr_header(self.library, self.info, t)
+        self.exr.write_exr(self.library, path, half, header)

@@ -1,0 +1,95 @@
+"""The clean plate as files: an image, a moving camera's canvas, or the plate of every frame."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from omnimatte_cli.arrays import Plate
+from omnimatte_cli.camera.canvas import build_canvas, stretches
+from omnimatte_cli.camera.model import Camera, write_camera
+from omnimatte_cli.errors import OutputError
+from omnimatte_cli.media.encode import VideoWriter, check_file, write_image
+from omnimatte_cli.media.folder import output_folder
+from omnimatte_cli.media.read import VIDEO_SUFFIXES
+from omnimatte_cli.plate.estimate import grown
+from omnimatte_cli.plate.fill import fill_hole
+from omnimatte_cli.progress import Progress
+from omnimatte_cli.shot import Shot
+
+UNSEEN_COLOUR = (255, 0, 0)  # RGB, over the dimmed plate in background_unseen.png
+
+
+def check_plate_target(out: Path, overwrite: bool) -> None:
+    """Raise OutputError, before any work, if a plate cannot be written to `out`."""
+    if out.suffix == "" or out.is_dir():
+        if out.is_file():
+            raise OutputError(f"{out} is a file: give a folder, or a file name with a suffix.")
+        return
+    suffixes = sorted(VIDEO_SUFFIXES) if out.suffix.lower() in VIDEO_SUFFIXES else None
+    check_file(out, overwrite, suffixes)
+
+
+def write_plates(
+    out: Path,
+    plate: Plate,
+    shot: Shot,
+    camera: Camera,
+    fps: Fraction,
+    overwrite: bool,
+    ffmpeg: Path | None,
+    progress: Progress,
+) -> None:
+    """Write a plate to `out`: to an image file, or of every frame to a video file or a folder."""
+    frames = itertools.islice(plate.stream(), len(shot))
+    if out.suffix == "" or out.is_dir():
+        with output_folder(out, overwrite) as folder:
+            for t, image in enumerate(frames):
+                write_image(folder / f"{t:05d}.png", image)
+    elif out.suffix.lower() in VIDEO_SUFFIXES:
+        with VideoWriter(out, shot.full_size, fps, ffmpeg) as video:
+            for image in frames:
+                video.write(image)
+    else:
+        write_image(out, still(plate, shot, camera, progress))
+
+
+def still(plate: Plate, shot: Shot, camera: Camera, progress: Progress) -> np.ndarray:
+    """One picture of the plate: itself, or the canvas that a moving camera saw, (H, W, 3)."""
+    if not camera.moving:
+        return plate.image
+    runs = stretches(camera)
+    longest = max(runs, key=len)
+    if len(runs) > 1:
+        progress.say(
+            f"No single canvas holds the whole clip: the picture of the plate shows frames "
+            f"{longest.start} to {longest.stop - 1}; a folder or a video gets every frame's."
+        )
+    canvas = build_canvas(shot.open_frames, camera, grown(shot.masks), longest)
+    hole = canvas.count == 0
+    return fill_hole(canvas.image, hole) if hole.any() else canvas.image
+
+
+def write_result_plate(
+    folder: Path, plate: Plate, shot: Shot, camera: Camera, progress: Progress
+) -> None:
+    """background.png, camera.json if the camera moves, and where nothing was seen."""
+    write_image(folder / "background.png", still(plate, shot, camera, progress))
+    if camera.moving:
+        write_camera(camera, folder / "camera.json")
+    if not plate.valid.all():
+        progress.say(unseen_warning(plate))
+        red = np.array(UNSEEN_COLOUR, np.uint8)
+        unseen = np.where(plate.valid[..., None], plate.image // 2, red)
+        write_image(folder / "background_unseen.png", unseen)
+
+
+def unseen_warning(plate: Plate) -> str:
+    """What the user should know about pixels that were never seen."""
+    return (
+        f"{plate.unseen_share:.1%} of the plate is covered by masks in every frame: it was "
+        "filled from its surroundings and is a guess (background_unseen.png shows where)."
+    )

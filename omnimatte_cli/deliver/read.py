@@ -1,0 +1,224 @@
+"""Read a finished result: layers, plates, order and camera, by its manifest.
+
+Compose, convert and the report start from here. It stands in `deliver`, beside the manifest and the
+writers whose files it reads, so that a run can make its report without importing `compose`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.arrays import Size
+from omnimatte_cli.deliver.layers import lay_over
+from omnimatte_cli.deliver.writer import LAYER_FOLDERS, Delivery, FrameOutput
+from omnimatte_cli.errors import ResultError, VideoError
+from omnimatte_cli.media.codecs import Timing
+from omnimatte_cli.media.header import Header, read_header
+from omnimatte_cli.media.images import list_images, quiet_opencv, read_image
+from omnimatte_cli.media.read import iter_frames
+
+PASSES = "passes"  # <result>/passes/<object>/<pass>/00000.png
+READABLE = ("png16", "png")  # the deeper first
+BODY = "body"  # the pass that holds the object itself
+PASS_ORDER = ("shadow", "reflection", BODY)  # back to front; their `over` is the whole layer
+RESIDUAL, CLEAN = "background", "plate"  # folders of plates of every frame
+
+
+@dataclass(frozen=True)
+class FinishedResult:
+    """A folder that `omnimatte decompose` wrote.
+
+    size: (H, W). order: indices into `names`, back to front, for each frame.
+    homographies: (T, 3, 3) float64, frame to canvas pixels, or None before a static camera.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    names: tuple[str, ...]
+    size: Size
+    frames: int
+    fps: Fraction
+    times: tuple[float, ...]
+    order: tuple[tuple[int, ...], ...]
+    homographies: np.ndarray | None
+
+    @property
+    def source(self) -> Path:
+        """The video that was decomposed; it may be gone."""
+        return Path(self.manifest["input"]["source"])
+
+    @cached_property
+    def header(self) -> Header:
+        """What the video says of its colours, pixel shape and sound; nothing if it is gone."""
+        if not self.source.exists():
+            return Header()
+        try:
+            return read_header(self.source)
+        except VideoError:
+            return Header()
+
+    @cached_property
+    def layer_folder(self) -> Path:
+        """Where the deepest layers are that can be read. Raises ResultError."""
+        for form in READABLE:
+            folder = self.folder / LAYER_FOLDERS[form]
+            if all((folder / name).is_dir() for name in self.names):
+                return folder
+        raise ResultError(
+            f"{self.folder} holds no PNG layers to work on: decompose again with --format png "
+            "or png16."
+        )
+
+    @cached_property
+    def _files(self) -> dict[Path, list[Path]]:
+        return {}
+
+    def passes(self, name: str) -> tuple[str, ...]:
+        """The passes that the result holds of an object, back to front."""
+        folder = self.folder / PASSES / name
+        return tuple(part for part in PASS_ORDER if (folder / part).is_dir())
+
+    def layer(self, name: str, t: int) -> np.ndarray:
+        """An object's layer in frame t, (H, W, 4) float32 straight alpha."""
+        return self._image(self.layer_folder / name, t, 4)
+
+    def one_pass(self, name: str, part: str, t: int) -> np.ndarray:
+        """One pass of an object in frame t, (H, W, 4) float32 straight alpha."""
+        return self._image(self.folder / PASSES / name / part, t, 4)
+
+    @property
+    def has_residual(self) -> bool:
+        """Whether there is a plate of every frame that holds what no layer owns.
+
+        Only with --exact: else background/ holds the clean plates of a moving camera or light.
+        """
+        exact = (self.manifest.get("options") or {}).get("exact", False)
+        return (self.folder / RESIDUAL).is_dir() and bool(exact)
+
+    def plate_folder(self, clean: bool = False) -> Path | None:
+        """Where the plate of every frame is, or None where one image holds for all."""
+        if self.has_residual and not clean:
+            return self.folder / RESIDUAL
+        if (self.folder / CLEAN).is_dir():
+            return self.folder / CLEAN
+        clean_there = (self.folder / RESIDUAL).is_dir() and not self.has_residual
+        return self.folder / RESIDUAL if clean_there else None
+
+    def plate(self, t: int, clean: bool = False) -> np.ndarray:
+        """The plate of frame t, (H, W, 3) float32: the residual one if there is, else the clean."""
+        folder = self.plate_folder(clean)
+        return self._still if folder is None else self._image(folder, t, 3)
+
+    @cached_property
+    def _still(self) -> np.ndarray:
+        return self._read(self.folder / "background.png", 3)
+
+    def frame(self, t: int, number: int | None = None, clean: bool = False) -> FrameOutput:
+        """All of frame t, the composite made from layers and plate."""
+        layers = np.stack([self.layer(name, t) for name in self.names])
+        plate = self.plate(t, clean)
+        composite = self.over(layers, t, plate)
+        passes = {(n, p): self.one_pass(n, p, t) for n in self.names for p in self.passes(n)}
+        number = t if number is None else number
+        return FrameOutput(number, layers, plate, composite, self.names, self.order[t], passes)
+
+    def over(self, layers: np.ndarray, t: int, plate: np.ndarray) -> np.ndarray:
+        """Layers (N, H, W, 4) over a plate (H, W, 3), in the order of frame t."""
+        return lay_over((layers[i] for i in self.order[t]), plate)
+
+    def source_frames(self) -> Iterator[np.ndarray] | None:
+        """The input's frames, (H, W, 3) uint8, or None where the video is gone or changed size."""
+        if not self.source.exists():
+            return None
+        first = int(self.manifest["input"].get("first") or 0)
+        return islice(iter_frames(self.source, first + self.frames), first, None)
+
+    def timing(self) -> Timing:
+        """Rate, times, pixel shape and time code of the input."""
+        return Timing(self.fps, self.times, self.header.sample_aspect, self.header.timecode)
+
+    def delivery(self, **facts: Any) -> Delivery:
+        """What writers of this result need; `facts` are further fields of Delivery."""
+        shot = self.folder.resolve().name
+        return Delivery(self.size, self.frames, self.timing(), self.header.tags, shot=shot, **facts)
+
+    def _image(self, folder: Path, t: int, channels: int) -> np.ndarray:
+        if folder not in self._files:
+            files = list_images(folder)
+            if len(files) != self.frames:
+                raise ResultError(
+                    f"{folder} has {len(files)} images for {self.frames} frames: decompose again."
+                )
+            self._files[folder] = files
+        return self._read(self._files[folder][t], channels)
+
+    def _read(self, path: Path, channels: int) -> np.ndarray:
+        with quiet_opencv():
+            image = read_image(path, cv2.IMREAD_UNCHANGED)
+        if image is None:
+            raise ResultError(f"{path} cannot be read as an image.")
+        shape = (*self.size, channels)
+        if image.shape != shape:
+            raise ResultError(f"{path} is {image.shape}, where {shape} was expected.")
+        code = cv2.COLOR_BGRA2RGBA if channels == 4 else cv2.COLOR_BGR2RGB
+        scale = np.float32(1 / np.iinfo(image.dtype).max)
+        return cv2.cvtColor(image, code).astype(np.float32) * scale
+
+
+def read_result(folder: Path) -> FinishedResult:
+    """Open a result's folder. Raises ResultError where it is none, or a damaged one."""
+    folder = Path(folder)
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise ResultError(
+            f"{folder} is not a result of `omnimatte decompose`: it has no manifest.json."
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        facts, objects = manifest["input"], manifest["objects"]
+        names = tuple(str(n) for n in objects["names"])
+        frames = int(facts["frames"])
+        result = FinishedResult(
+            folder,
+            manifest,
+            names,
+            (int(facts["height"]), int(facts["width"])),
+            frames,
+            Fraction(facts["fps"]),
+            tuple(float(t) for t in facts["times"]),
+            _orders(objects["order"], names, frames),
+            _homographies(folder / "camera.json", frames),
+        )
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise ResultError(f"{path} is damaged or of another kind ({error!r}).") from error
+    return result
+
+
+def _orders(order: list[Any], names: tuple[str, ...], frames: int) -> tuple[tuple[int, ...], ...]:
+    """Indices for each frame, from one list of names for all or one a frame."""
+    rows = order if order and isinstance(order[0], list) else [order] * frames
+    if len(rows) != frames:
+        raise ValueError(f"{len(rows)} orders for {frames} frames")
+    return tuple(tuple(names.index(name) for name in row) for row in rows)
+
+
+def _homographies(path: Path, frames: int) -> np.ndarray | None:
+    if not path.is_file():
+        return None
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    if facts.get("homographies") is None:
+        return None
+    found = np.array(facts["homographies"], np.float64)
+    if found.shape != (frames, 3, 3) or not np.isfinite(found).all():
+        raise ValueError(f"camera.json holds homographies of shape {found.shape}")
+    return found

@@ -1,0 +1,295 @@
+"""Go through a finished result once and measure it frame by frame, for the report."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.deliver.charts import Chart, Series
+from omnimatte_cli.deliver.read import FinishedResult
+from omnimatte_cli.errors import OmnimatteError
+from omnimatte_cli.progress import Progress
+
+SAMPLES = 240  # frames measured, spread evenly: more would not show in a chart
+SAMPLED_PIXELS = 120_000_000  # of frames measured: fewer of large ones
+FEWEST = 24  # frames measured of however large ones
+WIDTH = 480  # pixels across that frames are measured at: errors are averaged over areas
+SEEN = 0.02  # alpha from which a layer counts as there
+PERFECT = 100.0  # dB, shown for frames without any error
+DROP = 6.0  # dB below the median frame that call for a look
+POOR_PLATE = 28.0  # dB of the plate where no layer is, below which layers take what is not theirs
+LOW_CONFIDENCE = 0.5  # of a mask
+HIGH_RMS = 1.5  # pixels of registration error from which one homography does not hold
+
+MaskAt = Callable[[str, int], np.ndarray]  # (name, t) -> (H, W) bool
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was measured. frames: the numbers measured; every tuple holds one value for each.
+
+    reconstruction, rebuilt: PSNR in dB of the layers over the clean plate, and over the residual
+    plate (empty without one). plate_error: of the clean plate where no layer is.
+    cover: by object, the share of the image that its alpha covers. effects: the part of that which
+    lies outside its mask; empty without masks.
+    """
+
+    frames: tuple[int, ...]
+    reconstruction: tuple[float | None, ...]
+    rebuilt: tuple[float | None, ...]
+    plate_error: tuple[float | None, ...]
+    cover: dict[str, tuple[float, ...]]
+    effects: dict[str, tuple[float, ...]]
+
+
+def survey(result: FinishedResult, masks: MaskAt | None, progress: Progress) -> Survey:
+    """Measure up to SAMPLES frames of a result; one pass over the input, if it is still there."""
+    count = max(FEWEST, min(SAMPLES, SAMPLED_PIXELS // (result.size[0] * result.size[1])))
+    wanted = tuple(sorted({round(f) for f in np.linspace(0, result.frames - 1, count)}))
+    truth = result.source_frames()
+    size = small_size(result)
+    reconstruction: list[float | None] = []
+    rebuilt: list[float | None] = []
+    plate_error: list[float | None] = []
+    cover: dict[str, list[float]] = {name: [] for name in result.names}
+    effects: dict[str, list[float]] = {name: [] for name in result.names if masks}
+    progress.stage("measuring", result.frames)
+    for t in range(result.frames):
+        image = next(truth, None) if truth is not None else None
+        progress.step(t + 1)
+        if t not in wanted:
+            continue
+        frame = result.frame(t, clean=True)
+        for name, layer in zip(result.names, frame.layers, strict=True):
+            cover[name].append(float(layer[..., 3].mean()))
+            if masks:
+                effects[name].append(float((layer[..., 3] * ~masks(name, t)).mean()))
+        if image is None or image.shape[:2] != result.size:
+            for values in (reconstruction, rebuilt, plate_error):
+                values.append(None)
+            continue
+        away = shrink(np.max(frame.layers[..., 3], axis=0), size) < SEEN
+        true = shrink(image.astype(np.float32) / 255, size)
+        reconstruction.append(psnr(shrink(frame.composite, size), true))
+        plate_error.append(psnr(shrink(frame.plate, size), true, away))
+        over_residual = (
+            result.over(frame.layers, t, result.plate(t)) if result.has_residual else None
+        )
+        rebuilt.append(None if over_residual is None else psnr(shrink(over_residual, size), true))
+    return Survey(
+        wanted,
+        tuple(reconstruction),
+        tuple(rebuilt),
+        tuple(plate_error),
+        {name: tuple(v) for name, v in cover.items()},
+        {name: tuple(v) for name, v in effects.items()},
+    )
+
+
+def small_size(result: FinishedResult) -> tuple[int, int]:
+    """(h, w) of images in the report: WIDTH across, or the video's own size if that is less."""
+    height, width = result.size
+    scale = min(1.0, WIDTH / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image at another size, averaged over areas."""
+    if image.shape[:2] == size:
+        return image
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+
+
+def psnr(image: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> float | None:
+    """PSNR in dB of colours in [0, 1]; None where nothing counts."""
+    square = np.square(image - truth)
+    if where is not None:
+        square = square[where]
+    if not square.size:
+        return None
+    error = float(square.mean())
+    return PERFECT if error == 0 else min(PERFECT, -10 * math.log10(error))
+
+
+# ----------------------------------------------------------------------------- charts and warnings
+
+
+def camera_facts(result: FinishedResult) -> dict[str, Any]:
+    """camera.json, or nothing before a static camera."""
+    path = result.folder / "camera.json"
+    if not path.is_file():
+        return {}
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    return facts if isinstance(facts, dict) else {}
+
+
+def camera_motion(result: FinishedResult) -> tuple[float, ...] | None:
+    """How far the centre of the image moved from the last frame, in pixels, for each frame."""
+    if result.homographies is None:
+        return None
+    height, width = result.size
+    centre = np.array([width / 2, height / 2, 1.0])
+    moves = [0.0]
+    for before, after in zip(result.homographies, result.homographies[1:], strict=False):
+        x, y, w = np.linalg.inv(after) @ before @ centre
+        moves.append(float(np.hypot(x / w - centre[0], y / w - centre[1])))
+    return tuple(moves)
+
+
+def charts_of(result: FinishedResult, found: Survey) -> list[Chart]:
+    """The report's charts; those without data are left out."""
+    camera, everything = camera_facts(result), tuple(range(result.frames))
+    weak = weak_frames(found)
+    charts = [
+        Chart(
+            "Reconstruction",
+            "dB",
+            found.frames,
+            (Series("layers over the clean plate, against the input", found.reconstruction),),
+            "Strangers, grain and drifting light count as lost here.",
+            weak,
+        ),
+        Chart(
+            "Round trip",
+            "dB",
+            found.frames,
+            (Series("layers over the residual plate, against the input", found.rebuilt),),
+            "Says that nothing was lost, not that the layers are right.",
+        ),
+        Chart(
+            "Plate where no layer is",
+            "dB",
+            found.frames,
+            (Series("clean plate against the input", found.plate_error),),
+            "What the plate gets wrong here, it gets wrong below the objects too.",
+        ),
+        Chart(
+            "What the layers cover",
+            "% of the image",
+            found.frames,
+            tuple(Series(n, tuple(100 * x for x in v)) for n, v in found.cover.items()),
+        ),
+        Chart(
+            "Effects",
+            "% of the image",
+            found.frames,
+            tuple(Series(n, tuple(100 * x for x in v)) for n, v in found.effects.items()),
+            "Alpha outside the mask: shadows, reflections, and what the mask missed.",
+        ),
+    ]
+    moves = camera_motion(result)
+    if moves is not None:
+        motion = Series("motion of the image's centre", moves)
+        charts.append(Chart("Camera", "pixels a frame", everything, (motion,)))
+    gains = np.array(camera.get("exposure") or [], np.float64)
+    if gains.ndim in (1, 2) and len(gains) == result.frames:
+        columns = gains.reshape(result.frames, -1)[:, :3].T
+        names = ("gain",) if len(columns) == 1 else ("red", "green", "blue")
+        lines = tuple(Series(n, tuple(map(float, c))) for n, c in zip(names, columns, strict=False))
+        charts.append(Chart("Exposure", "gain", everything, lines))
+    return [chart for chart in charts if not chart.empty]
+
+
+def weak_frames(found: Survey) -> tuple[int, ...]:
+    """Frames whose reconstruction is DROP dB or more below the median frame's."""
+    known = [v for v in found.reconstruction if v is not None]
+    if not known:
+        return ()
+    limit = float(np.median(known)) - DROP
+    pairs = zip(found.frames, found.reconstruction, strict=True)
+    return tuple(t for t, v in pairs if v is not None and v < limit)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to look at. frames: as people write them, "3-7, 12"; may be empty."""
+
+    text: str
+    frames: str = ""
+
+
+def warnings_of(result: FinishedResult, found: Survey) -> list[Finding]:
+    """What the user should look at, from the manifest, the camera, the masks and the survey."""
+    manifest, out = result.manifest, []
+    for entry in manifest.get("warnings") or []:
+        if isinstance(entry, dict):
+            text, frames = str(entry.get("text", "")), entry.get("frames") or []
+            out.append(Finding(text, ranges([int(f) for f in frames])))
+        else:
+            out.append(Finding(str(entry)))
+    unseen = (manifest.get("background") or {}).get("unseen_share") or 0
+    if unseen:
+        out.append(
+            Finding(
+                f"{unseen:.1%} of the plate is seen in no frame: it was filled in and is a guess "
+                "(background_unseen.png shows where)."
+            )
+        )
+    out += [Finding(str(n)) for n in (manifest.get("objects") or {}).get("notes") or []]
+    outside = [v for v in found.plate_error if v is not None]
+    if outside and float(np.median(outside)) < POOR_PLATE:
+        out.append(
+            Finding(
+                f"The clean plate is far from the input where no layer is (median "
+                f"{float(np.median(outside)):.1f} dB): the camera or the light moves, or there are "
+                "movers without a mask.",
+            )
+        )
+    weak = weak_frames(found)
+    if weak:
+        text = f"The layers over the plate are {DROP:g} dB or more worse than in most frames."
+        out.append(Finding(text, ranges(weak)))
+    out += [
+        Finding(f"The mask of {name} is doubtful.", ranges(frames))
+        for name, frames in doubtful_masks(result.folder / "masks" / "masks.json").items()
+    ]
+    camera = camera_facts(result)
+    out += [Finding(str(doubt)) for doubt in camera.get("doubts") or []]
+    if camera.get("cuts"):
+        out.append(Finding("The scene is cut before these frames.", ranges(camera["cuts"])))
+    rms = camera.get("rms_px")
+    if isinstance(rms, list):
+        bad = [t for t, v in enumerate(rms) if isinstance(v, int | float) and v > HIGH_RMS]
+        if bad:
+            text = f"Frames are registered to {HIGH_RMS:g} pixels or worse: parallax is likely."
+            out.append(Finding(text, ranges(bad)))
+    gone = [n for n, values in found.cover.items() if not any(values)]
+    out += [Finding(f"The layer of {name} is empty in all frames.") for name in gone]
+    if not result.source.exists():
+        text = f"The input, {result.source}, is gone: nothing is measured against it."
+        out.append(Finding(text))
+    return out
+
+
+def doubtful_masks(path: Path) -> dict[str, list[int]]:
+    """Frames in which a made mask's confidence is low, by object; 0 means that it is away."""
+    if not path.is_file():
+        return {}
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OmnimatteError(f"{path} is damaged.") from error
+    out = {}
+    for name, values in (facts.get("confidence") or {}).items():
+        low = [t for t, v in enumerate(values) if v is not None and 0 < v < LOW_CONFIDENCE]
+        if low:
+            out[name] = low
+    return out
+
+
+def ranges(frames: list[int] | tuple[int, ...]) -> str:
+    """Frame numbers as people write them: 3-7, 12."""
+    parts: list[list[int]] = []
+    for t in sorted(set(frames)):
+        if parts and t == parts[-1][1] + 1:
+            parts[-1][1] = t
+        else:
+            parts.append([t, t])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)

@@ -1,0 +1,206 @@
+"""One small interface for every format: open, write frames, close.
+
+A writer takes straight-alpha float layers and quantises them itself, so that 8-bit input gives true
+fractional colour in deeper formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+
+from omnimatte_cli.arrays import Size
+from omnimatte_cli.errors import OptionError
+from omnimatte_cli.matte.quantise import QuantisedLayers, quantise_layers
+from omnimatte_cli.media.codecs import Audio, ColourTags, Timing
+
+FORMATS = ("png", "png16", "prores", "webm", "exr", "mp4")
+PLATE = "plate"  # what the plate's file is called, unless an object is
+PICTURE = "composite"
+
+
+@dataclass(frozen=True)
+class FrameOutput:
+    """All that is delivered of one frame, in the video's encoded signal, float32 in [0, 1].
+
+    number: the frame's number in file names. layers: (N, H, W, 4) straight alpha. plate and
+    composite: (H, W, 3). names: of the N layers. order: indices into `names`, back to front.
+    passes: more layers (H, W, 4), by (object, pass): an object's passes in their order back to
+    front, over each other, are its layer.
+    """
+
+    number: int
+    layers: np.ndarray
+    plate: np.ndarray
+    composite: np.ndarray
+    names: tuple[str, ...]
+    order: tuple[int, ...]
+    passes: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    cache: dict[int, QuantisedLayers] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        n, height, width = len(self.names), *self.plate.shape[:2]
+        assert self.layers.shape == (n, height, width, 4), self.layers.shape
+        assert self.plate.shape == self.composite.shape == (height, width, 3), self.composite.shape
+        assert sorted(self.order) == list(range(n)), self.order
+        for x in (self.layers, self.plate, self.composite):
+            assert x.dtype == np.float32, x.dtype
+
+    def quantised(self, bits: int) -> QuantisedLayers:
+        """The layers as integers that over the plate look as the float ones do; computed once."""
+        if bits not in self.cache:
+            self.cache[bits] = quantise_layers(self.layers, self.plate, self.order, bits)
+        return self.cache[bits]
+
+    def quantised_pass(self, name: str, part: str, bits: int = 8) -> np.ndarray:
+        """One pass of one object as integers, (H, W, 4), rounded to nearest."""
+        return quantise(self.passes[name, part], bits)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What the writers of one result share.
+
+    size: (H, W). frames: how many will come. first: the number of the first frame in file names and
+    time lines. shot: what sequences are called, as in shot.1001.exr. audio: goes with pictures that
+    stand for the whole frame. matte_color: RGB in [0, 1], under the colours of `mp4`. png_plate:
+    whether 8-bit PNGs get a plate beside them (in a result's own folder, it is there already).
+    """
+
+    size: Size
+    frames: int
+    timing: Timing
+    tags: ColourTags = field(default_factory=ColourTags)
+    first: int = 0
+    shot: str = "shot"
+    audio: Audio | None = None
+    ffmpeg: Path | str | None = None
+    matte_color: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    png_plate: bool = False
+
+
+class Writer(Protocol):
+    """One format. `close` completes the files; with `failed`, it removes them."""
+
+    def open(self) -> None: ...
+
+    def write(self, t: int, frame: FrameOutput) -> None: ...
+
+    def close(self, failed: bool = False) -> None: ...
+
+
+class Writers:
+    """Several writers as one. Use as a context manager: files are complete when it ends well."""
+
+    def __init__(self, writers: Sequence[Writer]) -> None:
+        self.writers = tuple(writers)
+
+    def write(self, t: int, frame: FrameOutput) -> None:
+        """Hand frame `t` (0, 1, ...) to every writer."""
+        for writer in self.writers:
+            writer.write(t, frame)
+
+    def __enter__(self) -> Writers:
+        opened: list[Writer] = []
+        try:
+            for writer in self.writers:
+                opened.append(writer)
+                writer.open()
+        except BaseException:
+            for writer in opened:
+                writer.close(failed=True)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        errors: list[Exception] = []
+        for writer in self.writers:
+            problem = self._close(writer, failed=kind is not None or bool(errors))
+            if problem is not None:
+                errors.append(problem)
+        if errors and kind is None:
+            raise errors[0]
+
+    @staticmethod
+    def _close(writer: Writer, failed: bool) -> Exception | None:
+        """Close one writer; its error is returned, as the others must still be closed."""
+        try:
+            writer.close(failed=failed)
+        except Exception as e:
+            return e
+        return None
+
+
+def open_writers(
+    formats: Sequence[str], folder: Path, names: Sequence[str], info: Delivery
+) -> Writers:
+    """Writers of layers and plate below `folder`, a subfolder a format.
+
+    names: of the layers in every FrameOutput, its passes included as "object_pass". Raises
+    OptionError for an unknown format, MissingLibraryError where one needs a library.
+    """
+    check_formats(formats)
+    writers: list[Writer] = []
+    for name in dict.fromkeys(formats):  # a format asked for twice is written once
+        if name in ("png", "png16"):
+            from omnimatte_cli.deliver.png import PngWriter
+
+            writers.append(PngWriter(folder / LAYER_FOLDERS[name], names, info, PNG_BITS[name]))
+        elif name == "exr":
+            from omnimatte_cli.deliver.exr import ExrWriter
+
+            writers.append(ExrWriter(folder / LAYER_FOLDERS[name], info))
+        else:
+            from omnimatte_cli.deliver.video import VideoLayerWriter
+
+            writers.append(VideoLayerWriter(folder / LAYER_FOLDERS[name], names, info, name))
+    return Writers(writers)
+
+
+# Below a result's folder. 8-bit PNGs are what every result has.
+LAYER_FOLDERS = {
+    "png": "layers",
+    "png16": "layers16",
+    "prores": "prores",
+    "webm": "webm",
+    "exr": "exr",
+    "mp4": "mp4",
+}
+PNG_BITS = {"png": 8, "png16": 16}
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise OptionError for a format that does not exist."""
+    for name in formats:
+        if name not in FORMATS:
+            raise OptionError(f"--format {name} does not exist: choose from {', '.join(FORMATS)}.")
+
+
+def frame_layers(frame: FrameOutput) -> dict[str, np.ndarray]:
+    """Every layer of a frame by its file name, passes as "object_pass"; (H, W, 4) float32."""
+    found = dict(zip(frame.names, frame.layers, strict=True))
+    return found | {f"{name}_{part}": rgba for (name, part), rgba in frame.passes.items()}
+
+
+def free_name(wanted: str, taken: Sequence[str]) -> str:
+    """`wanted`, with underscores after it until no object is called so."""
+    while wanted in taken:
+        wanted += "_"
+    return wanted
+
+
+def quantise(image: np.ndarray, bits: int) -> np.ndarray:
+    """Float in [0, 1] (clipped) to uint8 or uint16, rounded to nearest, any shape."""
+    dtype = np.uint8 if bits == 8 else np.uint16
+    top = np.float32(np.iinfo(dtype).max)
+    return (np.clip(image, 0, 1) * top + np.float32(0.5)).astype(dtype)

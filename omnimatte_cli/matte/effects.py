@@ -1,0 +1,307 @@
+"""Smooth layers for what an object does to the scene: shadows, reflections, light.
+
+An effect is smooth although the ground under it is not. Pixel by pixel the sparsest layer that
+makes a change takes the alpha of the channel that needs the most, so a shadow over boards or grass
+becomes opaque flecks where a channel is nearly black. Here the frame is regressed on the plate in
+Gaussian windows instead,
+
+    frame_c = k * plate_c + b_c,
+
+with one slope for the three channels: alpha is 1 - k, the premultiplied colour b. With D = frame -
+plate and means m[.] over the window,
+
+    alpha = -sum_c(m[p D] - rho m[p] m[D]) / sum_c(m[p p] - rho m[p] m[p]),
+    b_c = rho (m[D_c] + alpha m[p_c]).
+
+rho = 1 is the plain regression, which knows nothing where the ground has no texture; rho = 0 is a
+black shadow, the least squares alpha with b = 0. In between is a ridge on b: where there is texture
+it decides, where there is none a darker place is black.
+
+What brightens, or has a picture of its own (a mirror image), keeps that picture: its alpha is
+smooth too, and large enough for the picture's colours; its light is frame - k * plate pixel by
+pixel. Which of the two a region is, is decided softly, by the share of its change that brightens
+and by what the smooth model leaves over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.matte.closed_form import sure_min_alpha
+from omnimatte_cli.matte.ownership import smoothstep
+
+# Lengths are shares of the picture's mean side, the root of its area.
+SCALES = (0.0125, 0.00625, 0.003125)  # sigmas of the windows, coarse to fine: 6 px at 640x360
+FADE = 0.005  # sigma over which an effect fades in where ownership begins
+FADE_IN = (0.05, 0.6)  # blurred ownership at which an effect begins and is whole
+GRID = 0.75  # least sigma of the finest window, in cells of the grid that windows are summed on
+
+RHO = 0.9  # 1 less the ridge on the light of what darkens
+PRIOR = 1e-4  # added to the variance of the plate: nothing is known of black ground
+SIGNIFICANT = 0.18  # variances of its fit by which a finer window must differ to be half believed
+BRIGHTENS = (0.35, 0.65)  # share of the change that brightens: all shadow .. all reflection
+PICTURE = (0.25, 0.5)  # share of the change's energy that smooth shadow leaves over: likewise
+PICTURE_NOISE = (3.0, 6.0)  # the same in noise deviations, so that grain is no picture
+UNSURE = 24.0  # weight of the least alpha against what the ground's texture says
+ENVELOPE = 6  # power of the mean that stands for the largest alpha in a window
+ENVELOPE_MARGIN = 1.1
+COHERENT = 1.5  # pixels; least sigma over which a change must be coherent to count
+EVIDENCE = (0.35, 0.8)  # smooth change, in noise deviations: nothing is shown below, all above
+LEAST = 0.004  # alpha below which nothing is shown: one level
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One object's effect on a frame, float32.
+
+    alpha: (H, W) in [0, 1]. light: (H, W, 3), premultiplied colour, 0 .. alpha. mirror: (H, W) in
+    [0, 1], how much of the effect is a reflection or light, the rest being shadow.
+    """
+
+    alpha: np.ndarray
+    light: np.ndarray
+    mirror: np.ndarray
+
+
+@dataclass(frozen=True)
+class Box:
+    """The part of the picture that an effect needs: rows and columns, in pixels."""
+
+    rows: slice
+    columns: slice
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        return self.rows, self.columns
+
+
+def find_effect(
+    change: np.ndarray,
+    below: np.ndarray,
+    ownership: np.ndarray,
+    visible: np.ndarray,
+    noise: np.ndarray | float,
+) -> Effect:
+    """The smooth effect layer that makes an object's change as well as a smooth layer can.
+
+    change: (H, W, 3), frame - plate. below: (H, W, 3), what the effect falls on. ownership: (H, W)
+    in [0, 1], the object's share of the change. visible: (H, W) in [0, 1], where the change tells
+    of this effect: 0 in bodies and in other objects' effects. noise: (H, W) or a number, the
+    residual's deviation where nothing happens.
+    """
+    shape = ownership.shape
+    side = float(np.sqrt(shape[0] * shape[1]))
+    alpha = np.zeros(shape, np.float32)
+    light, mirror = np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32)
+    box = bounding_box(ownership * visible > FADE_IN[0], round(3 * SCALES[0] * side) + 1)
+    if box is not None:
+        part = box.slices
+        near = noise[part] if isinstance(noise, np.ndarray) else noise
+        found = _find(change[part], below[part], ownership[part], visible[part], near, side)
+        alpha[part], light[part], mirror[part] = found
+    return Effect(alpha, light, mirror)
+
+
+def bounding_box(mask: np.ndarray, margin: int) -> Box | None:
+    """The smallest box around a mask (H, W) bool, grown by a margin; None if it is empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if rows.size == 0:
+        return None
+    ends = [(max(0, int(x[0]) - margin), int(x[-1]) + margin + 1) for x in (rows, columns)]
+    return Box(slice(*ends[0]), slice(*ends[1]))
+
+
+def _find(
+    change: np.ndarray,
+    below: np.ndarray,
+    ownership: np.ndarray,
+    visible: np.ndarray,
+    noise: np.ndarray | float,
+    side: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Alpha, light and mirror of `Effect`, for a part of a picture with this mean side."""
+    sigmas = [s * side for s in SCALES]
+    fade = max(FADE * side, 0.5)
+    reach = cv2.GaussianBlur(visible, (0, 0), fade)
+    owned = cv2.GaussianBlur(ownership * visible, (0, 0), fade) / np.maximum(reach, 0.05)
+    fades = smoothstep(owned, *FADE_IN)
+    goal = fades[..., None] * change
+
+    windows = Windows(visible, sigmas)
+    dark, glow = fit_shadow(goal, below, windows)
+    left = goal + dark[..., None] * below - glow
+    mirror = likeness_of_mirror(goal, left, windows, noise)
+    bright = fit_mirror(goal, below, windows, noise) if mirror.max() > 0 else dark
+    alpha = dark + mirror * (bright - dark)
+    glow = np.clip(glow, 0, alpha[..., None])
+    picture = np.clip(goal + alpha[..., None] * below, 0, alpha[..., None])
+    light = glow + mirror[..., None] * (picture - glow)
+
+    coherent = cv2.GaussianBlur(goal * visible[..., None], (0, 0), max(sigmas[2], COHERENT))
+    energy = np.maximum.reduce(cv2.split(windows.enlarged(windows.means(coherent**2)[1])))
+    shown = smoothstep(np.sqrt(energy) / noise, *EVIDENCE) * smoothstep(owned, 0.02, 0.1)
+    faded = np.maximum(alpha * shown - LEAST, 0)
+    light = light * (faded / np.maximum(alpha, LEAST))[..., None]
+    return faded, np.minimum(light, faded[..., None]), mirror
+
+
+class Windows:
+    """Weighted means over Gaussian windows of several sizes, on a reduced grid.
+
+    weight: (H, W) float32, what a pixel counts. sigmas: in pixels, coarse to fine. The grid is as
+    coarse as the finest window allows.
+    """
+
+    def __init__(self, weight: np.ndarray, sigmas: list[float]) -> None:
+        self.shape = weight.shape
+        self.step = max(1, int(sigmas[-1] / GRID))
+        self.weight = weight
+        self.sigmas = [max(s / self.step, 0.5) for s in sigmas]
+        self.total = [np.maximum(w, 1e-4) for w in self._blurred(self.reduced(weight))]
+
+    def reduced(self, x: np.ndarray) -> np.ndarray:
+        """(H, W, ...) summed onto the grid, by area."""
+        if self.step == 1:
+            return x
+        h, w = self.shape
+        size = (max(1, w // self.step), max(1, h // self.step))
+        return cv2.resize(x, size, interpolation=cv2.INTER_AREA)
+
+    def enlarged(self, x: np.ndarray) -> np.ndarray:
+        """(h, w, ...) of the grid at full size, (H, W, ...)."""
+        if self.step == 1:
+            return x
+        return cv2.resize(x, self.shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+    def _blurred(self, x: np.ndarray) -> list[np.ndarray]:
+        out, before = [], 0.0
+        for sigma in self.sigmas[::-1]:
+            x = cv2.GaussianBlur(x, (0, 0), max((sigma**2 - before**2) ** 0.5, 0.3))
+            out.append(x)
+            before = sigma
+        return out[::-1]
+
+    def means(self, x: np.ndarray) -> list[np.ndarray]:
+        """Means of x (H, W) or (H, W, C) float32 in the windows of every size, on the grid."""
+        weight = self.weight if x.ndim == 2 else self.weight[..., None]
+        sums = self._blurred(self.reduced(x * weight))
+        totals = self.total if x.ndim == 2 else [t[..., None] for t in self.total]
+        return [s / t for s, t in zip(sums, totals, strict=True)]
+
+    def smooth(self, x: np.ndarray, level: int) -> np.ndarray:
+        """x (h, w) of the grid, blurred by one of the sigmas and weighted as `means` are."""
+        weight = self.reduced(self.weight)
+        blurred = cv2.GaussianBlur(x * weight, (0, 0), self.sigmas[level])
+        return blurred / np.maximum(cv2.GaussianBlur(weight, (0, 0), self.sigmas[level]), 1e-4)
+
+    def count(self, level: int) -> np.ndarray:
+        """How many pixels a window has, (h, w)."""
+        area = 4 * np.pi * (self.sigmas[level] * self.step) ** 2
+        return np.maximum(area * self.total[level], 1.0)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Means over windows of one size, summed over the channels where they are scalars.
+
+    p, d: (h, w, 3) plate and change. pp, pd, dd: (h, w) their products.
+    """
+
+    p: np.ndarray
+    d: np.ndarray
+    pp: np.ndarray
+    pd: np.ndarray
+    dd: np.ndarray
+
+    def regress(self, rho: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Alpha (h, w), light (h, w, 3), and the ridge variance of the plate (h, w)."""
+        spread = self.pp - rho * channel_sum(self.p * self.p) + PRIOR
+        alpha = -(self.pd - rho * channel_sum(self.p * self.d)) / spread
+        return alpha, rho * (self.d + alpha[..., None] * self.p), spread
+
+    def left(self, alpha: np.ndarray, light: np.ndarray) -> np.ndarray:
+        """Mean square of what alpha (h, w) and light (h, w, 3) do not explain, all channels."""
+        square = self.dd + 2 * alpha * self.pd + alpha * alpha * self.pp
+        square += channel_sum(light * (light - 2 * self.d - 2 * alpha[..., None] * self.p))
+        return np.maximum(square, 0)
+
+
+def channel_sum(x: np.ndarray) -> np.ndarray:
+    """(H, W, 3) to (H, W)."""
+    return x[..., 0] + x[..., 1] + x[..., 2]
+
+
+def moments(change: np.ndarray, below: np.ndarray, windows: Windows) -> list[Moments]:
+    """For windows of every size."""
+    p, d = windows.means(below), windows.means(change)
+    pp = windows.means(channel_sum(below * below))
+    pd = windows.means(channel_sum(below * change))
+    dd = windows.means(channel_sum(change * change))
+    return [Moments(*x) for x in zip(p, d, pp, pd, dd, strict=True)]
+
+
+def fit_shadow(
+    change: np.ndarray, below: np.ndarray, windows: Windows
+) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth alpha (H, W) and light (H, W, 3) of what darkens.
+
+    From coarse windows to fine ones: a finer window is believed where it differs from the coarser
+    by more than its standard error, as it does at a shadow's edge.
+    """
+    alpha = light = None
+    for level, m in enumerate(moments(change, below, windows)):
+        a, b, spread = m.regress(RHO)
+        black, _, _ = m.regress(0.0)
+        # A darker place than black makes it: the plain shadow is the better model there.
+        size = np.abs(b).sum(-1) + 1e-4
+        negative = np.clip(-2 * channel_sum(b) / size, 0, 1)
+        a = np.clip(a + negative * (black - a), 0, 1)
+        b = np.clip(RHO * (m.d + a[..., None] * m.p), 0, a[..., None])
+        if alpha is None or light is None:
+            alpha, light = a, b
+            continue
+        error = m.left(a, b) / (spread * windows.count(level))
+        differs = windows.smooth(np.square(a - alpha), level)
+        error = windows.smooth(error, level)
+        trust = differs / (differs + SIGNIFICANT * error + 1e-7)
+        alpha = alpha + trust * (a - alpha)
+        light = light + trust[..., None] * (b - light)
+    assert alpha is not None and light is not None
+    return windows.enlarged(alpha), windows.enlarged(light)
+
+
+def likeness_of_mirror(
+    change: np.ndarray, left: np.ndarray, windows: Windows, noise: np.ndarray | float
+) -> np.ndarray:
+    """How much each place is a reflection or light and not a shadow, (H, W) in [0, 1].
+
+    change, left: (H, W, 3), the change and what a smooth shadow leaves of it.
+    """
+    up = windows.means(channel_sum(np.maximum(change, 0)))[0]
+    size = windows.means(channel_sum(np.abs(change)))[0]
+    bright = smoothstep(up / np.maximum(size, 1e-4), *BRIGHTENS)
+    energy = windows.means(channel_sum(change * change))[0]
+    rest = windows.means(channel_sum(left * left))[0]
+    ratio = smoothstep(rest / np.maximum(energy, 1e-6), *PICTURE)
+    grain = windows.reduced(np.broadcast_to(np.float32(noise), windows.shape))
+    ratio = ratio * smoothstep(np.sqrt(rest / 3) / grain, *PICTURE_NOISE)
+    return windows.enlarged(1 - (1 - bright) * (1 - ratio))
+
+
+def fit_mirror(
+    change: np.ndarray, below: np.ndarray, windows: Windows, noise: np.ndarray | float
+) -> np.ndarray:
+    """Smooth alpha (H, W) with which a picture's colours make the change: at least the least alpha
+    around, more where the ground's texture fades in the frame."""
+    least = sure_min_alpha(change, below, noise)
+    envelope = windows.means(least**ENVELOPE)[-2] ** np.float32(1 / ENVELOPE)
+    envelope = np.minimum(envelope * ENVELOPE_MARGIN, 1)
+    m = moments(change, below, windows)[0]
+    texture = np.maximum(m.pp - channel_sum(m.p * m.p), 0)
+    together = -(m.pd - channel_sum(m.p * m.d))
+    unsure = UNSURE * m.dd / windows.count(0)
+    fades = (together + unsure * envelope) / (texture + unsure + 1e-7)
+    return windows.enlarged(np.clip(np.maximum(fades, envelope), 0, 1))

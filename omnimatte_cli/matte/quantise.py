@@ -1,0 +1,108 @@
+"""Float layers as integers of 8 to 16 bits, such that rounding does not add up.
+
+A layer's alpha is rounded up and its colour computed anew for the rounded alpha, so that the change
+that it makes over the plate is right to half a level. What one layer's rounding leaves over, the
+layers in front of it make good where they have alpha of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.matte.closed_form import min_alpha
+from omnimatte_cli.matte.compositing import layer_over
+
+BITS = (8, 10, 12, 16)
+SLACK = 1e-3  # levels by which alpha may fall short of the next level before it is rounded up
+MEND = 2.0  # levels by which an alpha may grow to make good what other layers' rounding left
+EXTENSION = 5  # pixels by which colour continues under alpha 0, for filtering without dark fringes
+
+
+@dataclass(frozen=True)
+class QuantisedLayers:
+    """One frame's layers as they are written.
+
+    rgba: (N, H, W, 4) uint8 (8 bits) or uint16 (more), straight alpha, 0 .. 2 ** bits - 1.
+    composite: (H, W, 3) float32 in [0, 1], these very layers over the plate. transmittance: (H, W)
+    float32, how much of the plate is seen through them.
+    """
+
+    rgba: np.ndarray
+    composite: np.ndarray
+    transmittance: np.ndarray
+    bits: int = 8
+
+
+def highest(bits: int) -> int:
+    """The largest value of an integer channel with this many bits."""
+    assert bits in BITS, bits
+    return 2**bits - 1
+
+
+def integers(x: np.ndarray, bits: int) -> np.ndarray:
+    """Float in [0, 1] (clipped) rounded to integers 0 .. 2 ** bits - 1, uint8 or uint16."""
+    return (np.clip(x, 0, 1) * highest(bits) + 0.5).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def floats(x: np.ndarray, bits: int) -> np.ndarray:
+    """Integers 0 .. 2 ** bits - 1 as float32 in [0, 1]."""
+    assert x.dtype == (np.uint8 if bits == 8 else np.uint16), (x.dtype, bits)
+    return x.astype(np.float32) * np.float32(1 / highest(bits))
+
+
+def quantise_layers(
+    rgba: np.ndarray,
+    plate: np.ndarray,
+    order: Sequence[int] | np.ndarray,
+    bits: int = 8,
+    extend: bool = True,
+) -> QuantisedLayers:
+    """Integer layers that over the plate look as the float layers do, to half a level.
+
+    rgba: (N, H, W, 4) float32 straight alpha; plate: (H, W, 3) float32; both in [0, 1]. order: (N,)
+    indices back to front. extend: continue colours under alpha 0.
+    """
+    levels = highest(bits)
+    out = np.empty(rgba.shape, np.uint8 if bits == 8 else np.uint16)
+    goal, made = plate, plate
+    seen = np.ones(plate.shape[:2], np.float32)
+    for i in order:
+        alpha = rgba[i, ..., 3]
+        touched = alpha > 0
+        goal = layer_over(rgba[i], goal)
+        change = np.where(touched[..., None], goal - made, 0)
+        needed = np.clip(min_alpha(change, made), alpha, alpha + MEND / levels)
+        alpha_int = round_up(needed * touched, bits)
+        alpha = floats(alpha_int, bits)
+        # A fully opaque pixel gets its colour from nothing but the goal.
+        colour = made + change / np.maximum(alpha, 1 / levels)[..., None]
+        colour_int = integers(colour, bits)
+        made = made + alpha[..., None] * (floats(colour_int, bits) - made)
+        seen = seen * (1 - alpha)
+        out[i, ..., :3] = edge_extend(colour_int, alpha, bits) if extend else colour_int
+        out[i, ..., 3] = alpha_int
+    return QuantisedLayers(out, made, seen, bits)
+
+
+def round_up(alpha: np.ndarray, bits: int) -> np.ndarray:
+    """Alpha in [0, 1] (clipped) to integers, rounded up but for a thousandth of a level."""
+    kind = np.uint8 if bits == 8 else np.uint16
+    return np.ceil(np.clip(alpha, 0, 1) * highest(bits) - SLACK).astype(kind)
+
+
+def edge_extend(colour: np.ndarray, alpha: np.ndarray, bits: int = 8) -> np.ndarray:
+    """Continue colours under alpha 0 from their surroundings; elsewhere unchanged.
+
+    colour: (H, W, 3) integers of `bits`; alpha: (H, W) float32. Returns the same type, 0 far from
+    the layer.
+    """
+    size = (2 * EXTENSION + 1,) * 2
+    near = cv2.blur(colour * alpha[..., None], size)
+    weight = cv2.blur(alpha, size)
+    spread = near / np.maximum(weight, 1e-4)[..., None]
+    out = np.where((alpha > 0)[..., None], colour, np.clip(spread + 0.5, 0, highest(bits)))
+    return out.astype(colour.dtype)

@@ -1,0 +1,22 @@
+"""What every method says of itself. No torch: this is read for `--help` and for the choice."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Need = Literal["masks", "plate", "solos"]
+Where = Literal["cpu", "gpu"]
+
+
+class MethodOptions:
+    """The base of every method's `Options`, a frozen dataclass whose fields `--set` takes.
+
+    summary: one line for `--help`. needs: what a shot must have. network: the kind of weights it
+    starts from; None where it uses none. automatic_on: the machines on which `--method auto` takes
+    it, unless an option asks for another.
+    """
+
+    summary: ClassVar[str]
+    needs: ClassVar[frozenset[Need]] = frozenset(["masks", "plate"])
+    network: ClassVar[str | None] = None
+    automatic_on: ClassVar[tuple[Where, ...]] = ()

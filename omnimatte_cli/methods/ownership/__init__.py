@@ -1,0 +1,1 @@
+"""Our own step: a network says whose each change is, and layers follow in closed form."""

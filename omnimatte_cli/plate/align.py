@@ -1,0 +1,133 @@
+"""One frame of the scene seen from another: homography, then a smooth residual motion.
+
+A homography leaves parallax, the lens and the shutter. What is left is found by dense flow where
+both frames show the scene, and smoothed: finely far from masks, and stiffly near and in them, where
+it is extrapolated and a free motion would bend poles and lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.arrays import Size
+from omnimatte_cli.camera.model import normalised, scale_matrix
+from omnimatte_cli.camera.tracking import even_light
+
+FLOW_WIDTH = 320  # pixels at which residual motion is searched, down to that resolution itself
+SMALLEST = 24  # pixels a side, which the search needs
+REFERENCE_WIDTH = 640  # pixels: the width at which the following lengths are given
+FINE = 4.0  # pixels, by which the motion is blurred far from masks
+STIFF = 40.0  # pixels, near and in them
+NEAR = 10.0  # pixels, how softly one goes over into the other
+REACH = 6  # pixels of flow around masks where the search's patches touch what is hidden
+TOLERANCE = 20.0  # levels of evened light, beyond which a match is not trusted
+PRIOR_FINE, PRIOR_STIFF = 1e-2, 1e-2  # weight of no motion at all, for where nothing is known
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A frame ready to be aligned. image: (H, W, 3) uint8. hidden: (H, W) bool, not the scene.
+
+    even: (h, w) uint8, the frame for flow; covered: (h, w) uint8, 1 where hidden there.
+    """
+
+    image: np.ndarray
+    hidden: np.ndarray
+    even: np.ndarray
+    covered: np.ndarray
+
+
+def flow_size(size: Size) -> Size:
+    """(h, w) at which residual motion of frames (H, W) is searched."""
+    scale = min(1.0, FLOW_WIDTH / size[1])
+    return max(SMALLEST, round(size[0] * scale)), max(SMALLEST, round(size[1] * scale))
+
+
+def prepare(image: np.ndarray, hidden: np.ndarray) -> Shot:
+    """A frame (H, W, 3) uint8 and where it does not show the scene, (H, W) bool."""
+    h, w = flow_size(image.shape[:2])
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (w, h), interpolation=cv2.INTER_AREA)
+    share = cv2.resize(hidden.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
+    side = 2 * REACH + 1
+    covered = cv2.dilate((share > 0).astype(np.uint8), np.ones((side, side), np.uint8))
+    return Shot(image, hidden, even_light(grey), covered)
+
+
+class Aligner:
+    """Brings other frames into the view of one. Holds what all of them share."""
+
+    def __init__(self, size: Size) -> None:
+        self.size = size
+        self.flow_size = flow_size(size)
+        self.scale = scale_matrix(size, self.flow_size)
+        h, w = size
+        axes = np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)
+        self.grid = np.stack(np.meshgrid(*axes), -1)
+        self.search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self.search.setFinestScale(0)
+
+    def align(
+        self, target: Shot, other: Shot, homography: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`other` from the view of `target`: image (H, W, 3) uint8, shown (H, W) bool.
+
+        homography: (3, 3), pixels of target to pixels of other. Not shown is what lies outside of
+        the other frame or is hidden in it; what is hidden in the target is shown.
+        """
+        h, w = self.size
+        flow = self._residual(target, other, homography)
+        larger = np.array([w / self.flow_size[1], h / self.flow_size[0]], np.float32)
+        full = cv2.resize(flow, (w, h), interpolation=cv2.INTER_LINEAR) * larger + self.grid
+        where = cv2.perspectiveTransform(full, homography)
+        image = cv2.remap(
+            other.image,
+            where[..., 0],
+            where[..., 1],
+            cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        hidden = cv2.remap(  # bilinear, so that a pixel of which any part is hidden counts as such
+            other.hidden.astype(np.uint8) * 255,
+            where[..., 0],
+            where[..., 1],
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=255.0,
+        )
+        return image, hidden < 64
+
+    def _residual(self, target: Shot, other: Shot, homography: np.ndarray) -> np.ndarray:
+        """Smooth motion (h, w, 2) float32 that is left after the homography, pixels of target."""
+        h, w = self.flow_size
+        motion = normalised(self.scale @ homography @ np.linalg.inv(self.scale))
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        seen = cv2.warpPerspective(
+            other.even, motion, (w, h), flags=flags, borderMode=cv2.BORDER_REPLICATE
+        )
+        covered = cv2.warpPerspective(other.covered, motion, (w, h), flags=flags, borderValue=1.0)
+        unknown = (covered | target.covered).astype(np.float32)
+        flow = self.search.calc(target.even, seen, None)  # type: ignore[call-overload]
+        columns = np.arange(w, dtype=np.float32)[None] + flow[..., 0]
+        rows = np.arange(h, dtype=np.float32)[:, None] + flow[..., 1]
+        found = cv2.remap(seen, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        miss = cv2.blur(cv2.absdiff(found, target.even).astype(np.float32), (3, 3))
+        weight = np.exp(-((miss / TOLERANCE) ** 2)) * (1 - unknown)
+        pixel = w / REFERENCE_WIDTH
+        weighted = np.dstack([flow * weight[..., None], weight])
+        fine = _blurred(weighted, FINE * pixel, PRIOR_FINE)
+        # The stiff part is so smooth that a quarter of the resolution is enough.
+        coarse = cv2.resize(
+            weighted, (max(1, w // 4), max(1, h // 4)), interpolation=cv2.INTER_AREA
+        )
+        stiff = cv2.resize(_blurred(coarse, STIFF * pixel / 4, PRIOR_STIFF), (w, h))
+        near = np.clip(3 * cv2.GaussianBlur(unknown, (0, 0), NEAR * pixel), 0, 1)[..., None]
+        return fine + near * (stiff - fine)
+
+
+def _blurred(weighted: np.ndarray, sigma: float, prior: float) -> np.ndarray:
+    """Normalised convolution of (h, w, 3): motion times weight, and weight; to (h, w, 2)."""
+    blur = cv2.GaussianBlur(weighted, (0, 0), max(sigma, 0.3))
+    return blur[..., :2] / (blur[..., 2:] + prior)

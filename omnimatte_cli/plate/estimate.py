@@ -1,0 +1,151 @@
+"""The clean plate of a shot, whatever its camera does.
+
+A camera that stands still in steady light has one plate, the masked median. Where camera or light
+move, every frame has a plate of its own. Either is estimated twice: at first outside the masks,
+then also without the pixels that the objects' effects own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.arrays import Masks, Plate, Size
+from omnimatte_cli.camera.canvas import Frames, build_canvas
+from omnimatte_cli.camera.model import Camera, read_camera
+from omnimatte_cli.camera.registration import register
+from omnimatte_cli.matte.ownership import Ownership, working_plates
+from omnimatte_cli.media.encode import write_image
+from omnimatte_cli.media.read import iter_frames
+from omnimatte_cli.plate.median import estimate_plate, growth, growth_kernel
+from omnimatte_cli.plate.refine import owned_pixels, refine_plate
+from omnimatte_cli.plate.temporal import FramePlate, frame_plates
+from omnimatte_cli.progress import Progress
+from omnimatte_cli.settings import Settings
+from omnimatte_cli.shot import Shot
+
+FindOwners = Callable[[np.ndarray], Ownership]  # from plates (1 or T, h, w, 3) uint8
+
+
+def find_camera(shot: Shot, settings: Settings, progress: Progress) -> Camera:
+    """How the camera moves: as the user says, or registered. Says what was found.
+
+    Raises CameraError for a file of homographies that does not fit.
+    """
+    size, count = shot.full_size, len(shot)
+    if settings.homographies is not None:
+        return read_camera(settings.homographies, size, count)
+    if settings.camera == "static":
+        return Camera.static(count, size)
+    progress.stage("camera", count)
+
+    def counted() -> Iterator[np.ndarray]:
+        for t, frame in enumerate(shot.open_frames()):
+            progress.step(t + 1)
+            yield frame
+
+    camera = register(counted(), shot.masks.union)
+    if camera.moving:
+        progress.say(f"The camera moves, up to {camera.shift:.0f} px.")
+    for doubt in camera.doubts:
+        progress.say(doubt)
+    return camera
+
+
+def clean_plate(
+    shot: Shot,
+    camera: Camera,
+    passes: int,
+    find_owners: FindOwners | None,
+    folder: Path | None,
+    progress: Progress,
+) -> Plate:
+    """The plate of a shot.
+
+    passes: estimates; the later ones leave out what objects own, as `find_owners` says for the
+    plates so far (None: nobody knows, and one estimate is all). folder: where the plates of single
+    frames are written, as 00000.png and so on; None: only the first of them is kept.
+    """
+    steady = not camera.moving and not camera.cuts
+    if steady and not light_changes(shot, camera):
+        plate = estimate_plate(shot.samples, shot.masks, progress)
+        if find_owners is None:
+            return plate
+        for _ in range(passes - 1):
+            found = find_owners(working_plates(plate, shot.size, len(shot)))
+            plate = refine_plate(shot.samples, plate, found, shot.masks, progress)
+        return plate
+
+    ownership = None
+    if find_owners is not None:
+        working = camera.scaled(shot.size)
+        for _ in range(passes - 1):
+            progress.stage("plate", len(shot))
+            small = working_frame_plates(shot, working, ownership, progress)
+            ownership = find_owners(small)
+    progress.stage("plate", len(shot))
+    hidden = grown(shot.masks)
+    owned = None if ownership is None else owner_pixels(ownership, shot.masks.size)
+    plates = frame_plates(shot.open_frames, camera, hidden, owned)
+    return written(plates, folder, progress)
+
+
+def light_changes(shot: Shot, camera: Camera) -> bool:
+    """Whether the light of a static shot drifts: fitted at working size, outside the masks."""
+    hidden = grown_array(shot.small)
+    canvas = build_canvas(
+        lambda: iter(shot.frames), camera.scaled(shot.size), lambda t: hidden[t], range(len(shot))
+    )
+    return canvas.light_changes and not all(x.constant for x in canvas.exposures.values())
+
+
+def grown(masks: Masks) -> Callable[[int], np.ndarray]:
+    """Frame t's masks together, grown as rough ones need it, (H, W) bool."""
+    kernel = growth_kernel(growth(masks.size))
+    return lambda t: cv2.dilate(masks.union(t).astype(np.uint8), kernel).astype(bool)
+
+
+def grown_array(small: np.ndarray) -> np.ndarray:
+    """The masks (N, T, h, w) bool together, grown, (T, h, w) bool."""
+    kernel = growth_kernel(growth(small.shape[2:]))
+    unions = np.any(small, axis=0).astype(np.uint8)
+    return np.stack([cv2.dilate(union, kernel) > 0 for union in unions])
+
+
+def owner_pixels(ownership: Ownership, size: Size) -> Callable[[int], np.ndarray]:
+    """What anyone owns in frame t, (H, W) bool."""
+    return lambda t: owned_pixels(ownership, t, size)
+
+
+def working_frame_plates(
+    shot: Shot, camera: Camera, ownership: Ownership | None, progress: Progress
+) -> np.ndarray:
+    """The plate of every frame at working size, (T, h, w, 3) uint8."""
+    hidden = grown_array(shot.small)
+    owned = None if ownership is None else owner_pixels(ownership, shot.size)
+    frames: Frames = lambda: iter(shot.frames)  # noqa: E731
+    out = np.empty_like(shot.frames)
+    for t, plate in enumerate(frame_plates(frames, camera, lambda t: hidden[t], owned)):
+        out[t] = plate.image
+        progress.step(t + 1)
+    return out
+
+
+def written(plates: Iterator[FramePlate], folder: Path | None, progress: Progress) -> Plate:
+    """Plates of single frames as one that changes over time, read back from `folder`."""
+    first, valid = None, None
+    for t, plate in enumerate(plates):
+        if first is None:
+            first, valid = plate.image, plate.valid.copy()
+        assert valid is not None
+        valid &= plate.valid
+        if folder is not None:
+            folder.mkdir(exist_ok=True)
+            write_image(folder / f"{t:05d}.png", plate.image)
+        progress.step(t + 1)
+    assert first is not None and valid is not None
+    moving = None if folder is None else (lambda: iter_frames(folder))
+    return Plate(first, valid, moving)

@@ -1,0 +1,62 @@
+"""A plate from the user, in place of an estimate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.arrays import Plate, Size
+from omnimatte_cli.errors import PlateError, VideoError
+from omnimatte_cli.media.images import IMAGE_SUFFIXES, list_images, quiet_opencv, read_image, wxh
+from omnimatte_cli.media.read import iter_frames
+from omnimatte_cli.progress import Progress, Silent
+
+
+def load_plate(source: Path, size: Size, frames: int, progress: Progress | None = None) -> Plate:
+    """A plate from the user: one image, or a video or folder of images with a plate per frame.
+
+    An image of another size with the same aspect is resized, and that is said; everything else
+    that does not fit the video's `size` (H, W) and number of `frames` is a PlateError.
+    """
+    source, progress = Path(source), progress or Silent()
+    if not source.exists():
+        raise PlateError(f"The background {source} does not exist.")
+    files = list_images(source) if source.is_dir() else [source]
+    if len(files) == 1 and files[0].suffix.lower() in IMAGE_SUFFIXES:
+        return _still(files[0], size, progress)
+    first: np.ndarray | None = None
+    count = 0
+    try:
+        for frame in iter_frames(source, frames + 1):
+            count += 1
+            if frame.shape[:2] != size:
+                raise PlateError(
+                    f"The background {source} is {wxh(frame.shape)}, the video {wxh(size)}."
+                )
+            first = frame if first is None else first
+    except VideoError as error:
+        raise PlateError(f"The background cannot be read: {error}") from error
+    if first is None or count != frames:
+        many = f"more than {frames}" if count > frames else str(count)
+        raise PlateError(f"The background {source} has {many} frames, the video {frames}.")
+    return Plate(first, np.ones(size, bool), lambda: iter_frames(source))
+
+
+def _still(path: Path, size: Size, progress: Progress) -> Plate:
+    with quiet_opencv():
+        image = read_image(path)
+    if image is None:
+        raise PlateError(f"The background {path} cannot be read as an image.")
+    h, w = image.shape[:2]
+    if (h, w) != size:
+        if abs(w * size[0] / (h * size[1]) - 1) > 0.01:
+            raise PlateError(
+                f"The background {path} is {wxh(image.shape)}: not the aspect of the video, "
+                f"{wxh(size)}."
+            )
+        how = cv2.INTER_AREA if h > size[0] else cv2.INTER_CUBIC
+        image = cv2.resize(image, size[::-1], interpolation=how)
+        progress.say(f"The background {path} was resized from {w}x{h} to {wxh(size)}.")
+    return Plate(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.ones(size, bool))

@@ -1,0 +1,128 @@
+"""Grounds that move by themselves: water, leaves. There near frames count, and far ones are toned.
+
+The median of many frames of the sea is a blur, and where an object hides it, samples from long
+before and after meet in hard edges. So where the frames next to t differ from each other, only the
+few nearest samples count; and what lies behind objects is brought smoothly to the colours around
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.plate.align import REFERENCE_WIDTH
+from omnimatte_cli.ranks import masked_ranks
+
+NEAREST = 6  # samples whose spread tells what is restless
+FEW = 5  # samples that count where all is restless
+CALM, RESTLESS = 0.8, 2.0  # levels of half the interquartile range above grain: none, all of it
+GRAIN = 20  # percentile of that range over the frame which is taken for grain
+AREA = 8.0  # pixels, at REFERENCE_WIDTH, over which restlessness is blurred
+TONE = 14.0  # pixels, over which colours around an object are carried in
+EFFECT = 70.0  # levels: what differs by more is an effect, not tone
+SMALL = 0.02  # share of restlessness below which nothing is done
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Aligned neighbours of one frame, the nearest in time first.
+
+    images: (K, H, W, 3) uint8, 255 where not shown; shown: (K, H, W) bool.
+    """
+
+    images: np.ndarray
+    shown: np.ndarray
+
+
+def restlessness(samples: Samples, small: tuple[int, int]) -> np.ndarray:
+    """How much each pixel moves by itself, in [0, 1]: (h, w) float32 at the size `small`.
+
+    Only the nearest samples are compared: a shadow that passes slowly differs in the far ones.
+    """
+    low, seen = _reduced(samples, small, NEAREST)
+    h, w = small
+    count = seen.sum(0)
+    flat = np.where(seen[..., None], low, 255).reshape(len(low), -1)
+    _, spread = masked_ranks(flat, np.repeat(count.reshape(-1), 3))
+    levels = spread.reshape(h, w, 3).max(2)
+    known = (count >= 3).astype(np.float32)
+    sigma = AREA * w / REFERENCE_WIDTH
+    blurred = cv2.GaussianBlur(np.dstack([levels * known, known]), (0, 0), sigma)
+    # Where nothing is known, behind objects, it is as around them.
+    wide = cv2.GaussianBlur(np.dstack([levels * known, known]), (0, 0), 4 * sigma)
+    near = blurred[..., 1] > 0.2
+    value = np.where(near, blurred[..., 0], wide[..., 0])
+    weight = np.where(near, blurred[..., 1], wide[..., 1])
+    levels = value / np.maximum(weight, 1e-3)
+    levels -= np.percentile(levels, GRAIN)
+    return np.clip((levels - CALM) / (RESTLESS - CALM), 0, 1).astype(np.float32)
+
+
+def settle(samples: Samples, frame: np.ndarray, hidden: np.ndarray, small: tuple[int, int]) -> None:
+    """Make samples fit for a median where the ground is restless; they are changed in place.
+
+    frame: (H, W, 3) uint8, the frame that they are aligned to; hidden: (H, W) bool, its objects.
+    """
+    restless = restlessness(samples, small)
+    if restless.mean() < SMALL:
+        return
+    h, w = hidden.shape
+    full = cv2.resize(restless, (w, h), interpolation=cv2.INTER_LINEAR)
+    if hidden.any():
+        _tone(samples, frame, hidden, restless, small)
+    allowed = np.where(full > 0.05, np.rint(FEW + (1 - full) * 2 * FEW), 255).astype(np.uint8)
+    taken = np.zeros((h, w), np.uint8)
+    for image, shown in zip(samples.images, samples.shown, strict=True):
+        shown &= taken < allowed
+        taken += shown
+        image[~shown] = 255
+
+
+def _tone(
+    samples: Samples,
+    frame: np.ndarray,
+    hidden: np.ndarray,
+    restless: np.ndarray,
+    small: tuple[int, int],
+) -> None:
+    """Shift samples behind objects by the smooth difference that they have around them."""
+    h, w = hidden.shape
+    low, seen = _reduced(samples, small, len(samples.images))
+    size = small[::-1]
+    here = cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    covered = cv2.resize(hidden.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    sigma = TONE * small[1] / REFERENCE_WIDTH
+    y, x = np.nonzero(hidden)
+    box = np.s_[y.min() : y.max() + 1, x.min() : x.max() + 1]
+    inside = hidden[box]
+    for image, shown, values, known in zip(samples.images, samples.shown, low, seen, strict=True):
+        part = shown[box] & inside
+        if not part.any():
+            continue
+        difference = here - values
+        weight = np.exp(-((np.abs(difference).max(2) / EFFECT) ** 2)) * (known & ~covered)
+        stacked = np.dstack([difference * weight[..., None], weight]).astype(np.float32)
+        total = np.zeros_like(stacked)
+        for scale, share in ((1, 1.0), (3, 0.05), (8, 0.002)):  # the deeper inside, the wider
+            total += share * cv2.GaussianBlur(stacked, (0, 0), scale * sigma)
+        shift = total[..., :3] / (total[..., 3:] + 1e-5) * restless[..., None]
+        shift = cv2.resize(shift, (w, h), interpolation=cv2.INTER_LINEAR)[box]
+        toned = np.clip(np.rint(image[box] + shift), 0, 254).astype(np.uint8)
+        image[box][part] = toned[part]
+
+
+def _reduced(
+    samples: Samples, small: tuple[int, int], count: int
+) -> tuple[Sequence[np.ndarray] | np.ndarray, np.ndarray]:
+    """The first samples at a smaller size: (k, h, w, 3) uint8, and where all is shown (k, h, w)."""
+    size = small[::-1]
+    images = [cv2.resize(i, size, interpolation=cv2.INTER_AREA) for i in samples.images[:count]]
+    shown = [
+        cv2.resize(s.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.999
+        for s in samples.shown[:count]
+    ]
+    return np.stack(images), np.stack(shown)

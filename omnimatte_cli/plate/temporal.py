@@ -1,0 +1,240 @@
+"""The plate of every frame, from its neighbours seen from it.
+
+For frame t: the masked median of some 16 neighbours, each aligned to frame t by homography and a
+smooth residual motion, in frame t's light. Frame t itself is not among them, so that the plate is
+no copy of what it is to be compared with. What no neighbour shows comes from the canvas of a whole
+stretch of frames, and what nothing shows is filled, and marked as a guess.
+A camera that does not move has one median of all frames, in each frame's light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.camera.canvas import Canvas, Frames, Hidden, build_canvas, stretches
+from omnimatte_cli.camera.exposure import Exposure, fit_exposure
+from omnimatte_cli.camera.model import Camera, corners, project, sane
+from omnimatte_cli.errors import VideoError
+from omnimatte_cli.plate.align import Aligner, Shot, prepare
+from omnimatte_cli.plate.fill import fill_hole, membrane
+from omnimatte_cli.plate.restless import Samples, settle
+from omnimatte_cli.ranks import masked_ranks
+
+NEIGHBOURS = 16
+SPAN = 40  # frames to either side that neighbours are taken from
+ONE_SIDED = 1.5  # times the span, where the other side has too few frames
+MEMORY = 1 << 30  # bytes of decoded frames held; larger frames get a shorter span
+OVERLAP = 0.25  # share of the frame that a neighbour must show
+SURE = 4  # samples from which a pixel's median is trusted fully
+GUESS_VARIATION = 0.1  # of [0, 1]: how much a filled pixel may be off
+
+
+@dataclass(frozen=True)
+class FramePlate:
+    """The clean plate of one frame.
+
+    image: (H, W, 3) uint8. samples: (H, W) uint8, how many frames the pixel's colour is from.
+    valid: (H, W) bool, False where it is a guess. variation: (H, W) float32 in [0, 1], how much the
+    scene varies there by itself: half the interquartile range of its samples, of three channels the
+    largest.
+    """
+
+    image: np.ndarray
+    samples: np.ndarray
+    valid: np.ndarray
+    variation: np.ndarray
+
+    @property
+    def certainty(self) -> np.ndarray:
+        """(H, W) float32 in [0, 1]: 1 where enough samples agree, 0 for a guess."""
+        enough = np.minimum(self.samples.astype(np.float32) / SURE, 1)
+        return enough * self.valid * np.exp(-8 * self.variation)
+
+
+def frame_plates(
+    frames: Frames,
+    camera: Camera,
+    hidden: Hidden,
+    owned: Hidden | None = None,
+    neighbours: int = NEIGHBOURS,
+    span: int = SPAN,
+    restless: bool = False,
+) -> Iterator[FramePlate]:
+    """One plate a frame, in order.
+
+    frames: opens a stream of (H, W, 3) uint8 RGB frames; it is opened a few times, and its frames
+    are held only as long as they are somebody's neighbours. hidden: frame t's grown masks. owned:
+    frame t's pixels that effects of objects change, where those are known: they count as hidden.
+    restless: for water and the like, see `restless.settle`; parallax and grain of small frames pass
+    for it too, and then it costs accuracy.
+    """
+
+    def covered(t: int) -> np.ndarray:
+        return hidden(t) if owned is None else hidden(t) | owned(t)
+
+    if not camera.moving and not camera.cuts:
+        yield from _static(frames, camera, covered, range(len(camera)))
+        return
+    runs = stretches(camera)
+    canvas, backdrop = None, None
+    plan = [pick_neighbours(camera, t, neighbours, _span(camera, span)) for t in range(len(camera))]
+    aligner = Aligner(camera.size)
+    for t, (target, others) in enumerate(_neighbourhoods(frames, covered, plan)):
+        if canvas is None or t not in canvas.frames:
+            run = next(r for r in runs if t in r)
+            canvas = build_canvas(frames, camera, covered, run)
+            canvas, backdrop = _filled(canvas)
+        assert backdrop is not None
+        plate = _from_neighbours(aligner, camera, target, others, t, canvas.light_changes, restless)
+        view = _canvas_view(aligner, camera, canvas, backdrop, target, t)
+        yield _completed(plate, view)
+
+
+def pick_neighbours(camera: Camera, t: int, count: int, span: int) -> list[int]:
+    """About `count` other frames of t's scene: dense nearby, sparser farther, on both sides."""
+    scene = camera.scene(t)
+    left, right = t - scene.start, scene.stop - 1 - t
+    on_left = min(count // 2, left)
+    on_right = min(count - on_left, right)
+    on_left = min(count - on_right, left)
+    picked = []
+    for n, room, sign in ((on_left, left, -1), (on_right, right, 1)):
+        reach = min(room, max(n, round(span if n <= count // 2 else span * ONE_SIDED)))
+        for i in range(n):
+            distance = 1 + i + (reach - n) * (i / max(n - 1, 1)) ** 2
+            picked.append(t + sign * round(distance))
+    return sorted(n for n in set(picked) if _overlaps(camera, t, n))
+
+
+def _overlaps(camera: Camera, t: int, other: int) -> bool:
+    motion = camera.between(t, other)
+    if not sane(motion, camera.size, furthest=3.0):
+        return False
+    where = project(motion, corners(camera.size))
+    h, w = camera.size
+    low, high = np.maximum(where.min(0), 0), np.minimum(where.max(0), (w - 1, h - 1))
+    return bool(np.prod(np.maximum(high - low, 0)) >= OVERLAP * h * w)
+
+
+def _span(camera: Camera, span: int) -> int:
+    held = MEMORY / (camera.size[0] * camera.size[1] * 4)  # frame and mask
+    return max(4, min(span, int(held / (2 * ONE_SIDED))))
+
+
+def _neighbourhoods(
+    frames: Frames, hidden: Hidden, plan: list[list[int]]
+) -> Iterator[tuple[Shot, dict[int, Shot]]]:
+    """Each frame with its planned neighbours; a frame is let go when nobody needs it any more."""
+    oldest = [min([t, *others]) for t, others in enumerate(plan)]
+    for t in range(len(plan) - 2, -1, -1):
+        oldest[t] = min(oldest[t], oldest[t + 1])
+    held: dict[int, Shot] = {}
+    source = iter(frames())
+    read = 0
+    for t, others in enumerate(plan):
+        while read <= max([t, *others]):
+            frame = next(source, None)
+            if frame is None:
+                raise VideoError(f"The video ended after {read} of {len(plan)} frames.")
+            held[read] = prepare(frame, hidden(read))
+            read += 1
+        for n in [n for n in held if n < oldest[t]]:
+            del held[n]
+        yield held[t], {n: held[n] for n in others}
+
+
+def _from_neighbours(
+    aligner: Aligner,
+    camera: Camera,
+    target: Shot,
+    others: dict[int, Shot],
+    t: int,
+    light_changes: bool,
+    restless: bool,
+) -> FramePlate:
+    h, w = camera.size
+    order = sorted(others, key=lambda n: abs(n - t))
+    images = np.full((max(len(order), 1), h, w, 3), 255, np.uint8)
+    shown = np.zeros(images.shape[:3], bool)
+    for k, n in enumerate(order):
+        image, shown[k] = aligner.align(target, others[n], camera.between(t, n))
+        if light_changes:
+            image = fit_exposure(target.image, image, shown[k] & ~target.hidden).apply(image)
+        images[k] = image
+        images[k][~shown[k]] = 255
+    if restless:
+        settle(Samples(images, shown), target.image, target.hidden, aligner.flow_size)
+    count = shown.sum(0, dtype=np.uint8)
+    counts = np.repeat(count.reshape(-1), 3)
+    median, spread = masked_ranks(images.reshape(len(images), -1), counts)
+    variation = spread.reshape(h, w, 3).max(2) / 255
+    return FramePlate(median.reshape(h, w, 3), count, count > 0, variation)
+
+
+@dataclass(frozen=True)
+class _Backdrop:
+    """A canvas prepared for alignment, and which of it is a guess, (h, w) bool."""
+
+    shot: Shot
+    guess: np.ndarray
+
+
+def _filled(canvas: Canvas) -> tuple[Canvas, _Backdrop]:
+    """The canvas with its holes filled: those within it; its ragged margin just goes on."""
+    hole = canvas.count == 0
+    image = fill_hole(canvas.image, hole)
+    canvas = replace(canvas, image=image)
+    return canvas, _Backdrop(prepare(image, hole), hole)
+
+
+def _canvas_view(
+    aligner: Aligner, camera: Camera, canvas: Canvas, backdrop: _Backdrop, target: Shot, t: int
+) -> FramePlate:
+    """The canvas seen from frame t, in its light."""
+    h, w = camera.size
+    motion = canvas.homography(camera, t)
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    image = cv2.warpPerspective(
+        canvas.image, motion, (w, h), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    samples = cv2.warpPerspective(
+        np.minimum(canvas.count, 255).astype(np.uint8), motion, (w, h), flags=flags
+    )
+    # Already in frame t's view: what is left is the residual motion.
+    seen = prepare(image, samples == 0)
+    image, shown = aligner.align(target, seen, np.eye(3))
+    if canvas.light_changes:
+        image = fit_exposure(target.image, image, shown & ~target.hidden).apply(image)
+    samples = np.where(shown, samples, 0).astype(np.uint8)
+    variation = np.full((h, w), 0.02, np.float32)
+    return FramePlate(image, samples, shown & (samples > 0), variation)
+
+
+def _completed(plate: FramePlate, view: FramePlate) -> FramePlate:
+    """The plate, with the canvas where it has no sample, joined without a seam."""
+    hole = ~plate.valid
+    if not hole.any():
+        return plate
+    image = membrane(plate.image, view.image, hole)
+    guess = hole & ~view.valid
+    variation = np.where(guess, GUESS_VARIATION, np.where(hole, view.variation, plate.variation))
+    samples = np.where(hole, view.samples, plate.samples).astype(np.uint8)
+    return FramePlate(image, samples, ~guess, variation.astype(np.float32))
+
+
+def _static(frames: Frames, camera: Camera, hidden: Hidden, stretch: range) -> Iterator[FramePlate]:
+    """One median of all frames, in the light of each."""
+    canvas = build_canvas(frames, camera, hidden, stretch)
+    hole = canvas.count == 0
+    image = fill_hole(canvas.image, hole) if hole.any() else canvas.image
+    samples = np.minimum(canvas.count, 255).astype(np.uint8)
+    variation = np.where(hole, GUESS_VARIATION, canvas.variation).astype(np.float32)
+    plate = FramePlate(image, samples, ~hole, variation)
+    for t in stretch:
+        light = canvas.exposures.get(t, Exposure.none())
+        yield plate if light.constant else replace(plate, image=light.apply(image))

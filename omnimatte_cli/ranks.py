@@ -1,0 +1,92 @@
+"""Medians and quartiles over few samples a pixel, by a sorting network: some ten times np.sort."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+BLOCK = 1 << 13  # values of one sample sorted at a time: all samples' blocks fit in a cache
+
+
+@lru_cache(maxsize=64)
+def comparators(count: int) -> tuple[tuple[int, int], ...]:
+    """Batcher's odd-even mergesort for `count` values: pairs (i, j) to be put in order."""
+    pairs: list[tuple[int, int]] = []
+    size = 1
+    while size < count:
+        step = size
+        while step >= 1:
+            for j in range(step % size, count - step, 2 * step):
+                low = range(j, j + min(step, count - j - step))
+                pairs += [(i, i + step) for i in low if i // (2 * size) == (i + step) // (2 * size)]
+            step //= 2
+        size *= 2
+    return tuple(pairs)
+
+
+def masked_ranks(samples: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Median and half the interquartile range of the `counts` smallest of each column.
+
+    samples: (K, P) uint8, which is sorted in place; what does not count must be 255. counts: (P,)
+    in [0, K]. Returns (P,) uint8, of an even number the mean of the middle two rounded up, and (P,)
+    float32 in levels. Where counts is 0 they mean nothing.
+    """
+    assert samples.dtype == np.uint8 and samples.shape[1:] == counts.shape, samples.shape
+    median = np.empty(len(counts), np.uint8)
+    spread = np.empty(len(counts), np.float32)
+    for start in range(0, len(counts), BLOCK):
+        part = slice(start, start + BLOCK)
+        rows = [np.ascontiguousarray(s[part]) for s in samples]
+        spare = np.empty_like(rows[0])
+        for i, j in comparators(len(rows)):
+            np.minimum(rows[i], rows[j], out=spare)
+            np.maximum(rows[i], rows[j], out=rows[j])
+            rows[i], spare = spare, rows[i]
+        block, n = np.stack(rows), np.maximum(counts[part].astype(np.int64), 1)
+        columns = np.arange(len(n))
+        low, high = block[(n - 1) // 2, columns], block[n // 2, columns]
+        median[part] = (low.astype(np.uint16) + high + 1) >> 1
+        first, third = block[(n - 1) // 4, columns], block[(3 * (n - 1) + 3) // 4, columns]
+        spread[part] = (third.astype(np.float32) - first) / 2
+    return median, spread
+
+
+def masked_median(samples: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Median of the `counts` smallest of each column: (T, P) uint8 or uint16, (P,) int to (P,).
+
+    Exact, without sorting: the bits of the middle value are found from the top, each by counting
+    the samples below. Where counts is 0 the result means nothing.
+    """
+    result = np.empty(samples.shape[1], samples.dtype)
+    top = np.iinfo(samples.dtype).max
+    for start in range(0, samples.shape[1], BLOCK):
+        part = slice(start, start + BLOCK)
+        block, count = np.ascontiguousarray(samples[:, part]), counts[part]
+        low = _ranked(block, (count - 1) // 2)
+        high = low
+        if (count % 2 == 0).any():
+            # The next sample is the same value again if enough are no larger, else the next larger.
+            enough = _count(block <= low) > count // 2
+            above = np.where(block > low, block, top).min(0)
+            high = np.where(enough | (count % 2 == 1), low, above)
+        result[part] = (low.astype(np.uint32) + high + 1) >> 1
+    return result
+
+
+def _ranked(block: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """Of each column of (T, P), the value at place `rank` (from 0) if it were sorted."""
+    value = np.zeros(block.shape[1], block.dtype)
+    for bit in reversed(range(8 * block.itemsize)):
+        higher = value | block.dtype.type(1 << bit)
+        value = np.where(_count(block < higher) <= rank, higher, value)
+    return value
+
+
+def _count(flags: np.ndarray) -> np.ndarray:
+    """True values in each column of (T, P) bool, as (P,) int."""
+    ones = flags.view(np.uint8)  # summed in bytes, 255 rows at a time, which is much faster
+    total = np.zeros(ones.shape[1], np.int64)
+    for start in range(0, len(ones), 255):
+        total += np.add.reduce(ones[start : start + 255], axis=0, dtype=np.uint8)
+    return total

@@ -1,0 +1,68 @@
+"""A clip at working size on a device: the torch twin of the host arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ClipTensors:
+    """A clip at working size.
+
+    frames: (T, 3, H, W) uint8.
+    masks: (N, T, H, W) bool.
+    plates: (1 or T, 3, H, W) uint8.
+    order: (T, N) int64, back to front.
+    bootstrap: (N, T, H, W) uint8, the alpha that the mask loss starts from, or None: the masks.
+    """
+
+    frames: Tensor
+    masks: Tensor
+    plates: Tensor
+    order: Tensor
+    bootstrap: Tensor | None = None
+
+    @classmethod
+    def from_arrays(
+        cls,
+        frames: np.ndarray,
+        masks: np.ndarray,
+        plates: np.ndarray,
+        order: np.ndarray,
+        device: torch.device,
+    ) -> ClipTensors:
+        """Host arrays, channels last: (T, H, W, 3), (N, T, H, W), (1 or T, H, W, 3), (T, N)."""
+
+        def picture(x: np.ndarray) -> Tensor:
+            return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous().to(device)
+
+        return cls(
+            picture(frames),
+            torch.from_numpy(masks).to(device),
+            picture(plates),
+            torch.from_numpy(np.ascontiguousarray(order, np.int64)).to(device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def windows(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Windows of frames `index` (B, T) int64, as floats in [0, 1].
+
+        Returns frames (B, T, 3, H, W), masks (B, N, T, 1, H, W), plates (B, T, 3, H, W) and order
+        (B, T, N).
+        """
+        frames = self.frames[index].float() / 255
+        masks = self.masks[:, index].transpose(0, 1)[:, :, :, None].float()
+        fixed = len(self.plates) == 1
+        plates = self.plates[torch.zeros_like(index) if fixed else index].float() / 255
+        return frames, masks, plates, self.order[index]
+
+    def starts(self, index: Tensor) -> Tensor:
+        """The mask loss's targets in windows of frames `index` (B, T): (B, N, T, 1, H, W)."""
+        assert self.bootstrap is not None
+        return self.bootstrap[:, index].transpose(0, 1)[:, :, :, None].float() / 255

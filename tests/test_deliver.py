@@ -1,0 +1,233 @@
+"""Results in other formats, with the time line and the script that put them together elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from omnimatte_cli.cli import app
+from omnimatte_cli.deliver.footage import Footage, stack_of, usual_order
+from omnimatte_cli.deliver.nuke import nuke_script, quoted
+from omnimatte_cli.deliver.writer import Delivery
+from omnimatte_cli.media.codecs import Timing
+from tests.results import FRAMES, NAMES, SIZE, composite_at, make_result
+
+FORMATS = ("png16", "prores", "webm", "exr", "mp4")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A result with every format beside it."""
+    out = make_result(tmp_path_factory.mktemp("all"))
+    done = convert(out, *FORMATS, "--start-frame", "1001")
+    assert done.exit_code == 0, done.output
+    return out
+
+
+def convert(out: Path, *args: str):
+    named = [x for a in args for x in (["--format", a] if a in (*FORMATS, "png", "gif") else [a])]
+    return CliRunner().invoke(app, ["convert", str(out), *named])
+
+
+def delivery(**facts) -> Delivery:
+    return Delivery(SIZE, FRAMES, Timing(Fraction(24000, 1001)), **{"first": 1001, **facts})
+
+
+# ----------------------------------------------------------------------------------------- convert
+
+
+def test_every_format_lies_in_its_folder(out: Path) -> None:
+    assert {p.name for p in (out / "prores").iterdir()} == {"ball.mov", "box.mov", "plate.mov"}
+    assert {p.name for p in (out / "webm").iterdir()} == {"ball.webm", "box.webm", "plate.webm"}
+    assert len(list((out / "mp4").iterdir())) == 5
+    assert min(p.name for p in (out / "exr").iterdir()) == "out.1001.exr"
+    for name in (*NAMES, "plate"):
+        files = sorted(p.name for p in (out / "layers16" / name).iterdir())
+        assert files == [f"{n:05d}.png" for n in range(1001, 1001 + FRAMES)]
+
+
+def test_exr_layers_over_the_plate_are_the_input_in_linear_light(out: Path) -> None:
+    import OpenEXR
+
+    with OpenEXR.File(str(out / "exr/out.1005.exr"), separate_channels=True) as file:
+        c = {k: v.pixels.astype(np.float64) for k, v in file.channels().items()}
+    got = np.stack([c[f"plate.{x}"] for x in "RGB"], -1)
+    for name in NAMES:
+        rgba = np.stack([c[f"{name}.{x}"] for x in "RGBA"], -1)
+        got = rgba[..., :3] + (1 - rgba[..., 3:]) * got
+    v = composite_at(4)
+    linear = np.where(v < 0.081, v / 4.5, ((v + 0.099) / 1.099) ** (1 / 0.45))
+    assert np.abs(got - linear).max() < 3e-3
+
+
+def test_what_is_there_is_not_overwritten_unasked(out: Path, tmp_path: Path) -> None:
+    done = convert(out, "exr")
+    assert done.exit_code == 2 and "not empty" in done.stderr
+    deep = convert(out, "png16", "--overwrite")  # the deepest layers are what is read
+    assert deep.exit_code == 2 and "what is read" in " ".join(deep.stderr.split())
+    assert convert(out, "gif").exit_code == 2
+    done = convert(out, "mp4", "--matte-color", "green", "-o", str(tmp_path / "o"))
+    assert done.exit_code == 2 and not (tmp_path / "o").exists()
+
+
+def test_an_overwritten_format_holds_the_new_frames_alone(tmp_path: Path) -> None:
+    out = make_result(tmp_path)
+    assert convert(out, "exr", "--start-frame", "1001", "-q").exit_code == 0
+    assert convert(out, "exr", "-q", "--overwrite").exit_code == 0
+    assert sorted(p.name for p in (out / "exr").iterdir())[-1] == "out.0007.exr"
+    assert not [p for p in out.iterdir() if p.name.startswith(".")]
+    (out / "exr/notes.txt").write_text("mine")
+    done = convert(out, "exr", "--overwrite")
+    assert done.exit_code == 2 and "notes.txt" in done.stderr and (out / "exr/notes.txt").exists()
+
+
+def test_elsewhere_the_plate_goes_along(out: Path, tmp_path: Path) -> None:
+    assert convert(out, "png", "-o", str(tmp_path / "o"), "-q").exit_code == 0
+    assert len(list((tmp_path / "o/layers/plate").iterdir())) == FRAMES
+    assert '"layers/plate/%05d.png"' in (tmp_path / "o/layers.nk").read_text()
+
+
+# -------------------------------------------------------------------------------------------- otio
+
+
+def test_the_time_line_is_read_back(out: Path) -> None:
+    import opentimelineio as otio
+
+    timeline = otio.adapters.read_from_file(str(out / "layers.otio"))
+    tracks = list(timeline.tracks)
+    assert [t.name for t in tracks] == ["plate", "ball", "box"]  # bottom to top
+    assert all(t.kind == "Video" and len(t) == 1 for t in tracks)
+    assert timeline.global_start_time == otio.opentime.RationalTime(1001, 10)
+    assert timeline.duration() == otio.opentime.RationalTime(FRAMES, 10)
+    for track in tracks:
+        url = track[0].media_reference.target_url
+        assert url == f"prores/{track.name}.mov" and (out / url).is_file()
+    assert timeline.metadata["omnimatte"]["alpha"] == "straight"
+
+
+def test_a_time_line_of_images(tmp_path: Path) -> None:
+    import opentimelineio as otio
+
+    from omnimatte_cli.deliver.otio import write_timeline
+
+    stack = stack_of("png16", NAMES, (1, 0), delivery(), None)
+    write_timeline(tmp_path / "layers.otio", stack, delivery(), changing_order=True)
+    timeline = otio.adapters.read_from_file(str(tmp_path / "layers.otio"))
+    assert [t.name for t in timeline.tracks] == ["plate", "box", "ball"]
+    media = timeline.tracks[1][0].media_reference
+    assert media.target_url_for_image_number(2) == "layers16/box/01003.png"
+    assert media.number_of_images_in_sequence() == FRAMES
+    assert timeline.metadata["omnimatte"]["order_changes"] is True
+
+
+# -------------------------------------------------------------------------------------------- nuke
+
+
+def run_nuke(script: str) -> tuple[dict[str, dict[str, str]], dict[str, list[str]]]:
+    """Follow the script's stack as Nuke does: knobs of each node, and names of its inputs."""
+    knobs: dict[str, dict[str, str]] = {}
+    inputs: dict[str, list[str]] = {}
+    stack: list[str] = []
+    named: dict[str, str] = {}
+    for match in re.finditer(
+        r"^set (\w+) \[stack 0\]$|^push \$(\w+)$|^(\w+) \{\n((?: .*\n)*)\}$", script, re.M
+    ):
+        if match[1]:
+            named[match[1]] = stack[-1]
+        elif match[2]:
+            stack.append(named[match[2]])
+        else:
+            facts = dict(line.strip().split(" ", 1) for line in match[4].splitlines())
+            count = int(facts.get("inputs", 1))
+            taken = [stack.pop() for _ in range(count)]  # input 0 first
+            name = facts.get("name", match[3])
+            knobs[name], inputs[name] = {"class": match[3], **facts}, taken
+            if match[3] not in ("Root", "StickyNote"):
+                stack.append(name)
+    return knobs, inputs
+
+
+def test_the_nuke_script_merges_exr_layers_in_order(out: Path) -> None:
+    text = (out / "layers.nk").read_text()
+    knobs, inputs = run_nuke(text)
+    assert knobs["Root"]["first_frame"] == "1001" and knobs["Root"]["last_frame"] == "1008"
+    assert knobs["Root"]["fps"] == "10" and "script_directory" in knobs["Root"]["project_directory"]
+    read = knobs["Read_Layers"]
+    assert read["file"] == '"exr/out.%04d.exr"' and read["colorspace"] == "linear"
+    assert inputs["Over_ball"] == ["Shuffle_Plate", "Shuffle_ball"]  # input 0 is B, below
+    assert inputs["Over_box"] == ["Over_ball", "Shuffle_box"]
+    assert inputs["Shuffle_box"] == ["Read_Layers"] and knobs["Shuffle_box"]["in"] == "box"
+    assert inputs["Viewer1"] == ["Over_box"]
+    assert "add_layer {box box.red box.green box.blue box.alpha}" in text
+
+
+def test_straight_layers_are_premultiplied_in_the_encoded_signal() -> None:
+    plate = Footage("plate", "", "background", ".png")
+    stack = stack_of("png", NAMES, (1, 0), delivery(), plate)
+    knobs, inputs = run_nuke(nuke_script(stack, delivery(), changing_order=True))
+    for name in NAMES:
+        assert knobs[f"Read_{name}"]["raw"] == "true"
+        assert inputs[f"Premult_{name}"] == [f"Read_{name}"]
+    assert knobs["Read_box"]["file"] == '"layers/box/%05d.png"'
+    assert knobs["Read_Plate"]["before"] == "hold"
+    assert inputs["Over_ball"] == ["Over_box", "Premult_ball"]
+    assert inputs["ToLinear"] == ["Over_ball"] and knobs["ToLinear"]["colorspace_in"] == "rec709"
+    assert knobs["Root"]["fps"] == "23.976" and "Order" in knobs
+
+
+def test_words_of_the_script_are_closed() -> None:
+    assert quoted('a [b] {c} $d "e"') == r'"a \[b\] \{c\} \$d \"e\""'
+    for form in ("exr", "png16", "prores"):
+        text = nuke_script(stack_of(form, ("2nd dog",), (0,), delivery(), None), delivery())
+        bare = re.sub(r"\\.", "", text)
+        for a, b in ("{}", "[]"):
+            assert bare.count(a) == bare.count(b)
+        assert "_2nd_dog" in text
+
+
+def test_the_order_of_most_frames_is_taken() -> None:
+    assert usual_order([(0, 1), (1, 0), (1, 0)]) == ((1, 0), True)
+    assert usual_order([(0, 1)] * 3) == ((0, 1), False)
+
+
+# ----------------------------------------------------------------------------------------- imports
+
+
+def test_help_loads_none_of_the_heavy_libraries() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from omnimatte_cli.cli import app\n"
+        "for c in ([], ['compose'], ['convert'], ['report']):\n"
+        "    assert CliRunner().invoke(app, [*c, '--help']).exit_code == 0\n"
+        "heavy = {'torch', 'OpenEXR', 'jinja2', 'opentimelineio', 'cv2', 'av'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_compose_and_deliver_work_without_torch() -> None:
+    modules = ["deliver.convert", "deliver.report", "deliver.nuke", "deliver.otio", "deliver.video"]
+    modules += ["compose.render", "compose.edits", "media.encode"]
+    code = f"import sys; sys.modules['torch'] = None\nfor m in {modules}:\n"
+    code += "    __import__('omnimatte_cli.' + m)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_library_is_named(out: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "OpenEXR", None)
+    monkeypatch.setitem(sys.modules, "opentimelineio", None)
+    done = convert(out, "exr", "-o", str(tmp_path / "o"))
+    assert done.exit_code == 2 and "pip install 'omnimatte[exr]'" in " ".join(done.stderr.split())
+    done = convert(out, "mp4", "-o", str(tmp_path / "p"))
+    assert done.exit_code == 0 and "omnimatte[otio]" in done.stderr
+    assert not (tmp_path / "p/layers.otio").exists()
+    assert json.loads((out / "layers.otio").read_text())["OTIO_SCHEMA"] == "Timeline.1"

@@ -1,0 +1,147 @@
+"""Smooth effect layers against known truth."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from omnimatte_cli.matte.compositing import straight
+from omnimatte_cli.matte.effects import Effect, find_effect
+
+SIZE = (180, 320)
+NOISE = 2 / 255
+
+
+def checkerboard(dark: tuple[float, ...], light: tuple[float, ...], cell: int = 9) -> np.ndarray:
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    odd = ((y // cell + x // cell) % 2)[..., None]
+    return np.where(odd, np.float32(light), np.float32(dark)).astype(np.float32)
+
+
+def soft_blob(sigma: float, strength: float) -> np.ndarray:
+    """A disc of alpha `strength` with a soft edge, (H, W)."""
+    disc = np.zeros(SIZE, np.float32)
+    cv2.circle(disc, (160, 90), 45, strength, -1)
+    return cv2.GaussianBlur(disc, (0, 0), sigma)
+
+
+def grainy(frame: np.ndarray, deviation: float, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, deviation, frame.shape)
+    return np.clip(frame + noise, 0, 1).astype(np.float32)
+
+
+def effect_of(frame: np.ndarray, plate: np.ndarray, owned: np.ndarray | None = None) -> Effect:
+    everywhere = np.ones(SIZE, np.float32)
+    return find_effect(
+        frame - plate, plate, everywhere if owned is None else owned, everywhere, NOISE
+    )
+
+
+def grain(alpha: np.ndarray) -> float:
+    shown = alpha > 0.02
+    fine = np.abs(alpha - cv2.GaussianBlur(alpha, (0, 0), 2))
+    return float(fine[shown].sum() / alpha[shown].sum())
+
+
+BOARDS = checkerboard((0.02, 0.05, 0.3), (0.5, 0.6, 0.7))  # a channel of it is nearly black
+
+
+@pytest.mark.parametrize("sigma", [3.0, 8.0])
+def test_a_soft_shadow_over_a_checkerboard_is_smooth(sigma: float) -> None:
+    truth = soft_blob(sigma, 0.5)
+    frame = grainy(BOARDS * (1 - truth[..., None]), 1.5 / 255)
+    found = effect_of(frame, BOARDS)
+    error = np.abs(found.alpha - truth)
+    assert error.mean() < 0.006
+    assert np.percentile(error, 99) < (0.06 if sigma < 5 else 0.032)
+    assert grain(found.alpha) < 0.05
+    assert found.light[truth > 0.3].max() < 0.03
+    assert found.mirror[truth > 0.3].mean() < 0.05
+
+
+def test_a_shadow_over_an_even_ground_is_black() -> None:
+    truth = soft_blob(6, 0.4)
+    plate = np.full((*SIZE, 3), (0.7, 0.6, 0.4), np.float32)
+    found = effect_of(plate * (1 - truth[..., None]), plate)
+    inside = truth > 0.38
+    assert np.abs(found.alpha - truth)[inside].max() < 0.03
+    assert found.light[inside].max() < 0.02
+
+
+def test_a_sharp_shadow_keeps_its_edge() -> None:
+    truth = soft_blob(0.7, 0.5)
+    found = effect_of(grainy(BOARDS * (1 - truth[..., None]), 1 / 255), BOARDS)
+    middle = found.alpha[90]
+    rise = np.flatnonzero(middle[:160] > 0.45)[0] - np.flatnonzero(middle[:160] > 0.05)[0]
+    assert rise <= 9  # pixels; the coarse window alone takes 12
+
+
+def test_a_bluish_shadow_keeps_its_tint() -> None:
+    truth = soft_blob(6, 0.5)
+    sky = np.float32((0.0, 0.03, 0.08))
+    frame = BOARDS * (1 - truth[..., None]) + sky * truth[..., None] / 0.5
+    found = effect_of(frame, BOARDS)
+    inside = truth > 0.48
+    light = found.light[inside].mean(0)
+    assert light[2] > 0.03 and light[0] < 0.02
+    made = BOARDS * (1 - found.alpha[..., None]) + found.light
+    assert np.abs(made - frame)[inside].mean() < 0.02
+
+
+def test_a_mirror_image_over_a_tiled_floor_keeps_its_picture() -> None:
+    tiles = checkerboard((0.3, 0.3, 0.35), (0.45, 0.45, 0.5), cell=16)
+    rng = np.random.default_rng(4)
+    small = rng.uniform(0.5, 1, (18, 32, 3)).astype(np.float32)
+    picture = np.clip(cv2.resize(small, SIZE[::-1], interpolation=cv2.INTER_CUBIC), 0, 1)
+    truth = soft_blob(2, 0.5)[..., None]
+    frame = grainy(tiles * (1 - truth) + picture * truth, 1 / 255)
+    found = effect_of(frame, tiles)
+    inside = truth[..., 0] > 0.48
+    assert found.mirror[inside].mean() > 0.9
+    made = tiles * (1 - found.alpha[..., None]) + found.light
+    assert np.sqrt(np.square(made - frame)[inside].mean()) < 0.01
+    assert grain(found.alpha) < 0.05
+    # Over black the true picture is seen, not the tiles.
+    colour = straight(found.light, found.alpha)[..., :3]
+    seen = np.corrcoef(colour[inside].ravel(), picture[inside].ravel())[0, 1]
+    floor = np.corrcoef(colour[inside].ravel(), tiles[inside].ravel())[0, 1]
+    assert seen > 0.8 and abs(floor) < 0.3
+
+
+def test_light_on_an_even_ground_takes_little_alpha() -> None:
+    truth = soft_blob(5, 0.15)[..., None]
+    plate = np.full((*SIZE, 3), 0.4, np.float32)
+    found = effect_of(plate + truth * (1 - plate), plate)
+    inside = truth[..., 0] > 0.14
+    assert found.alpha[inside].max() < 0.22 and found.alpha[inside].min() > 0.14
+    assert found.mirror[inside].min() > 0.9
+
+
+def test_an_effect_fades_where_ownership_ends() -> None:
+    """The network says 'nobody' from one pixel to the next in the middle of a penumbra."""
+    plate = np.full((*SIZE, 3), 0.6, np.float32)
+    owned = np.zeros(SIZE, np.float32)
+    owned[:, :160] = 1
+    found = effect_of(plate * 0.8, plate, owned)
+    step = np.abs(np.diff(found.alpha[90]))
+    assert step.max() < 0.06
+    assert found.alpha[90, 120] == pytest.approx(0.2, abs=0.02)
+    assert found.alpha[90, 190:].max() == 0
+
+
+def test_bodies_and_others_do_not_colour_the_effect() -> None:
+    truth = np.full(SIZE, 0.3, np.float32)
+    frame = BOARDS * 0.7
+    visible = np.ones(SIZE, np.float32)
+    frame[60:120, 140:180] = (1, 0, 0)
+    visible[58:122, 138:182] = 0
+    found = find_effect(frame - BOARDS, BOARDS, np.ones(SIZE, np.float32), visible, NOISE)
+    around = visible > 0
+    assert np.abs(found.alpha - truth)[around].max() < 0.03
+    assert found.mirror[around].max() < 0.1
+
+
+def test_noise_alone_makes_no_effect() -> None:
+    found = effect_of(grainy(BOARDS, NOISE), BOARDS)
+    assert found.alpha.mean() < 0.002 and found.alpha.max() < 0.05

@@ -1,0 +1,121 @@
+"""Methods: which one a run takes, what each can be told, and how one is added."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from omnimatte_cli import decompose
+from omnimatte_cli.cli import app
+from omnimatte_cli.errors import OptionError
+from omnimatte_cli.methods import registry
+from omnimatte_cli.methods.coordination.options import Options as Coordination
+from omnimatte_cli.settings import Settings
+from tests.conftest import encode, scene, write_masks
+
+
+@pytest.mark.parametrize(
+    ("settings", "where", "method"),
+    [
+        ({}, "cpu", "ownership"),
+        ({}, "gpu", "coordination"),
+        ({"iterations": 5}, "cpu", "coordination"),
+        ({"weights": "none"}, "cpu", "coordination"),
+        ({"weights": "small"}, "cpu", "coordination"),
+        ({"weights": "ownership"}, "gpu", "ownership"),
+        ({"assignments": ("detail=transfer",)}, "cpu", "coordination"),
+        ({"assignments": ("plate_passes=1",)}, "cpu", "ownership"),
+        ({"method": "ownership"}, "gpu", "ownership"),
+    ],
+)
+def test_choice(settings: dict, where, method: str) -> None:
+    choice = registry.choose(Settings(**settings), where)
+    assert choice.name == method and choice.reason.startswith(f"Method: {method}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"assignments": ("lr=0.1", "frame_strid=2")}, "did you mean frame_stride"),
+        ({"assignments": ("qqq=1",)}, "--help-set"),
+        ({"method": "ownership", "iterations": 3}, "--iterations is not for --method ownership"),
+        ({"method": "ownership", "weights": "none"}, "--weights none is not for"),
+        ({"method": "magic"}, "--method takes auto or ownership or coordination"),
+    ],
+)
+def test_options_that_would_be_ignored_are_errors(settings: dict, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        registry.choose(Settings(**settings), "cpu")
+
+
+def test_a_method_is_added_with_a_folder_and_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.METHODS, "toy", "tests.toy_method")
+    video, masks = scene(6, (36, 64))
+    encode(tmp_path / "v.mkv", video, "-c:v", "ffv1", "-pix_fmt", "gbrp")
+    write_masks(tmp_path / "masks" / "block", masks)
+    args = ["decompose", tmp_path / "v.mkv", "--masks", tmp_path / "masks", "-o", tmp_path / "out"]
+    args += ["--method", "toy", "--set", "opacity=0.5", "--device", "cpu", "--json"]
+    done = CliRunner().invoke(app, [str(a) for a in args])
+    assert done.exit_code == 0, done.stderr
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["method"] == "toy" and manifest["options"]["set"]["opacity"] == 0.5
+    layer = cv2.imread(str(tmp_path / "out" / "layers" / "block" / "00003.png"), -1)
+    np.testing.assert_array_equal(layer[..., 3], masks[3] * np.uint8(128))
+    listed = CliRunner().invoke(app, ["decompose", "--help-set"])
+    assert listed.exit_code == 0 and "alpha inside the masks" in listed.stdout
+
+
+def test_every_option_is_listed_with_type_default_and_help() -> None:
+    listed = CliRunner().invoke(app, ["decompose", "--help-set"]).stdout
+    for name in Coordination.__dataclass_fields__:
+        assert name in listed
+    assert "0.0005" in listed and "resolve|transfer|none" in listed
+
+
+def test_transfer_computes_no_ownership(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --set detail=transfer the ownership network is asked for the plate alone."""
+    from omnimatte_cli.methods.coordination import method
+
+    def never(*args: object) -> None:
+        raise AssertionError("ownership was computed and thrown away")
+
+    monkeypatch.setattr(method, "predict_ownership", never)
+    monkeypatch.setattr(method, "pool_over_time", never)
+    video, masks = scene(5, (36, 64))
+    encode(tmp_path / "v.mkv", video, "-c:v", "ffv1", "-pix_fmt", "gbrp")
+    write_masks(tmp_path / "masks" / "block", masks)
+    found = decompose(
+        tmp_path / "v.mkv", tmp_path / "out", masks=tmp_path / "masks", iterations=1,
+        weights="none", set={"detail": "transfer"}, size=(32, 48), device="cpu",
+    )  # fmt: skip
+    assert found.manifest["method"] == "coordination"
+
+
+@pytest.mark.parametrize(("frames", "masked", "decodes"), [(6, True, 1), (6, False, 3)])
+def test_frames_are_decoded_as_seldom_as_possible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: int, masked: bool, decodes: int
+) -> None:
+    from omnimatte_cli.media import read
+
+    opened = []
+    inner = read._from_file
+
+    def counted(path: Path, *args, **options):
+        if path.name == "v.mkv":
+            opened.append(path)
+        return inner(path, *args, **options)
+
+    monkeypatch.setattr(read, "_from_file", counted)
+    video, masks = scene(frames, (72, 128))
+    encode(tmp_path / "v.mkv", video, "-c:v", "ffv1", "-pix_fmt", "gbrp")
+    write_masks(tmp_path / "masks" / "block", masks)
+    given = {"masks": tmp_path / "masks"} if masked else {}
+    decompose(tmp_path / "v.mkv", tmp_path / "out", device="cpu", **given)
+    assert len(opened) == decodes

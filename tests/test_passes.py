@@ -1,0 +1,106 @@
+"""A layer in parts: shadow, reflection and body over each other are the layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from omnimatte_cli.matte.compositing import composite, straight
+from omnimatte_cli.matte.effects import Effect
+from omnimatte_cli.matte.ownership import FrameWeights
+from omnimatte_cli.matte.passes import (
+    PASSES,
+    effect_passes,
+    merge_passes,
+    quantise_passes,
+    split_layer,
+)
+from omnimatte_cli.matte.quantise import floats, quantise_layers
+from omnimatte_cli.matte.solve import resolve_frame
+
+SIZE = (40, 60)
+
+
+def random_layer(rng: np.random.Generator) -> np.ndarray:
+    rgba = rng.uniform(0, 1, (*SIZE, 4)).astype(np.float32)
+    rgba[:10, ..., 3] = 1
+    rgba[10:20, ..., 3] = 0
+    return rgba
+
+
+def test_the_parts_of_any_layer_are_the_layer_over_any_ground() -> None:
+    rng = np.random.default_rng(0)
+    rgba = random_layer(rng)
+    body = (rng.uniform(0, 1, SIZE) * rgba[..., 3]).astype(np.float32)
+    body[:5] = 1
+    parts = split_layer(rgba, body, rng.integers(0, 2, SIZE).astype(np.float32))
+    assert parts.shape == (len(PASSES), *SIZE, 4)
+    assert np.allclose(parts[2, ..., 3], np.minimum(body, rgba[..., 3]))
+    for _ in range(3):
+        ground = rng.uniform(0, 1, (*SIZE, 3)).astype(np.float32)
+        whole, _ = composite(rgba[None], ground, [0])
+        stacked, _ = composite(parts, ground, range(3))
+        assert np.abs(stacked - whole).max() < 1e-5
+    again = merge_passes(parts)
+    assert np.abs(again[..., 3] - rgba[..., 3]).max() < 1e-5
+
+
+def test_a_shadow_and_a_reflection_are_told_apart() -> None:
+    alpha = np.full(SIZE, 0.4, np.float32)
+    mirror = np.zeros(SIZE, np.float32)
+    mirror[:, 30:] = 1
+    light = np.where(mirror[..., None] > 0, np.float32(0.3), np.float32(0)).repeat(3, 2)
+    shadow, reflection = effect_passes(Effect(alpha, light, mirror))
+    assert np.allclose(shadow[:, :30, 3], 0.4) and shadow[:, 30:, 3].max() == 0
+    assert np.allclose(reflection[:, 30:, 3], 0.4) and reflection[:, :30, 3].max() == 0
+    assert np.allclose(reflection[:, 30:, :3], 0.75)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_quantised_passes_look_as_the_quantised_layer(bits: int) -> None:
+    rng = np.random.default_rng(1)
+    layers = np.stack([random_layer(rng) for _ in range(2)])
+    body = (rng.uniform(0, 1, (2, *SIZE)) * layers[..., 3]).astype(np.float32)
+    mirror = rng.uniform(0, 1, (2, *SIZE)).astype(np.float32)
+    parts = np.stack([split_layer(*x) for x in zip(layers, body, mirror, strict=True)])
+    plate = rng.uniform(0, 1, (*SIZE, 3)).astype(np.float32)
+    order = [1, 0]
+    found = quantise_passes(parts, plate, order, bits)
+    assert found.rgba.shape == parts.shape
+    made = plate
+    for i in order:
+        made, _ = composite(floats(found.rgba[i], bits), made, range(3))
+    assert np.abs(made - found.composite).max() < 1e-5
+    whole = quantise_layers(layers, plate, order, bits).composite
+    error = np.abs(made - whole) * (2**bits - 1)
+    assert error.max() <= 2.5 and error.mean() < 0.4
+    # Over another ground too, where nothing was mended.
+    ground = rng.uniform(0, 1, (*SIZE, 3)).astype(np.float32)
+    stacked = ground
+    for i in order:
+        stacked, _ = composite(floats(found.rgba[i], bits), stacked, range(3))
+    wanted, _ = composite(layers, ground, order)
+    assert np.abs(stacked - wanted).mean() * (2**bits - 1) < 1.5
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_frames_passes_are_its_layers(exact: bool) -> None:
+    rng = np.random.default_rng(2)
+    plate = rng.uniform(0.3, 0.8, (64, 96, 3)).astype(np.float32)
+    frame = plate.copy()
+    frame[40:60, 20:50] *= 0.6
+    frame[40:60, 50:80] += 0.15
+    frame[8:40, 30:60] = (0.9, 0.1, 0.2)
+    edge = np.zeros((1, 64, 96), np.float32)
+    edge[0, 8:40, 30:60] = 1
+    weights = np.ones_like(edge)
+    layers = resolve_frame(
+        frame, plate, FrameWeights(weights, edge, edge), np.arange(1), 2 / 255, exact
+    )
+    again = merge_passes(layers.passes[0])
+    assert np.abs(again - layers.rgba[0])[..., 3].max() < 1e-5
+    shadow, reflection, body = layers.passes[0, ..., 3]
+    assert (body[10:38, 32:58] == 1).all() and body[44:, :].max() == 0
+    assert shadow[50, 35] > 0.3 and reflection[50, 35] < 0.05
+    assert reflection[50, 68] > 0.15 and shadow[50, 68] < 0.05
+    assert np.abs(straight(body[..., None] * frame, body)[20, 40, :3] - frame[20, 40]).max() < 1e-5

@@ -1,0 +1,246 @@
+"""The plate of every frame, against clips whose true plates are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+
+from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.camera.registration import register
+from omnimatte_cli.errors import VideoError
+from omnimatte_cli.plate.fill import fill_hole, membrane, smooth_fill
+from omnimatte_cli.plate.temporal import FramePlate, frame_plates, pick_neighbours
+from tests.moving_clips import Shoot, cameras, plane, shoot
+
+SIZE = (96, 168)
+
+
+def psnr(image: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
+    error = (image.astype(float) - truth)[where]
+    return float(10 * np.log10(255**2 / (error**2).mean()))
+
+
+def grown(mask: np.ndarray, by: int = 2) -> np.ndarray:
+    return cv2.dilate(mask.astype(np.uint8), np.ones((2 * by + 1, 2 * by + 1))) > 0
+
+
+@pytest.fixture(scope="module")
+def filmed() -> Shoot:
+    return shoot(28, SIZE, seed=1)
+
+
+@pytest.fixture(scope="module")
+def plates(filmed: Shoot) -> list[FramePlate]:
+    camera = register(iter(filmed.frames), lambda t: filmed.masks[t])
+    return list(frame_plates(lambda: iter(filmed.frames), camera, lambda t: grown(filmed.masks[t])))
+
+
+def test_the_plate_is_true_where_the_scene_is_seen(filmed: Shoot, plates: list[FramePlate]) -> None:
+    assert len(plates) == len(filmed.frames)
+    for plate, truth, mask in zip(plates, filmed.plates, filmed.masks, strict=True):
+        assert plate.valid.mean() > 0.99
+        assert psnr(plate.image, truth, plate.valid) > 36
+        assert psnr(plate.image, truth, plate.valid & mask) > 36
+        assert plate.image.dtype == np.uint8 and plate.variation.dtype == np.float32
+        assert 0 < plate.certainty.mean() <= 1
+
+
+def test_variation_tells_grain_from_what_moves_by_itself(filmed: Shoot) -> None:
+    """A patch that flickers varies, the rest only by its grain of 2 levels."""
+    rng = np.random.default_rng(0)
+    frames = filmed.frames.copy()
+    restless = np.zeros(SIZE, bool)
+    restless[10:40, 110:150] = True
+    still = Camera.static(len(frames), SIZE)
+    frames = np.repeat(frames[:1], 20, 0)
+    frames = np.clip(frames + rng.normal(0, 2, frames.shape), 0, 255).astype(np.uint8)
+    frames[:, restless] = np.clip(
+        frames[:, restless] + rng.normal(0, 30, (20, 1, 1)), 0, 255
+    ).astype(np.uint8)
+    still = Camera.static(20, SIZE)
+    plate = next(frame_plates(lambda: iter(frames), still, lambda t: np.zeros(SIZE, bool)))
+    assert plate.variation[restless].mean() * 255 > 10
+    assert plate.variation[~restless].mean() * 255 < 3
+
+
+def test_a_frame_is_no_sample_of_its_own_plate(filmed: Shoot) -> None:
+    camera = Camera(cameras(30, SIZE, 1), SIZE)
+    for t in (0, 3, 15, 29):
+        picked = pick_neighbours(camera, t, 16, 40)
+        assert t not in picked and len(picked) == len(set(picked)) and len(picked) >= 14
+        assert set(picked) <= set(range(30))
+    # A flash in one frame alone does not show in any plate.
+    frames = filmed.frames[:14].copy()
+    frames[9, 40:60, 60:90] = 255
+    camera = Camera(filmed.homographies[:14], SIZE)
+    plates = frame_plates(lambda: iter(frames), camera, lambda t: grown(filmed.masks[t]))
+    for plate, truth in zip(plates, filmed.plates[:14], strict=True):
+        assert psnr(plate.image, truth, plate.valid) > 35
+
+
+def test_a_shadow_that_is_owned_leaves_the_plate(filmed: Shoot) -> None:
+    """A shadow that goes along with the camera, and so rests on the ground in most samples."""
+    frames = filmed.frames.copy()
+    owned = np.zeros((len(frames), *SIZE), bool)
+    for t in range(len(frames)):
+        # Nearly still on the ground: it creeps by a pixel a frame.
+        x, y = np.linalg.solve(filmed.homographies[t], [50 + t, 75, 1.0])[:2]
+        w = np.linalg.solve(filmed.homographies[t], [50 + t, 75, 1.0])[2]
+        disc = (
+            cv2.ellipse(
+                np.zeros(SIZE, np.uint8), (round(x / w), round(y / w)), (18, 7), 0, 0, 360, 1, -1
+            )
+            > 0
+        )
+        frames[t, disc] = (frames[t, disc] * 0.5).astype(np.uint8)
+        owned[t] = disc
+    camera = register(iter(frames), lambda t: filmed.masks[t])
+
+    def errors(known: bool) -> list[float]:
+        plates = frame_plates(
+            lambda: iter(frames),
+            camera,
+            lambda t: grown(filmed.masks[t]),
+            (lambda t: grown(owned[t])) if known else None,
+        )
+        return [
+            psnr(p.image, truth, o & p.valid)
+            for p, truth, o in zip(plates, filmed.plates, owned, strict=True)
+            if (o & p.valid).sum() > 60
+        ]
+
+    before, after = errors(False), errors(True)
+    assert np.median(before) < 20 and len(before) > 14
+    assert np.median(after) > 30 and len(after) > 5
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_light_that_drifts_is_followed(moving: bool) -> None:
+    """Each frame's plate has that frame's light: gains of .8 to 1.1, a channel by itself."""
+    count = 12
+    h = None if moving else np.tile(np.eye(3), (count, 1, 1))
+    clip = shoot(count, SIZE, seed=4, homographies=h)
+    gains = 0.95 + 0.15 * np.sin(np.linspace(0, 4, count))[:, None] * (1, 0.9, 0.8)
+    lit = np.clip(clip.frames * gains[:, None, None], 0, 255).astype(np.uint8)
+    camera = register(iter(lit), lambda t: clip.masks[t])
+    assert camera.moving == moving
+    plates = frame_plates(lambda: iter(lit), camera, lambda t: grown(clip.masks[t]))
+    for plate, truth, gain in zip(plates, clip.plates, gains, strict=True):
+        assert psnr(plate.image, np.clip(truth * gain, 0, 255), plate.valid) > 35
+
+
+def test_a_static_plate_is_the_median_and_the_same_in_every_frame() -> None:
+    clip = shoot(15, SIZE, seed=5, homographies=np.tile(np.eye(3), (15, 1, 1)))
+    hidden = [grown(m) for m in clip.masks]
+    plates = list(
+        frame_plates(lambda: iter(clip.frames), Camera.static(15, SIZE), lambda t: hidden[t])
+    )
+    masked = np.where(np.stack(hidden)[..., None], np.nan, clip.frames.astype(float))
+    seen = plates[0].valid
+    truth = np.floor(np.nanmedian(masked[:, seen], axis=0) + 0.5)
+    assert all(np.array_equal(p.image[seen], truth) for p in plates)
+
+
+def test_what_is_never_seen_is_a_guess() -> None:
+    """An object that never moves before a camera that does not: filled, and said."""
+    clip = shoot(8, SIZE, seed=6, homographies=np.tile(np.eye(3), (8, 1, 1)))
+    hidden = np.zeros(SIZE, bool)
+    hidden[40:70, 80:110] = True
+    frames = clip.plates.copy()
+    frames[:, hidden] = (255, 0, 255)
+    plate = next(frame_plates(lambda: iter(frames), Camera.static(8, SIZE), lambda t: hidden))
+    assert np.array_equal(~plate.valid, hidden)
+    assert (plate.certainty[hidden] == 0).all() and (plate.samples[hidden] == 0).all()
+    assert np.abs(plate.image[hidden] - np.array([255.0, 0, 255])).max(1).min() > 30
+    assert psnr(plate.image, clip.plates[0], hidden) > 12
+
+
+def test_two_scenes_do_not_mix() -> None:
+    first, second = shoot(7, SIZE, seed=7), shoot(7, SIZE, seed=8)
+    frames = np.concatenate([first.frames, second.frames])
+    masks = np.concatenate([first.masks, second.masks])
+    camera = register(iter(frames), lambda t: masks[t])
+    assert camera.cuts == (7,)
+    plates = list(frame_plates(lambda: iter(frames), camera, lambda t: grown(masks[t])))
+    truths = np.concatenate([first.plates, second.plates])
+    for t in (0, 6, 7, 13):
+        assert psnr(plates[t].image, truths[t], plates[t].valid) > 34
+
+
+def test_two_frames_are_enough_to_run() -> None:
+    clip = shoot(2, SIZE, seed=9)
+    camera = register(iter(clip.frames), lambda t: clip.masks[t])
+    plates = list(frame_plates(lambda: iter(clip.frames), camera, lambda t: clip.masks[t]))
+    assert len(plates) == 2
+
+
+def test_frames_are_let_go() -> None:
+    """Of a long clip no more frames are held than lie within the span."""
+    clip = shoot(1, SIZE, seed=1)
+    alive: list[int] = []
+
+    class Frame(np.ndarray):
+        def __del__(self) -> None:
+            alive.remove(1)
+
+    def frames() -> Iterator[np.ndarray]:
+        for t in range(50):
+            alive.append(1)
+            yield np.roll(clip.frames[0], -t, 1).view(Frame)
+
+    h = np.tile(np.eye(3), (50, 1, 1))
+    h[:, 0, 2] = np.arange(50.0)
+    most = 0
+    plates = frame_plates(
+        frames, Camera(h, SIZE), lambda t: np.zeros(SIZE, bool), neighbours=4, span=6
+    )
+    for _ in plates:
+        most = max(most, len(alive))
+    assert 6 < most < 24, most
+
+
+def test_a_video_that_ends_early_is_an_error() -> None:
+    clip = shoot(4, SIZE, seed=1)
+    camera = Camera(cameras(6, SIZE, 1), SIZE)
+    with pytest.raises(VideoError, match="ended after 4 of 6"):
+        list(frame_plates(lambda: iter(clip.frames), camera, lambda t: clip.masks[t]))
+
+
+# ------------------------------------------------------------------------------------------- fill
+
+
+def test_a_texture_is_continued() -> None:
+    """Stripes go through a hole in them, where a smooth fill has their mean."""
+    x = np.arange(160)
+    image = np.repeat((127 + 100 * np.sign(np.sin(x / 3.0)))[None, :, None], 120, 0)
+    image = np.repeat(image, 3, 2).astype(np.uint8)
+    hole = np.zeros((120, 160), bool)
+    hole[40:75, 60:100] = True
+    damaged = np.where(hole[..., None], 0, image).astype(np.uint8)
+    filled = fill_hole(damaged, hole)
+    assert np.array_equal(filled[~hole], image[~hole])
+    assert psnr(filled, image, hole) > 18
+    assert psnr(smooth_fill(damaged, hole), image, hole) < 10
+    assert np.array_equal(filled, fill_hole(damaged, hole))
+
+
+def test_a_smooth_ground_stays_smooth() -> None:
+    y, x = np.mgrid[:100, :140].astype(np.float32)
+    image = np.stack([60 + x, 200 - x / 2, 40 + y], -1).astype(np.uint8)
+    hole = np.zeros((100, 140), bool)
+    hole[30:60, 40:90] = True
+    filled = smooth_fill(np.where(hole[..., None], 0, image).astype(np.uint8), hole)
+    assert np.abs(filled.astype(int) - image)[hole].max() < 25
+
+
+def test_what_is_put_in_meets_the_edge() -> None:
+    image = plane(seed=1)[300:400, 300:440]
+    hole = np.zeros((100, 140), bool)
+    hole[30:70, 40:100] = True
+    darker = (image * 0.9).astype(np.uint8)
+    joined = membrane(np.where(hole[..., None], 0, image).astype(np.uint8), darker, hole)
+    assert np.array_equal(joined[~hole], image[~hole])
+    assert psnr(joined, image, hole) > psnr(darker, image, hole) + 6

@@ -1,0 +1,1 @@
+"""A method for the tests: each object is cut out along its mask."""
