@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-import sys
+from omnimatte_cli.interrupt import run
 
 
 def main() -> None:
     """Run the command line. A termination request ends like an interrupt: cleanly, saved."""
-    # Not by raising SIGINT, which shells have background jobs ignore.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    run(_app)
+
+
+def _app() -> None:
     from omnimatte_cli.cli import app
 
-    try:
-        app()
-    except KeyboardInterrupt:  # before a command began
-        sys.exit(130)
+    app()
 
 
 if __name__ == "__main__":

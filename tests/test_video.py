@@ -36,8 +36,13 @@ CODECS = {  # suffix, arguments, how far colours may be from the picture that wa
 }
 
 
-def decoded(path: Path, shape: tuple[int, ...], filters: str = "null") -> np.ndarray:
-    """What the ffmpeg program makes of a file: (T, H, W, 3) uint8."""
+EXACT = "scale=flags=bicubic+accurate_rnd+full_chroma_int"
+# PyAV heeds where decoders say that chroma samples lie; the program has to be told.
+SITED = EXACT + ":in_chroma_loc=left"
+
+
+def decoded(path: Path, shape: tuple[int, ...], filters: str = EXACT) -> np.ndarray:
+    """What the ffmpeg program makes of a file, by its exact conversion: (T, H, W, 3) uint8."""
     flags = ["-map", "0:v:0", "-fps_mode", "passthrough", "-vf", filters]
     raw = ffmpeg("-i", str(path), *flags, "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
     return np.frombuffer(raw, np.uint8).reshape(-1, *shape)
@@ -54,10 +59,10 @@ def test_codecs(codec: str, tmp_path: Path, clip) -> None:
     path = encode(tmp_path / f"v{suffix}", video, *args.split())
     got = frames(path)
     assert got.shape == video.shape and got.dtype == np.uint8 and got.flags.c_contiguous
-    # PyAV heeds where these decoders say that chroma samples lie; the program has to be told.
-    sited = codec in ("h264-10bit", "hevc-10bit")
-    oracle = decoded(path, video.shape[1:], "scale=in_chroma_loc=left" if sited else "null")
-    assert np.abs(got.astype(int) - oracle).max() <= 2
+    sited = codec in ("h264", "h264-10bit", "hevc-10bit")
+    oracle = decoded(path, video.shape[1:], SITED if sited else EXACT)
+    assert np.abs(got.astype(int) - oracle).max() <= 1
+    assert abs((got.astype(int) - oracle).mean()) <= 0.02  # no bias
     assert np.abs(got.astype(int) - video).mean() <= tolerance
 
 
@@ -112,7 +117,7 @@ TURNS = ["0", "90", "180", "270", "0 -display_hflip", "90 -display_hflip", "0 -d
 @pytest.mark.parametrize("turn", TURNS)
 def test_display_rotation(turn: str, tmp_path: Path, clip) -> None:
     video, _ = clip
-    plain = encode(tmp_path / "plain.mp4", video, "-c:v", "libx264", "-pix_fmt", "yuv420p")
+    plain = encode(tmp_path / "plain.mp4", video, "-c:v", "libx264", "-pix_fmt", "yuv444p")
     path = tmp_path / "turned.mp4"
     ffmpeg("-display_rotation", *turn.split(), "-i", str(plain), "-c", "copy", str(path))
     size = (64, 36) if "90" in turn or "270" in turn else (36, 64)

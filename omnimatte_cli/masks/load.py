@@ -1,45 +1,36 @@
 """Load the user's masks, whichever way they are stored, and check that they fit the video.
 
-Three layouts are told apart by looking: one folder of images per object, one mask video
-per object (both may stand side by side), or one folder of indexed PNGs in which each palette index
-is an object.
+layout.py finds the series of pictures, kinds.py says what each means; here they are read and cut.
 Files are read one at a time; what stays in memory is compressed bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Masks, Size, pack_mask
-from omnimatte_cli.errors import MaskError, VideoError
+from omnimatte_cli.errors import MaskError, OptionError
+from omnimatte_cli.masks import kinds
+from omnimatte_cli.masks.kinds import NoMaskError, Reading
+from omnimatte_cli.masks.layout import Source, Wanted, find_sources
+from omnimatte_cli.masks.names import folder_name, read_names
 from omnimatte_cli.masks.order import read_order
-from omnimatte_cli.media.images import (
-    list_images,
-    natural_key,
-    number_images,
-    quiet_opencv,
-    read_image,
-    wxh,
-)
-from omnimatte_cli.media.read import VIDEO_SUFFIXES, iter_frames, read_palette
+from omnimatte_cli.masks.pictures import Picture, Study, study
+from omnimatte_cli.media.images import quiet_opencv, wxh
+from omnimatte_cli.media.options import ReadOptions
+from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.progress import Progress, Silent
 
-WORKERS = 3  # threads that decode images; more gain nothing
 ASPECT_TOLERANCE = 0.01  # by how much a mask's aspect may differ from the video's
 NOISE_RANGE = 32  # levels of 256 that a lossy codec may leave in a mask that is empty
-LOSSY_SUFFIXES = VIDEO_SUFFIXES | {".jpg", ".jpeg", ".webp"}
-VOID = 255  # palette index that means "not labelled" in DAVIS and VOC
-MAX_INDICES = 64  # more palette indices than this are a picture, not a map of objects
-IGNORED_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
-
-T = TypeVar("T")
+IMPLAUSIBLE_COVER = 0.8  # share of the picture in most frames: the mask is inverted, it seems
+BORDER = 0.95  # share of the picture's border that is object, in most frames: likewise
+SAMPLES = 3  # pictures by which a series is judged before all of it is read
 
 
 def load_masks(
@@ -48,279 +39,279 @@ def load_masks(
     size: Size,
     order: str | None = None,
     progress: Progress | None = None,
+    options: ReadOptions | None = None,
+    video: VideoInfo | None = None,
 ) -> Masks:
     """Read the masks of every object for a video of `frames` frames of `size` (H, W).
 
     folder: where the masks are (or one mask video). order: names from back to front with commas
-    between, or None for order.txt or the alphabet. Raises MaskError, which names the object, the
-    frame and the file.
+    between, or None for order.txt or the alphabet. video: with it, masks are paired by the numbers
+    in its images' names, may have the displayed size, and may cover more than the part that is
+    read. Raises MaskError, which names the object, the frame and the file.
     """
     folder, progress = Path(folder), progress or Silent()
+    options = options or ReadOptions()
     notes: list[str] = []
     objects: dict[str, tuple[bytes, ...]] = {}
     with quiet_opencv():
-        sources = _find_objects(folder)
-        if folder.is_dir() and folder not in sources.values() and list_images(folder):
-            notes.append(f"Images directly in {folder} were left out: its objects have their own.")
+        sources = find_sources(folder, _wanted(frames, video, options), notes)
+        names = read_names(folder)
+        shown = None if video is None else video.shown_size
         progress.stage("reading masks", len(sources))
-        if len(sources) == 1 and (indexed := _read_indexed(folder, frames, size, notes)):
-            objects = indexed
-        else:
-            for done, (name, source) in enumerate(sources.items(), start=1):
-                objects[name] = _read_object(name, source, frames, size, notes)
-                progress.step(done, name)
-    names = tuple(objects)
-    ranks, order_source = read_order(folder, names, frames, order)
+        for done, source in enumerate(sources, start=1):
+            for name, packed in _read(source, size, shown, names, len(sources) > 1, notes).items():
+                objects[_free(name, objects)] = packed
+            progress.step(done, source.name)
+    ranks, order_source = read_order(folder, tuple(objects), frames, order)
     for note in notes:
         progress.say(note)
-    return Masks(names, size, ranks, tuple(objects.values()), order_source, tuple(notes))
+    return Masks(tuple(objects), size, ranks, tuple(objects.values()), order_source, tuple(notes))
 
 
-def _find_objects(folder: Path) -> dict[str, Path]:
-    """Folder or video of each object, by name in alphabetical order (numbers as numbers)."""
-    if not folder.exists():
-        raise MaskError(f"The masks folder {folder} does not exist.")
-    if folder.is_file():
-        return {folder.stem: folder}
-    entries = [p for p in folder.iterdir() if not p.name.startswith(".")]
-    folders = [p for p in entries if p.is_dir() and p.name not in IGNORED_FOLDERS]
-    videos = [p for p in entries if p.is_file() and p.suffix.lower() in VIDEO_SUFFIXES]
-    # `omnimatte masks` writes a preview.mp4 beside its masks.
-    videos = [p for p in videos if p.stem.lower() != "preview"]
-    if list_images(folder) and not videos and not any(list_images(p) for p in folders):
-        return {folder.resolve().name: folder}
-    found: dict[str, Path] = {}
-    for path in sorted(folders + videos, key=lambda p: natural_key(p.name)):
-        name = path.name if path.is_dir() else path.stem
-        if name in found:
-            raise MaskError(f"Object '{name}' has two sources: {found[name]} and {path}.")
-        found[name] = path
-    if not found:
-        raise MaskError(f"No masks in {folder}: neither folders of images, nor images, nor videos.")
-    return dict(sorted(found.items(), key=lambda item: natural_key(item[0])))
-
-
-# ------------------------------------------------------ one object: a folder of images, or a video
-
-
-@dataclass(frozen=True)
-class _Object:
-    """Where one object's masks are: the image of each frame, or one video."""
-
-    name: str
-    path: Path
-    files: tuple[Path, ...] = ()  # none for a video
-
-    def file(self, t: int) -> Path:
-        return self.files[t] if self.files else self.path
-
-    def where(self, t: int) -> str:
-        """How an error about frame t begins."""
-        return f"Object '{self.name}', frame {t}: {self.file(t)}"
-
-    def each(self, frames: Iterable[int], job: Callable[[int, np.ndarray], T]) -> list[T]:
-        """`job` on the pictures of the given frames in turn; ends early where a video does."""
-        if self.files:
-            with ThreadPoolExecutor(WORKERS) as pool:
-                return list(pool.map(lambda t: job(t, self._image(t)), frames))
-        wanted = set(frames)
-        try:
-            pictures = enumerate(iter_frames(self.path, max(wanted, default=-1) + 1, alpha=True))
-            return [job(t, picture) for t, picture in pictures if t in wanted]
-        except VideoError as error:
-            raise MaskError(f"Object '{self.name}': {error}") from error
-
-    def _image(self, t: int) -> np.ndarray:
-        image = read_image(self.files[t], cv2.IMREAD_UNCHANGED)
-        if image is None:
-            raise MaskError(f"{self.where(t)} cannot be read as an image.")
-        if image.dtype not in (np.uint8, np.uint16):
-            raise MaskError(
-                f"{self.where(t)} holds {image.dtype} numbers; masks have 8 or 16 bits."
-            )
-        return image
+def _wanted(frames: int, video: VideoInfo | None, options: ReadOptions) -> Wanted:
+    if video is None:
+        return Wanted(frames, options=options)
+    part = (video.first, video.total) if video.total != frames else None
+    return Wanted(frames, video.numbers, video.names, part, options)
 
 
 @dataclass(frozen=True)
 class _Cut:
     """One frame's mask, cut at a guess of the threshold.
 
-    low, high: the frame's lowest and highest level. below, above: the levels next to the guess:
-    every threshold in [below, above) gives the same mask. shape: (H, W) of the file.
+    cover, border: share of the picture and of its border that is object. low, high: the frame's
+    lowest and highest level. below, above: the levels next to the guess: every threshold in
+    [below, above) gives the same mask.
     """
 
     packed: bytes
-    low: int
-    high: int
-    below: float
-    above: float
-    two_levels: bool
-    shape: Size
-    full_scale: int
+    cover: float
+    border: float
+    low: int = 0
+    high: int = 0
+    below: float = -np.inf
+    above: float = np.inf
 
     @classmethod
-    def at(cls, levels: np.ndarray, guess: float, size: Size) -> _Cut:
-        """Cut `levels` (h, w) uint8 or uint16, brought to `size`, at `guess`."""
-        h, w = levels.shape
-        levels = _resized(levels, size)
+    def of(cls, mask: np.ndarray, size: Size) -> _Cut:
+        """A mask (h, w) bool, brought to `size`."""
+        mask = _resized(mask, size)
+        rim = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+        return cls(pack_mask(mask), float(mask.mean()), float(rim.mean()))
+
+    @classmethod
+    def at(cls, levels: np.ndarray, threshold: float, size: Size, invert: bool) -> _Cut:
+        """Cut `levels` (h, w) uint8 or uint16 at a threshold."""
+        mask = levels > threshold
         top = int(np.iinfo(levels.dtype).max)
-        mask = levels > guess
         low, high = int(levels.min()), int(levels.max())
-        below = int(np.where(mask, 0, levels).max()) if low <= guess else -np.inf
-        above = int(np.where(mask, levels, top).min()) if high > guess else np.inf
-        two = bool(((levels == low) | (levels == high)).all())
-        return cls(pack_mask(mask), low, high, below, above, two, (h, w), top)
+        below = int(np.where(mask, 0, levels).max()) if low <= threshold else -np.inf
+        above = int(np.where(mask, levels, top).min()) if high > threshold else np.inf
+        cut = cls.of(~mask if invert else mask, size)
+        return replace(cut, low=low, high=high, below=below, above=above)
 
 
-def _read_object(
-    name: str, source: Path, frames: int, size: Size, notes: list[str]
-) -> tuple[bytes, ...]:
-    """All masks of one object, packed, cut at half of the range in use over all frames.
+@dataclass(frozen=True)
+class _Frame:
+    """What one picture gave: its study, and its cut by label (0 for a series of one object)."""
 
-    Each frame is cut once at the half of the first frame's range, and again only if some level
-    lies between that guess and the true threshold.
+    study: Study
+    cuts: dict[int, _Cut]
+
+
+def _read(
+    source: Source,
+    size: Size,
+    shown: Size | None,
+    names: dict[int, str],
+    several: bool,
+    notes: list[str],
+) -> dict[str, tuple[bytes, ...]]:
+    """All masks of one series by object name, packed.
+
+    Each picture is cut as the first few of them suggest, and again only if all of them together
+    say otherwise.
     """
-    obj = _Object(name, source, _files(name, source, frames) if source.is_dir() else ())
-    first = obj.each([0], lambda t, image: _planes(image)) or [{}]
-    guess = {k: (int(p.min()) + int(p.max())) / 2 for k, p in first[0].items()}
+    lossy, invert = source.lossy, source.wanted.options.invert_masks
+    frames = source.wanted.frames
+    reading = _first_guess(source, lossy)
 
-    def cut(t: int, image: np.ndarray) -> dict[str, _Cut]:
-        _check_aspect(obj.where(t), image.shape, size)
-        return {k: _Cut.at(p, guess.get(k, 127.0), size) for k, p in _planes(image).items()}
+    def look(t: int, picture: Picture) -> _Frame:
+        _check_aspect(source.where(t), picture.size, size, shown)
+        return _Frame(study(picture, lossy), _cut(picture, reading, size, invert))
 
+    closed = bool(source.files) or source.is_whole
     # One frame more is asked of a video, to see whether it goes on.
-    planes = obj.each(range(frames if obj.files else frames + 1), cut)
-    if len(planes) < frames:
-        raise MaskError(f"{obj.where(len(planes))} ends before it; the video has {frames} frames.")
-    if len(planes) > frames:
-        raise MaskError(f"{obj.where(frames)} goes on, but the video has only {frames} frames.")
-    # Alpha holds the mask unless every frame is opaque.
-    alphas = [p["alpha"] for p in planes if "alpha" in p]
-    key = "alpha" if any(a.low < a.full_scale for a in alphas) else "colour"
-    if lacking := [t for t, p in enumerate(planes) if key not in p]:
-        raise MaskError(f"{obj.where(lacking[0])} has no alpha, where other frames hold the mask.")
-    cuts = [p[key] for p in planes]
-
-    low, high = min(c.low for c in cuts), max(c.high for c in cuts)
-    if low == high > 0:  # no range to halve: white in all frames
-        raise MaskError(f"{obj.where(0)} covers the whole picture.")
-    guess[key] = high if _is_noise(obj, cuts, low, high) else (low + high) / 2
-    stale = [t for t, c in enumerate(cuts) if not c.below <= guess[key] < c.above]
-    for t, again in zip(stale, obj.each(stale, cut), strict=True):
-        cuts[t] = again[key]
-    shapes = sorted({c.shape for c in cuts if c.shape != size})
-    notes += [f"Masks of '{name}' were resized from {wxh(s)} to {wxh(size)}." for s in shapes]
-    packed = tuple(c.packed for c in cuts)
-    _check_cover(obj, packed, size)
-    return packed
-
-
-def _planes(image: np.ndarray) -> dict[str, np.ndarray]:
-    """Levels (H, W) in which the mask may be: the brightest of the colours, and alpha."""
-    if image.ndim == 2:
-        return {"colour": image}
-    channels = cv2.split(image)
-    planes = {"colour": channels[0]}
-    for channel in channels[1:3] if len(channels) > 2 else ():
-        planes["colour"] = cv2.max(planes["colour"], channel)
-    if len(channels) in (2, 4):
-        planes["alpha"] = channels[-1]
-    return planes
+    found = dict(source.each(range(frames if closed else frames + 1), look))
+    if not source.files and len(found) != frames:
+        t = min(len(found), frames)
+        state = "ends before it" if t < frames else "goes on"
+        raise MaskError(f"{source.where(t)} {state}; the video has {frames} frames.")
+    studies = [f.study for f in found.values()]
+    _check_alike(source, {t: f.study for t, f in found.items()})
+    try:
+        final = kinds.decide(studies, lossy)
+    except NoMaskError as error:
+        raise MaskError(
+            f"Object '{source.name}': {source.path} {error}: a mask is one level where the object "
+            "is and another where it is not."
+        ) from None
+    if final.threshold is not None and _is_noise(lossy, studies):
+        final = replace(final, threshold=float(studies[0].full))
+    if invert and final.labels:
+        raise OptionError(f"--invert-masks: {source.path} is a map of several objects.")
+    stale = (
+        []
+        if final.same_cut(reading)
+        else [t for t, f in found.items() if _stale(f, reading, final)]
+    )
+    again = dict(source.each(stale, lambda t, picture: _cut(picture, final, size, invert)))
+    cuts = {t: again.get(t, f.cuts) for t, f in found.items()}
+    notes += [f"'{source.name}': {note}" if several else note for note in final.notes]
+    for s in sorted({s.size for s in studies if s.size != size}):
+        notes.append(f"Masks of '{source.name}' were resized from {wxh(s)} to {wxh(size)}.")
+    return _objects(source, final, cuts, size, names, several)
 
 
-def _is_noise(obj: _Object, cuts: list[_Cut], low: int, high: int) -> bool:
+def _first_guess(source: Source, lossy: bool) -> Reading:
+    frames = source.wanted.frames
+    chosen = sorted(set(np.linspace(0, frames - 1, SAMPLES).round().astype(int).tolist()))
+    pictures = source.each(chosen if source.files else [0], lambda t, p: study(p, lossy))
+    try:
+        return kinds.decide([s for _, s in pictures], lossy)
+    except (NoMaskError, IndexError):  # only all of them together can tell
+        return Reading("grey", 127.0)
+
+
+def _cut(picture: Picture, reading: Reading, size: Size, invert: bool) -> dict[int, _Cut]:
+    if reading.labels:
+        if reading.plane == "index" and picture.indices is None:
+            return {}
+        return {v: _Cut.of(m, size) for v, m in kinds.cut_labels(picture, reading).items()}
+    plane = picture.alpha() if reading.plane == "alpha" else picture.grey()
+    assert reading.threshold is not None
+    return {} if plane is None else {0: _Cut.at(plane, reading.threshold, size, invert)}
+
+
+def _stale(frame: _Frame, guess: Reading, final: Reading) -> bool:
+    """Whether a frame that was cut by the guess has to be cut again."""
+    if final.labels or guess.labels or guess.plane != final.plane or 0 not in frame.cuts:
+        return True
+    assert final.threshold is not None
+    return not frame.cuts[0].below <= final.threshold < frame.cuts[0].above
+
+
+def _is_noise(lossy: bool, studies: Sequence[Study]) -> bool:
     """Whether a lossy codec's noise is all there is: the object is in no frame."""
-    if obj.file(0).suffix.lower() not in LOSSY_SUFFIXES or high - low >= NOISE_RANGE:
+    low = min(int(s.grey.values[0]) for s in studies)
+    high = max(int(s.grey.values[-1]) for s in studies)
+    if not lossy or high - low >= NOISE_RANGE * (studies[0].full // 255):
         return False
-    return not all(c.two_levels and {c.low, c.high} <= {low, high} for c in cuts)
+    return len({int(v) for s in studies for v in s.grey.values}) > 2
 
 
-# ---------------------------------------------------------------------- indexed PNGs (DAVIS style)
-
-
-def _read_indexed(
-    folder: Path, frames: int, size: Size, notes: list[str]
-) -> dict[str, tuple[bytes, ...]] | None:
-    """Masks by object name from a folder of indexed PNGs, or None if it is not one."""
-    files = list_images(folder) if folder.is_dir() else []
-    if not files or _palette_of(0, files[0]) is None:
-        return None
-    numbered = _files(folder.resolve().name, folder, frames)
-
-    def split(t: int) -> tuple[dict[int, bytes], set[tuple[int, ...]], Size]:
-        image = _palette_of(t, numbered[t])
-        if image is None:
-            raise MaskError(f"Frame {t}: {numbered[t]} is not an indexed PNG like the others.")
-        indices, palette = image
-        shape = indices.shape
-        _check_aspect(f"Frame {t}: {numbered[t]}", shape, size)
-        indices = _resized(indices, size)
-        used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
-        if len(used) > MAX_INDICES:
-            raise MaskError(
-                f"Frame {t}: {numbered[t]} is a picture of {len(used)} colours, no mask."
-            )
-        colours = {tuple(int(c) for c in palette[i]) for i in used}
-        objects = (int(i) for i in used if i not in (0, VOID))
-        return {i: pack_mask(indices == i) for i in objects}, colours, shape
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        parts = list(pool.map(split, range(frames)))
-    if set().union(*(colours for _, colours, _ in parts)) <= {(0, 0, 0), (255, 255, 255)}:
-        return None  # one plain black and white mask that happens to be stored with a palette
-    resized = sorted({s for _, _, s in parts if s != size})
-    notes += [f"Masks were resized from {wxh(s)} to {wxh(size)}." for s in resized]
+def _objects(
+    source: Source,
+    reading: Reading,
+    cuts: dict[int, dict[int, _Cut]],
+    size: Size,
+    names: dict[int, str],
+    several: bool,
+) -> dict[str, tuple[bytes, ...]]:
+    """Packed masks by object name, checked: some frame holds it, and its cover is plausible."""
+    frames = source.wanted.frames
     nothing = pack_mask(np.zeros(size, bool))
-    found = sorted({i for objects, _, _ in parts for i in objects})
-    if not found:
-        raise MaskError(f"The indexed masks in {folder} hold no object in any of {frames} frames.")
-    masks = {f"object{i}": tuple(o.get(i, nothing) for o, _, _ in parts) for i in found}
-    for name, packed in masks.items():
-        _check_cover(_Object(name, folder, numbered), packed, size)
-    return masks
+    if reading.labels:
+        reach = kinds.WIDTH if source.lossy and reading.plane == "grey" else 0
+        named = {x.value: _name_of(x.value, names, reach) or x.name for x in reading.labels}
+    else:
+        named = {0: source.name}
+    found: dict[str, tuple[bytes, ...]] = {}
+    for value, name in named.items():
+        held = {t: c[value] for t, c in cuts.items() if value in c and c[value].cover > 0}
+        if not held:
+            _refuse_empty(source, frames, cuts)
+        _check_plausible(source, name, held)
+        packed = tuple(held[t].packed if t in held else nothing for t in range(frames))
+        plain = folder_name(name) if reading.labels else name
+        if reading.labels and several:
+            plain = f"{source.name}_{plain}"
+        found[_free(plain, found)] = packed
+    return found
 
 
-def _palette_of(t: int, path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    try:
-        return read_palette(path)
-    except (VideoError, OSError) as error:
-        raise MaskError(f"Frame {t}: {path} cannot be read as an image.") from error
+def _name_of(value: int, names: dict[int, str], reach: int) -> str | None:
+    """The name of the nearest value that has one, at most `reach` away."""
+    near = [v for v in names if abs(v - value) <= reach]
+    return names[min(near, key=lambda v: abs(v - value))] if near else None
 
 
-# ------------------------------------------------------------------------------------------ checks
+def _refuse_empty(source: Source, frames: int, cuts: dict[int, dict[int, _Cut]]) -> None:
+    levels = {v for c in cuts.values() for x in c.values() for v in (x.low, x.high)}
+    if len(levels) == 1 and levels != {0}:
+        raise MaskError(
+            f"Object '{source.name}' has one level in all {frames} frames of {source.path}: "
+            f"{levels.pop()} everywhere."
+        )
+    raise MaskError(f"Object '{source.name}' is empty in all {frames} frames of {source.path}.")
 
 
-def _files(name: str, folder: Path, frames: int) -> tuple[Path, ...]:
-    """The image of each frame in turn; numbers must run on from the first one."""
-    files = list_images(folder)
-    if not files:
-        raise MaskError(f"Object '{name}' has no mask images in {folder}.")
-    try:
-        return tuple(number_images(files, frames))
-    except ValueError as error:
-        raise MaskError(f"Object '{name}', {error}") from error
+def _check_plausible(source: Source, name: str, held: dict[int, _Cut]) -> None:
+    """A mask that fills one frame is fine: somebody passed the lens. In most frames it is not."""
+    cover = float(np.median([c.cover for c in held.values()]))
+    border = float(np.median([c.border for c in held.values()]))
+    if cover <= IMPLAUSIBLE_COVER and border < BORDER:
+        return
+    if source.wanted.options.invert_masks:
+        hint = "it looks right without --invert-masks."
+    else:
+        hint = "it is inverted (then say --invert-masks), or it is no mask."
+    t = next(iter(held))
+    said = (
+        f"covers {cover:.0%} of the picture"
+        if cover > IMPLAUSIBLE_COVER
+        else ("covers the border of the picture all around")
+    )
+    raise MaskError(f"Object '{name}' {said} in most frames ({source.file(t)}): {hint}")
 
 
-def _check_aspect(where: str, shape: tuple[int, ...], size: Size) -> None:
-    """Same aspect, or one that rounding to whole pixels explains."""
-    (h, w), (height, width) = shape[:2], size
+def _check_alike(source: Source, studies: dict[int, Study]) -> None:
+    """All have alpha if any uses it, the same depth, and a palette if the first has one."""
+    first = next(iter(studies.values()))
+    uses_alpha = any(s.alpha is not None and s.alpha[0] < s.full for s in studies.values())
+    for t, s in studies.items():
+        if uses_alpha and s.alpha is None and source.files:
+            raise MaskError(f"{source.where(t)} has no alpha, where other frames hold the mask.")
+        if s.full != first.full:
+            raise MaskError(f"{source.where(t)} has another bit depth than the first mask.")
+        if (s.index is None) != (first.index is None):
+            which = "not an indexed PNG" if s.index is None else "an indexed PNG"
+            raise MaskError(f"{source.where(t)} is {which}, unlike the first mask.")
+
+
+def _check_aspect(where: str, found: Size, size: Size, shown: Size | None) -> None:
+    """Same aspect as stored or as displayed, or one that rounding to whole pixels explains."""
+    if not any(_same_aspect(found, s) for s in (size, shown) if s is not None):
+        also = f" (displayed {wxh(shown)})" if shown not in (None, size) and shown else ""
+        raise MaskError(f"{where} is {wxh(found)}: not the aspect of the video, {wxh(size)}{also}.")
+
+
+def _same_aspect(found: Size, size: Size) -> bool:
+    (h, w), (height, width) = found, size
     close = abs(w * height / (h * width) - 1) <= ASPECT_TOLERANCE
-    rounded = abs(h - w * height / width) <= 0.5 or abs(w - h * width / height) <= 0.5
-    if not (close or rounded):
-        raise MaskError(f"{where} is {wxh(shape)}: not the aspect of the video, {wxh(size)}.")
+    return close or abs(h - w * height / width) <= 0.5 or abs(w - h * width / height) <= 0.5
 
 
-def _check_cover(obj: _Object, packed: tuple[bytes, ...], size: Size) -> None:
-    """Some frame must hold the object, and no mask may cover the whole picture."""
-    everything, nothing = pack_mask(np.ones(size, bool)), pack_mask(np.zeros(size, bool))
-    if everything in packed:
-        raise MaskError(f"{obj.where(packed.index(everything))} covers the whole picture.")
-    if all(mask == nothing for mask in packed):
-        raise MaskError(f"Object '{obj.name}' is empty in all {len(packed)} frames of {obj.path}.")
+def _free(name: str, taken: dict[str, tuple[bytes, ...]]) -> str:
+    """The name, or with a number where it is taken: two instances of one class."""
+    if name not in taken:
+        return name
+    return next(f"{name}_{i}" for i in range(2, len(taken) + 3) if f"{name}_{i}" not in taken)
 
 
-def _resized(image: np.ndarray, size: Size) -> np.ndarray:
-    """(h, w) to (H, W) by nearest neighbour."""
-    if image.shape == size:
-        return image
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+def _resized(mask: np.ndarray, size: Size) -> np.ndarray:
+    """(h, w) bool to (H, W) bool by nearest neighbour."""
+    if mask.shape == size:
+        return mask
+    wide = cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return wide > 0

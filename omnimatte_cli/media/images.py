@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-IMAGE_SUFFIXES = frozenset(
+from omnimatte_cli.errors import MissingProgramError
+
+FILM_SUFFIXES = frozenset((".exr", ".dpx", ".cin", ".tga"))  # OpenCV reads none of them
+LOG_SUFFIXES = frozenset((".dpx", ".cin"))
+IMAGE_SUFFIXES = FILM_SUFFIXES | frozenset(
     (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm", ".jp2")
 )
+ORIENTED_SUFFIXES = frozenset((".jpg", ".jpeg", ".webp"))  # cameras turn them by an EXIF tag
 
 
 def wxh(shape: tuple[int, ...]) -> str:
@@ -55,51 +62,61 @@ def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
         return None
 
 
-def number_images(files: list[Path], frames: int) -> list[Path]:
-    """The image of each of `frames` frames, by the numbers in the names.
+def read_deep(path: Path) -> np.ndarray | None:
+    """An image file at its own depth, or None where it cannot be read.
 
-    Numbers may start anywhere (0 and 1 are usual) but must run on; files without numbers count in
-    their order. Raises ValueError with the first frame that is missing, doubled or left over.
+    (H, W) or (H, W, C) uint8, uint16, or float32 (scene-linear light in EXR and float TIFF);
+    channels BGR or BGRA. Raises MissingProgramError where a film format needs OpenImageIO.
     """
-    numbers = _frame_numbers([p.stem for p in files])
-    if numbers is None:
-        by_number = dict(enumerate(files))
-    else:
-        by_number = {}
-        for number, path in zip(numbers, files, strict=True):
-            if number in by_number:
-                raise ValueError(f"frame {number}: both {by_number[number]} and {path} claim it.")
-            by_number[number] = path
-    first = min(by_number)
-    # Fewer files than frames, and the first numbers absent: they are what is missing.
-    start = first if first <= 1 or len(by_number) >= frames else 0
-    count = f"there are {len(files)} masks for {frames} frames"
-    for t in range(frames):
-        if start + t not in by_number:
-            name = _example(files[0], start + t) if numbers else "its file"
-            raise ValueError(f"frame {t}: {name} is missing in {files[0].parent} ({count}).")
-    extra = [path for number, path in by_number.items() if number >= start + frames]
-    if extra:
-        raise ValueError(f"frame {frames}: {extra[0]} is left over ({count}).")
-    return [by_number[start + t] for t in range(frames)]
+    suffix = path.suffix.lower()
+    if suffix in FILM_SUFFIXES:
+        return _read_film(path)
+    image = read_image(path, cv2.IMREAD_UNCHANGED)
+    if image is not None and image.dtype == np.uint8 and suffix in ORIENTED_SUFFIXES:
+        oriented = read_image(path, cv2.IMREAD_COLOR)
+        image = oriented if image.ndim == 3 and image.shape[2] == 3 else image
+    return image.astype(np.float32) if image is not None and image.dtype.kind == "f" else image
 
 
-def _frame_numbers(stems: list[str]) -> list[int] | None:
-    """The number in each name that differs between names, or the last one; None without any."""
-    digits = [re.findall(r"\d+", stem) for stem in stems]
-    if not all(digits):
+def encode_linear(image: np.ndarray) -> np.ndarray:
+    """Scene-linear float32 to uint16 by sRGB's transfer function (IEC 61966-2-1), clipped to 1.
+
+    A fourth channel is alpha and stays linear.
+    """
+    light = np.clip(np.nan_to_num(image), 0, 1)
+    coded = np.where(
+        light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055
+    )
+    if image.ndim == 3 and image.shape[2] == 4:
+        coded[..., 3] = light[..., 3]
+    return (coded * 65535 + 0.5).astype(np.uint16)
+
+
+def _read_film(path: Path) -> np.ndarray | None:
+    """EXR, DPX, Cineon and TGA through OpenImageIO: the R, G, B and A channels, or the first."""
+    try:
+        import OpenImageIO as oiio
+    except ImportError as error:
+        raise MissingProgramError(
+            f"{path} needs the package OpenImageIO: pip install 'omnimatte[film]'."
+        ) from error
+    file = oiio.ImageInput.open(os.fspath(path))
+    if file is None:
+        oiio.geterror()  # or it is printed when the program ends
         return None
-    place = -1
-    if len({len(d) for d in digits}) == 1:
-        differing = [
-            i for i, column in enumerate(zip(*digits, strict=True)) if len(set(column)) > 1
-        ]
-        place = differing[-1] if differing else -1
-    return [int(d[place]) for d in digits]
+    try:
+        spec = file.spec()
+        pixels = file.read_image(0, 0, 0, spec.nchannels, _type_of(spec, oiio))
+    finally:
+        file.close()
+    if pixels is None:
+        return None
+    places = {name.lower(): i for i, name in enumerate(spec.channelnames)}
+    wanted = [places[c] for c in "bgra" if c in places]
+    return np.ascontiguousarray(pixels[..., wanted if len(wanted) >= 3 else 0])
 
 
-def _example(path: Path, number: int) -> str:
-    """A file name like that of `path`, with another number where its last one stands."""
-    runs = list(re.finditer(r"\d+", path.stem))
-    start, end = runs[-1].span()
-    return f"{path.stem[:start]}{number:0{end - start}}{path.stem[end:]}{path.suffix}"
+def _type_of(spec: Any, oiio: Any) -> Any:
+    """As deep as the file: 8 bits, 16 bits, or floating point."""
+    kind = str(spec.format)
+    return oiio.UINT8 if kind == "uint8" else oiio.UINT16 if kind == "uint16" else oiio.FLOAT

@@ -1,61 +1,56 @@
-"""Read video files and folders of images, frame by frame. The only user of PyAV.
+"""Read video files and folders of images, frame by frame.
 
-Every frame comes out as (H, W, 3) uint8 RGB, turned the way a player shows it, at its own size.
+Every frame comes out as (H, W, 3) RGB, turned the way a player shows it, at its own size: uint8, or
+on demand uint16 of full range. container.py reads files, sequence.py folders.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
+import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
 import numpy as np
-from av.stream import Disposition
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 from omnimatte_cli.arrays import Clip, Size
 from omnimatte_cli.errors import VideoError
-from omnimatte_cli.media.images import IMAGE_SUFFIXES, list_images, quiet_opencv, read_image, wxh
+from omnimatte_cli.media.boxes import NO_CROP, Crop
+from omnimatte_cli.media.colour import ColourFacts
+from omnimatte_cli.media.container import FileReader, Picture, count_packets, shown_size
+from omnimatte_cli.media.cuts import cuts_note, find_cuts
+from omnimatte_cli.media.images import list_images
+from omnimatte_cli.media.options import ReadOptions
+from omnimatte_cli.media.sequence import IMAGE_FPS, FolderReader
 from omnimatte_cli.progress import Progress, Silent
 
 # What counts as a video where one is looked for; a file that is named may have any suffix.
 VIDEO_SUFFIXES = frozenset(
-    [
-        ".avi",
-        ".flv",
-        ".gif",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".mxf",
-        ".ogv",
-        ".ts",
-        ".webm",
-        ".wmv",
-        ".y4m",
-    ]
+    (
+        *(".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+        *(".mxf", ".ogv", ".ts", ".webm", ".wmv", ".y4m"),
+    )
 )
 MIN_FRAMES = 3  # fewer show no motion to learn from, and no median
-IMAGE_FPS = Fraction(24)  # frames per second of a folder of images unless told otherwise
-HD_WIDTH, SD_HEIGHT = 1280, 576  # untagged video at least this wide or taller than this is BT.709
-UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED: the file does not say which YUV matrix it uses
+CUT_SIZE = (36, 64)  # (h, w) at which scene cuts are looked for without a clip
+STEADY = 0.75  # share of the intervals that must be alike before they tell the frame rate
+SAME_RATE = Fraction(1, 500)  # by which two frame rates may differ to mean the same
+STANDARD_RATES = tuple(
+    [Fraction(n) for n in (12, 15, 24, 25, 30, 48, 50, 60, 100, 120)]
+    + [Fraction(n * 1000, 1001) for n in (12, 15, 24, 30, 48, 60, 120)]
+)
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Facts about a video, found by decoding all of it.
+    """Facts about a video, found by decoding all of it (or all of the part that is wanted).
 
-    size: (H, W) after display rotation. fps: mean. duration: seconds, the last frame's time on
+    size: (H, W) after display rotation and cropping. fps: frames per second where frames follow
+    each other evenly, which most do; else their mean. duration: seconds, the last frame's time on
     screen included. times: seconds of each frame since the first. kind: "video" or "images".
     sha256: of the file, or of the names and contents of a folder's images.
     """
@@ -70,39 +65,95 @@ class VideoInfo:
     pixel_format: str
     sha256: str
     kind: str
+    colour: ColourFacts = field(default_factory=ColourFacts)
+    sar: Fraction = Fraction(1)  # width by height of a pixel on screen
+    field_order: str = "progressive"  # or "top", "bottom" (field first), "interlaced"
+    crop: Crop = NO_CROP  # pixels that the container hides, already taken off
+    turned: bool = False  # whether a display matrix was applied
+    variable: bool = False  # whether frames follow each other unevenly: `times` tells how
+    start_time: float = 0.0  # seconds of the first frame of the whole video on its own clock
+    timecode: str | None = None  # of the first frame of the whole video, "hh:mm:ss:ff"
+    stream: int = 0  # number of the video stream that was read
+    first: int = 0  # place of the first frame in the whole video
+    total: int = 0  # frames of the whole video
+    numbers: tuple[int, ...] | None = None  # numbers in the images' names, where they rise
+    names: tuple[str, ...] | None = None  # the images' names without suffix
+    cuts: tuple[int, ...] = ()  # frames (of the part) with which a new scene begins
+    notes: tuple[str, ...] = ()  # sentences for the user
+    options: ReadOptions = field(default_factory=ReadOptions)
 
+    @property
+    def depth(self) -> int:
+        """Bits of each sample; above 8, `iter_frames(..., deep=True)` keeps them."""
+        return self.colour.depth
 
-@dataclass(frozen=True)
-class _Picture:
-    """One decoded frame: image (H, W, 3 or 4) uint8; start and length in seconds where known."""
+    @property
+    def shown_size(self) -> Size:
+        """(H, W) on screen, where pixels may not be square."""
+        return shown_size(self.size, self.sar)
 
-    image: np.ndarray
-    start: Fraction | None
-    length: Fraction | None
-    codec: str
-    pixel_format: str
-    nominal_fps: Fraction | None
+    @property
+    def first_number(self) -> int:
+        """The number that the first frame bears in file names."""
+        if self.options.start_frame is not None:
+            return self.options.start_frame
+        return self.numbers[0] if self.numbers else self.first
+
+    @property
+    def frame_numbers(self) -> tuple[int, ...]:
+        """The number of each frame in file names."""
+        if self.options.start_frame is None and self.numbers:
+            return self.numbers
+        return tuple(range(self.first_number, self.first_number + self.frames))
+
+    @property
+    def scenes(self) -> tuple[tuple[int, int], ...]:
+        """(first, stop) of each scene, as frames of the whole video: `ReadOptions` for each."""
+        edges = [self.first + c for c in (0, *self.cuts, self.frames)]
+        return tuple(itertools.pairwise(edges))
 
 
 def iter_frames(
-    source: Path, stop: int | None = None, *, alpha: bool = False
+    source: Path,
+    stop: int | None = None,
+    *,
+    alpha: bool = False,
+    deep: bool = False,
+    options: ReadOptions | None = None,
 ) -> Iterator[np.ndarray]:
     """Frames of a video file or a folder of images, in order of presentation.
 
     Yields (H, W, 3) uint8 RGB, or (H, W, 4) RGBA with `alpha` (255 where a file has none); at most
-    `stop` frames. Raises VideoError with the frame at which reading failed.
+    `stop` frames of the part that `options` choose. With `deep` uint16 of full range, however deep
+    the source is. Raises VideoError with the frame at which reading failed.
     """
     if stop is not None and stop <= 0:
         return
-    for index, picture in enumerate(_pictures(Path(source), alpha)):
+    reader = _reader(Path(source), options or ReadOptions(), alpha, deep)
+    for index, picture in enumerate(reader.pictures()):
         yield picture.image
         if stop is not None and index + 1 >= stop:
             return
 
 
-def probe(source: Path, fps: Fraction | None = None, progress: Progress | None = None) -> VideoInfo:
+def count_frames(source: Path, options: ReadOptions | None = None) -> int:
+    """Frames of the whole source without decoding: images, or packets of a file."""
+    source = Path(source)
+    return (
+        len(list_images(source))
+        if source.is_dir()
+        else count_packets(source, options or ReadOptions())
+    )
+
+
+def probe(
+    source: Path,
+    fps: Fraction | None = None,
+    progress: Progress | None = None,
+    options: ReadOptions | None = None,
+) -> VideoInfo:
     """Decode everything once and say what it is; `fps` is that of a folder of images."""
-    info, _ = _read(Path(source), None, fps, progress)
+    info, _ = _read(Path(source), None, _with_fps(options, fps), progress)
     return info
 
 
@@ -112,6 +163,7 @@ def read_clip(
     progress: Progress | None = None,
     fps: Fraction | None = None,
     each: Callable[[int, np.ndarray], None] | None = None,
+    options: ReadOptions | None = None,
 ) -> tuple[VideoInfo, Clip]:
     """Probe, and make the clip at working size, in one decoding pass.
 
@@ -119,79 +171,158 @@ def read_clip(
     is given every frame's number and full-size picture on the way.
     Raises VideoError where the source cannot be read or has fewer than MIN_FRAMES frames.
     """
-    info, small = _read(Path(source), size_for, fps, progress, each)
+    info, small = _read(Path(source), size_for, _with_fps(options, fps), progress, each)
     return info, Clip(np.stack(small), info.fps, info.source)
+
+
+def _with_fps(options: ReadOptions | None, fps: Fraction | None) -> ReadOptions:
+    options = options or ReadOptions()
+    return options if fps is None else replace(options, fps=fps)
+
+
+def _reader(
+    source: Path, options: ReadOptions, alpha: bool = False, deep: bool = False
+) -> FileReader | FolderReader:
+    if not source.exists():
+        raise VideoError(f"{source} does not exist.")
+    kind = FolderReader if source.is_dir() else FileReader
+    return kind(source, options, alpha, deep)
 
 
 def _read(
     source: Path,
     size_for: Callable[[Size], Size] | None,
-    fps: Fraction | None,
+    options: ReadOptions,
     progress: Progress | None,
     each: Callable[[int, np.ndarray], None] | None = None,
 ) -> tuple[VideoInfo, list[np.ndarray]]:
     progress = progress or Silent()
     progress.stage("reading video")
-    pictures = _pictures(source)
-    last, size, working = None, (0, 0), None
-    starts: list[Fraction | None] = []
+    reader = _reader(source, options)
+    size, working = (0, 0), CUT_SIZE
+    pictures: list[Picture] = []
     small: list[np.ndarray] = []
-    for last in pictures:
-        if not starts:
-            size = last.image.shape[:2]
-            working = size_for(size) if size_for else None
-        if working:
-            h, w = working
-            small.append(cv2.resize(last.image, (w, h), interpolation=cv2.INTER_AREA))
+    for picture in reader.pictures():
+        if not small:
+            size = picture.image.shape[:2]
+            working = size_for(size) if size_for else CUT_SIZE
+        h, w = working
+        small.append(cv2.resize(picture.image, (w, h), interpolation=cv2.INTER_AREA))
         if each is not None:
-            each(len(starts), last.image)
-        starts.append(last.start)
-        progress.step(len(starts))
-    if last is None or len(starts) < MIN_FRAMES:
-        raise VideoError(f"{source} has {len(starts)} frames: at least {MIN_FRAMES} are needed.")
-    mean, times, duration = _timing(starts, last, fps)
-    info = VideoInfo(
+            each(len(pictures), picture.image)
+        pictures.append(replace(picture, image=picture.image[:0]))
+        progress.step(len(pictures))
+    if len(pictures) < MIN_FRAMES:
+        part = f" of {reader.total} in the chosen part" if options.ranged else ""
+        raise VideoError(
+            f"{source} has {len(pictures)} frames{part}: at least {MIN_FRAMES} are needed."
+        )
+    return _describe(source, reader, pictures, size, small), small
+
+
+def _describe(
+    source: Path,
+    reader: FileReader | FolderReader,
+    pictures: list[Picture],
+    size: Size,
+    small: list[np.ndarray],
+) -> VideoInfo:
+    facts, options = reader.facts, reader.options
+    images = isinstance(reader, FolderReader)
+    notes = list(facts.notes)
+    if images and options.fps is None:
+        notes.append(f"Images have no frame rate: {IMAGE_FPS} per second is taken (--fps).")
+    fps, times, duration, variable = _timing(pictures, facts.rates, facts.tick, options.fps)
+    if variable:
+        notes.append("Frames follow each other unevenly: each keeps its own time.")
+    first, numbers, names = 0, None, None
+    if isinstance(reader, FolderReader):
+        wanted = reader.wanted()
+        first, names = wanted.start, tuple(reader.files[i].stem for i in wanted)
+        numbers = tuple(reader.numbers[i] for i in wanted) if reader.numbers else None
+    elif reader.first is not None:
+        first = reader.first
+    cuts = find_cuts(small)
+    if cuts:
+        notes.append(cuts_note(cuts))
+    return VideoInfo(
         source=source,
-        frames=len(starts),
+        frames=len(pictures),
         size=size,
-        fps=mean,
+        fps=fps,
         duration=duration,
         times=times,
-        codec=last.codec,
-        pixel_format=last.pixel_format,
+        codec=facts.codec,
+        pixel_format=facts.pixel_format,
         sha256=_sha256(source),
-        kind="images" if source.is_dir() else "video",
+        kind="images" if images else "video",
+        colour=facts.colour,
+        sar=facts.sar,
+        field_order=facts.field_order,
+        crop=facts.crop,
+        turned=facts.turned,
+        variable=variable,
+        start_time=float(facts.start or 0),
+        timecode=facts.timecode,
+        stream=facts.stream,
+        first=first,
+        total=reader.total,
+        numbers=numbers,
+        names=names,
+        cuts=cuts,
+        notes=tuple(notes),
+        options=options,
     )
-    return info, small
+
+
+# ------------------------------------------------------------------------------------------ timing
 
 
 def _timing(
-    starts: list[Fraction | None], last: _Picture, fps: Fraction | None
-) -> tuple[Fraction, tuple[float, ...], float]:
-    """Mean frame rate, seconds of each frame since the first, and duration in seconds."""
+    pictures: list[Picture],
+    rates: tuple[Fraction, ...],
+    tick: Fraction | None,
+    fps: Fraction | None,
+) -> tuple[Fraction, tuple[float, ...], float, bool]:
+    """Frame rate, seconds of each frame since the first, duration, and whether it is uneven."""
+    starts = [p.start for p in pictures]
     known = [s for s in starts if s is not None]
-    nominal = (fps if last.start is None else None) or last.nominal_fps or IMAGE_FPS
     if len(known) < len(starts) or known[-1] <= known[0]:
-        known = [i / nominal for i in range(len(starts))]
+        rate = fps or (rates[0] if rates else IMAGE_FPS)
+        times = tuple(float(i / rate) for i in range(len(starts)))
+        return rate, times, float(len(starts) / rate), False
+    steps = [b - a for a, b in itertools.pairwise(known)]
+    usual = sorted(steps)[len(steps) // 2]
+    slack = max(usual / 10, 2 * (tick or Fraction(0)) if tick and tick > usual / 100 else 0)
+    even = [s for s in steps if abs(s - usual) <= slack]
     mean = (len(known) - 1) / (known[-1] - known[0])
-    # Containers with coarse clocks (1 ms in Matroska) blur the rate: 29.97 is meant, not 29.9697.
-    if abs(mean / nominal - 1) < Fraction(1, 500):
-        mean = nominal
-    else:
-        mean = mean.limit_denominator(10_000)
+    if len(even) >= STEADY * len(steps):
+        mean = 1 / (sum(even, Fraction(0)) / len(even))
+    rate = _named_rate(mean, rates, known if len(even) == len(steps) else [])
     times = tuple(float(s - known[0]) for s in known)
-    return mean, times, times[-1] + float(last.length or 1 / mean)
+    return rate, times, times[-1] + float(pictures[-1].length or 1 / rate), len(even) < len(steps)
 
 
-# ---------------------------------------------------------------------------------------- sources
+def _named_rate(
+    rate: Fraction, announced: tuple[Fraction, ...], starts: list[Fraction]
+) -> Fraction:
+    """The announced or usual rate that is meant: clocks of 1 ms (Matroska) blur 29.97.
+
+    starts: where frames follow each other evenly, of which the rate has to be right for each.
+    """
+
+    def miss(name: Fraction) -> Fraction:
+        late = [abs(s - starts[0] - i / name) for i, s in enumerate(starts)]
+        return max(late, default=abs(rate - name))
+
+    for names in (announced, STANDARD_RATES):
+        near = [n for n in names if abs(rate / n - 1) < SAME_RATE]
+        if near:
+            return min(near, key=miss)
+    return rate.limit_denominator(10_000)
 
 
-def _pictures(source: Path, alpha: bool = False) -> Iterator[_Picture]:
-    if source.is_dir():
-        return _from_folder(source, alpha)
-    if not source.exists():
-        raise VideoError(f"{source} does not exist.")
-    return _from_file(source, alpha)
+# --------------------------------------------------------------------------------------- palettes
 
 
 def read_palette(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
@@ -214,150 +345,6 @@ def read_palette(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     return indices, palette[:, 1:]  # the first of four is alpha
 
 
-def _from_folder(folder: Path, alpha: bool) -> Iterator[_Picture]:
-    files = list_images(folder)
-    if not files:
-        raise VideoError(
-            f"{folder} is a folder without images ({' '.join(sorted(IMAGE_SUFFIXES))})."
-        )
-    first: Size | None = None
-    for index, path in enumerate(files):
-        with quiet_opencv():
-            image = read_image(path)
-            whole = read_image(path, cv2.IMREAD_UNCHANGED) if alpha else None
-        if image is None:
-            raise VideoError(f"Frame {index} cannot be read as an image: {path}.")
-        first = first or image.shape[:2]
-        if image.shape[:2] != first:
-            raise VideoError(
-                f"Frame {index} is {wxh(image.shape)} but the first is {wxh(first)}: {path}."
-            )
-        rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGBA if alpha else cv2.COLOR_BGR2RGB)
-        if whole is not None and whole.ndim == 3 and whole.shape[2] == 4:
-            plane = whole[..., 3]
-            rgb[..., 3] = plane if plane.dtype == np.uint8 else plane >> 8
-        yield _Picture(rgb, None, None, path.suffix[1:].lower(), "rgb24", None)
-
-
-def _from_file(path: Path, alpha: bool) -> Iterator[_Picture]:
-    try:
-        container = av.open(str(path))
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {_reason(error)}.") from error
-    with container:
-        covers = Disposition.attached_pic | Disposition.timed_thumbnails
-        streams = [s for s in container.streams.video if not s.disposition & covers]
-        # FFmpeg would draw a text file as a terminal does ("tty").
-        if not streams or container.format.name == "tty":
-            what = "only sound" if container.streams.audio else "no video"
-            raise VideoError(f"{path} has no picture to work on: {what} was found in it.")
-        yield from _decode(path, container, streams[0], alpha)
-
-
-def _decode(
-    path: Path,
-    container: av.container.InputContainer,
-    stream: av.video.stream.VideoStream,
-    alpha: bool,
-) -> Iterator[_Picture]:
-    stream.thread_type = "AUTO"
-    reformatter = VideoReformatter()
-    rate = stream.average_rate or stream.guessed_rate
-    nominal = Fraction(rate) if rate else None
-    count, size, end, matrix = 0, None, Fraction(0), None
-    try:
-        for packet in container.demux(stream):
-            if packet.is_corrupt:
-                raise VideoError(f"{path} is damaged or cut off at frame {count}.")
-            for frame in packet.decode():
-                if not count:
-                    matrix = _display_matrix(frame)
-                image = _to_rgb(frame, reformatter, alpha)
-                image = image if matrix is None else _turn(image, matrix)
-                size = size or image.shape
-                if image.shape != size:
-                    raise VideoError(
-                        f"{path} changes size at frame {count}: "
-                        f"{wxh(size)} before, {wxh(image.shape)} from there."
-                    )
-                base = frame.time_base or stream.time_base
-                clock = frame.pts if frame.pts is not None else frame.dts
-                start = clock * base if clock is not None and base else None
-                length = frame.duration * base if frame.duration and base else None
-                end = (start or end) + (length or 0)
-                yield _Picture(
-                    image, start, length, stream.codec_context.name, frame.format.name, nominal
-                )
-                count += 1
-    except av.error.FFmpegError as error:
-        raise VideoError(f"{path} cannot be decoded at frame {count}: {_reason(error)}.") from error
-    if _ends_early(path, container, stream, end, nominal):
-        raise VideoError(f"{path} is cut off: it ends after frame {count - 1}, before its end.")
-
-
-def _ends_early(
-    path: Path,
-    container: av.container.InputContainer,
-    stream: av.video.stream.VideoStream,
-    end: Fraction,
-    fps: Fraction | None,
-) -> bool:
-    """Whether the container's own index or duration shows that the file's end is missing."""
-    if "mov" in container.format.name:
-        entries = getattr(stream, "index_entries", ())
-        bytes_needed = max((e.pos + e.size for e in entries), default=0)
-        return bytes_needed > path.stat().st_size
-    told = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
-    if told is None or not fps:
-        return False
-    hours, minutes, seconds = told.groups()
-    duration = (int(hours) * 60 + int(minutes)) * 60 + Fraction(seconds)
-    return duration - end > 2 / fps + Fraction(1, 50)
-
-
-# ---------------------------------------------------------------------------------------- pictures
-
-
-def _to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter, alpha: bool) -> np.ndarray:
-    """Convert as the ffmpeg program does (bicubic), with the matrix and range of the file."""
-    hd = frame.width >= HD_WIDTH or frame.height > SD_HEIGHT
-    matrix = Colorspace.ITU709 if hd else Colorspace.ITU601
-    picture = reformatter.reformat(
-        frame,
-        format="rgba" if alpha else "rgb24",
-        src_colorspace=matrix if int(frame.colorspace) == UNTAGGED else None,
-        interpolation=Interpolation.BICUBIC,
-    ).to_ndarray()
-    return picture
-
-
-def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
-    """How players turn the picture: 9 int32, or None for as it is.
-
-    Ask one frame only, as it is the same for all: a frame whose side data were looked at stays in
-    memory until the garbage collector runs.
-    """
-    sides: Any = frame.side_data.get("DISPLAYMATRIX")
-    return None if sides is None else np.frombuffer(bytes(sides), np.int32)
-
-
-def _turn(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Apply a display matrix (a b u c d v x y w): point (x, y) goes to (a x + c y, b x + d y).
-
-    Only quarter turns and mirrorings exist in practice; other angles go to the nearest of them.
-    """
-    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
-    if abs(b) > abs(a):
-        image, across, down = image.swapaxes(0, 1), c, b
-    else:
-        across, down = a, d
-    if across < 0:
-        image = image[:, ::-1]
-    if down < 0:
-        image = image[::-1]
-    return np.ascontiguousarray(image)
-
-
 def _sha256(source: Path) -> str:
     digest = hashlib.sha256()
     for path in list_images(source) if source.is_dir() else [source]:
@@ -367,7 +354,3 @@ def _sha256(source: Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")

@@ -1,0 +1,412 @@
+"""Video files: which stream is read, with which decoder, and what the container says about it.
+
+The only user of PyAV beside colour.py. FFmpeg reads frames; what players do with them (turning,
+cropping) is done here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
+
+from omnimatte_cli.arrays import Size
+from omnimatte_cli.errors import OptionError, VideoError
+from omnimatte_cli.media.boxes import NO_CROP, Crop, bytes_missing, read_crop
+from omnimatte_cli.media.colour import ColourFacts, to_rgb, tone_map
+from omnimatte_cli.media.images import wxh
+from omnimatte_cli.media.options import ReadOptions
+
+COVERS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own leave the alpha out
+# FFmpeg would draw a text file as a terminal does, and follow a playlist to other files.
+NO_VIDEOS = ("tty", "concat", "hls", "dash", "imf", "ffmetadata", "srt", "webvtt")
+# AVFieldOrder tt, bb, tb, bt: coded first, shown first.
+FIELD_ORDERS = {2: "top", 3: "bottom", 4: "bottom", 5: "top"}
+
+
+@dataclass
+class Facts:
+    """What the container and the first frame say; complete once the first frame was decoded.
+
+    sar: width by height of a pixel as shown (after turning). field_order: "progressive", "top" or
+    "bottom" (field first), or "interlaced". rate: frames per second as announced. start: seconds of
+    the first frame. stream: number of the video stream, of `streams`. turned: whether a display
+    matrix turned or mirrored the frames.
+    """
+
+    codec: str = ""
+    pixel_format: str = ""
+    colour: ColourFacts = field(default_factory=ColourFacts)
+    sar: Fraction = Fraction(1)
+    field_order: str = "progressive"
+    crop: Crop = NO_CROP
+    turned: bool = False
+    rates: tuple[Fraction, ...] = ()
+    tick: Fraction | None = None
+    start: Fraction | None = None
+    timecode: str | None = None
+    stream: int = 0
+    streams: int = 1
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One frame: image (H, W, 3 or 4) uint8 or uint16; start and length in seconds where known."""
+
+    image: np.ndarray
+    start: Fraction | None
+    length: Fraction | None
+
+
+class FileReader:
+    """Reads one video file once. facts: what was found out so far."""
+
+    def __init__(
+        self, path: Path, options: ReadOptions, alpha: bool = False, deep: bool = False
+    ) -> None:
+        self.path, self.options, self.alpha, self.deep = path, options, alpha, deep
+        self.facts = Facts()
+        self.total = 0  # frames decoded so far
+        self.first: int | None = None  # place of the first frame of the wanted part
+
+    def pictures(self) -> Iterator[Picture]:
+        """The frames of the wanted part, in order of presentation."""
+        with _open(self.path) as container:
+            stream = self._choose(container)
+            yield from self._decode(container, stream)
+
+    def _choose(self, container: av.container.InputContainer) -> av.video.stream.VideoStream:
+        streams = [s for s in container.streams.video if not s.disposition & COVERS]
+        if not streams or container.format.name in NO_VIDEOS:
+            what = "only sound" if container.streams.audio else "no video"
+            raise VideoError(f"{self.path} has no picture to work on: {what} was found in it.")
+        wanted, facts = self.options.stream, self.facts
+        if wanted is not None:
+            if wanted >= len(streams):
+                raise OptionError(
+                    f"--stream {wanted}: {self.path} has {len(streams)} video streams, "
+                    "counted from 0."
+                )
+            chosen = streams[wanted]
+        else:
+            chosen = max(streams, key=_rank)
+        facts.stream, facts.streams = streams.index(chosen), len(streams)
+        if len(streams) > 1 and wanted is None:
+            sizes = ", ".join(f"{i}: {s.width}x{s.height}" for i, s in enumerate(streams))
+            facts.notes.append(
+                f"{len(streams)} video streams ({sizes}): number {facts.stream} is used; "
+                "--stream chooses another."
+            )
+        facts.codec = chosen.codec_context.name
+        rates = (chosen.average_rate, chosen.base_rate, chosen.guessed_rate)
+        facts.rates = tuple(Fraction(r) for r in rates if r)
+        facts.tick = chosen.time_base
+        facts.timecode = _timecode(container, chosen)
+        ratio = chosen.sample_aspect_ratio
+        facts.sar = Fraction(ratio) if ratio and ratio > 0 else Fraction(1)
+        stored = chosen.codec_context.height, chosen.codec_context.width
+        facts.crop = read_crop(self.path, container.format.name, chosen.id, stored)
+        order = int(chosen.codec_context.field_order or 0)
+        facts.field_order = FIELD_ORDERS.get(order, "progressive")
+        return chosen
+
+    def _decode(
+        self, container: av.container.InputContainer, stream: av.video.stream.VideoStream
+    ) -> Iterator[Picture]:
+        options, facts = self.options, self.facts
+        reformatter, size, matrix, end = VideoReformatter(), None, None, Fraction(0)
+        frames = self._frames(container, stream)
+        if options.deinterlace:
+            frames = _deinterlaced(frames, stream, facts.field_order)
+        for frame in frames:
+            base = frame.time_base or stream.time_base
+            clock = frame.pts if frame.pts is not None else frame.dts
+            start = clock * base if clock is not None and base else None
+            length = frame.duration * base if frame.duration and base else None
+            index, self.total = self.total, self.total + 1
+            if index == 0:
+                matrix = _display_matrix(frame)
+                self._study(frame, matrix, start)
+            end = (start if start is not None else end) + (length or 0)
+            since = start - facts.start if start is not None and facts.start is not None else None
+            if _is_past(options, index, since):
+                self.total = stream.frames or count_packets(self.path, options)
+                return
+            if not _within(options, index, since):
+                continue
+            self.first = index if self.first is None else self.first
+            image = to_rgb(frame, reformatter, self.alpha, self.deep)
+            image = _cropped(image, facts.crop)
+            if options.tone_map and facts.colour.hdr:
+                image[..., :3] = tone_map(np.ascontiguousarray(image[..., :3]), facts.colour)
+            image = image if matrix is None else _turn(image, matrix)
+            size = size or image.shape[:2]
+            if image.shape[:2] != size:
+                raise VideoError(
+                    f"{self.path} changes size at frame {index}: "
+                    f"{wxh(size)} before, {wxh(image.shape)} from there."
+                )
+            yield Picture(image, start, length)
+        if _cut_off(self.path, container, stream):
+            last = self.total - 1
+            raise VideoError(f"{self.path} is cut off: it ends after frame {last}, before its end.")
+        _check_duration(stream, end, facts)
+
+    def _frames(
+        self, container: av.container.InputContainer, stream: av.video.stream.VideoStream
+    ) -> Iterator[av.VideoFrame]:
+        """Decoded frames, by the decoder that keeps alpha where there is one."""
+        name = ALPHA_DECODERS.get(stream.codec_context.name)
+        decoder: Any = stream.codec_context
+        if name and stream.metadata.get("alpha_mode") == "1":
+            try:
+                decoder = av.CodecContext.create(name, "r")
+            except (av.error.FFmpegError, ValueError) as error:
+                raise VideoError(
+                    f"{self.path} has alpha (alpha_mode=1), which this FFmpeg cannot decode "
+                    f"without {name}: convert it to PNGs or to ProRes 4444."
+                ) from error
+            self.facts.codec = stream.codec_context.name
+        decoder.thread_type = "AUTO"
+        count = 0
+        try:
+            for packet in container.demux(stream):
+                if packet.is_corrupt:
+                    raise VideoError(f"{self.path} is damaged or cut off at frame {count}.")
+                own = decoder is stream.codec_context
+                for frame in packet.decode() if own else _decoded(decoder, packet):
+                    yield frame
+                    count += 1
+        except av.error.FFmpegError as error:
+            raise VideoError(
+                f"{self.path} cannot be decoded at frame {count}: {reason(error)}."
+            ) from error
+
+    def _study(
+        self, frame: av.VideoFrame, matrix: np.ndarray | None, start: Fraction | None
+    ) -> None:
+        facts, options = self.facts, self.options
+        facts.colour, facts.start = ColourFacts.of(frame), start
+        facts.pixel_format = frame.format.name
+        facts.turned = matrix is not None and not _is_identity(matrix)
+        if matrix is not None and abs(int(matrix[1])) > abs(int(matrix[0])):
+            facts.sar = 1 / facts.sar
+        if frame.interlaced_frame and facts.field_order == "progressive":
+            facts.field_order = "interlaced"
+        if options.deinterlace:
+            if facts.field_order != "progressive":
+                facts.notes.append(f"Deinterlaced ({_order(facts.field_order)}) with bwdif.")
+            facts.field_order = "progressive"
+        elif facts.field_order != "progressive":
+            facts.notes.append(
+                f"The video is interlaced, {_order(facts.field_order)}: layers will show combs "
+                "where something moves; --deinterlace separates the fields."
+            )
+        if any(facts.crop):
+            facts.notes.append(
+                "The container crops the picture (top {}, bottom {}, left {}, right {} pixels); "
+                "so is it here.".format(*facts.crop)
+            )
+        if facts.sar != 1:
+            facts.notes.append(
+                f"Pixels are not square ({facts.sar.numerator}:{facts.sar.denominator}): layers "
+                "keep the stored pixels."
+            )
+        if note := facts.colour.note(options.tone_map):
+            facts.notes.append(note)
+
+
+def count_packets(path: Path, options: ReadOptions) -> int:
+    """Frames of a video file by its packets, without decoding (hidden ones may count too)."""
+    reader = FileReader(path, options)
+    with _open(path) as container:
+        stream = reader._choose(container)
+        return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
+
+
+def within_times(options: ReadOptions, since: Fraction | None) -> bool:
+    """Whether a frame that begins `since` seconds after the first lies in the wanted time."""
+    if since is None:
+        return True
+    after = options.start_time is None or since >= options.start_time
+    return after and (options.stop_time is None or since < options.stop_time)
+
+
+def reason(error: Exception) -> str:
+    """What FFmpeg says, without its full stop."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
+
+
+# ------------------------------------------------------------------------------------------ opening
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[av.container.InputContainer]:
+    """A container; the path can be taken for no protocol, option or pattern."""
+    where = os.path.abspath(path)
+    file: BinaryIO | None = None
+    try:
+        where.encode()
+    except UnicodeEncodeError:  # bytes that are no UTF-8
+        file = Path(where).open("rb")  # noqa: SIM115  # closed below
+    try:
+        container = av.open(file or "file:" + where, "r")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        if file:
+            file.close()
+        raise VideoError(f"{path} cannot be read as a video: {reason(error)}.") from error
+    try:
+        with container:
+            yield container
+    finally:
+        if file:
+            file.close()
+
+
+def _rank(stream: av.video.stream.VideoStream) -> tuple[bool, int, int]:
+    """What makes a stream the best: default first, then size, then the first one."""
+    area = (stream.width or 0) * (stream.height or 0)
+    return bool(stream.disposition & Disposition.default), area, -stream.index
+
+
+def _timecode(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream
+) -> str | None:
+    places = [stream.metadata, *(s.metadata for s in container.streams), container.metadata]
+    for metadata in places:
+        for key in ("timecode", "TIMECODE"):
+            if key in metadata:
+                return re.sub(r"\d+", lambda m: m[0].zfill(2), metadata[key])
+    return None
+
+
+# ----------------------------------------------------------------------------------------- decoding
+
+
+def _decoded(decoder: Any, packet: av.Packet) -> Iterator[av.VideoFrame]:
+    yield from decoder.decode(packet if packet.size else None)
+
+
+def _within(options: ReadOptions, index: int, since: Fraction | None) -> bool:
+    return index >= (options.first or 0) and within_times(options, since)
+
+
+def _is_past(options: ReadOptions, index: int, since: Fraction | None) -> bool:
+    """Whether the wanted part is over; frames come in order of presentation."""
+    if options.stop is not None and index >= options.stop:
+        return True
+    return since is not None and options.stop_time is not None and since >= options.stop_time
+
+
+def _deinterlaced(
+    frames: Iterator[av.VideoFrame], stream: av.video.stream.VideoStream, order: str
+) -> Iterator[av.VideoFrame]:
+    """One progressive frame for each woven one, by ffmpeg's bwdif; others pass as they are."""
+    parity = {"top": "tff", "bottom": "bff"}.get(order, "auto")
+    graph = av.filter.Graph()
+    source = graph.add_buffer(template=stream)
+    bwdif = graph.add("bwdif", f"mode=send_frame:parity={parity}:deint=interlaced")
+    sink = graph.add("buffersink")
+    source.link_to(bwdif)
+    bwdif.link_to(sink)
+    graph.configure()
+    for frame in frames:
+        graph.push(frame)
+        yield from _pulled(graph)
+    graph.push(None)
+    yield from _pulled(graph)
+
+
+def _pulled(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
+    with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
+        while True:
+            yield graph.vpull()
+
+
+def _cut_off(
+    path: Path, container: av.container.InputContainer, stream: av.video.stream.VideoStream
+) -> bool:
+    """Whether the file is shorter than its own index or header says."""
+    if "mov" in container.format.name:
+        entries = getattr(stream, "index_entries", ())
+        return max((e.pos + e.size for e in entries), default=0) > path.stat().st_size
+    return bytes_missing(path, container.format.name) > 0
+
+
+def _check_duration(stream: av.video.stream.VideoStream, end: Fraction, facts: Facts) -> None:
+    """A duration in a tag is a hint at most: copies of streams carry stale ones."""
+    parts = stream.metadata.get("DURATION", "").split(":")
+    try:
+        hours, minutes, seconds = int(parts[0]), int(parts[1]), Fraction(parts[2])
+    except (IndexError, ValueError):
+        return
+    told = (hours * 60 + minutes) * 60 + seconds
+    if told - end > 1:
+        facts.notes.append(
+            f"The file announces {float(told):.2f} s but its frames end at {float(end):.2f} s; "
+            "it shows no damage."
+        )
+
+
+def _order(field_order: str) -> str:
+    return "fields woven" if field_order == "interlaced" else f"{field_order} field first"
+
+
+# ---------------------------------------------------------------------------------------- geometry
+
+
+def _cropped(image: np.ndarray, crop: Crop) -> np.ndarray:
+    if not any(crop):
+        return image
+    h, w = image.shape[:2]
+    part = image[crop.top : h - crop.bottom, crop.left : w - crop.right]
+    return np.ascontiguousarray(part)
+
+
+def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
+    """How players turn the picture: 9 int32, or None for as it is.
+
+    Ask one frame only, as it is the same for all: a frame whose side data were looked at stays in
+    memory until the garbage collector runs.
+    """
+    sides: Any = frame.side_data.get("DISPLAYMATRIX")
+    return None if sides is None else np.frombuffer(bytes(sides), np.int32)
+
+
+def _is_identity(matrix: np.ndarray) -> bool:
+    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+    return a > 0 and d > 0 and b == c == 0
+
+
+def _turn(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Apply a display matrix (a b u c d v x y w): point (x, y) goes to (a x + c y, b x + d y).
+
+    Only quarter turns and mirrorings exist in practice; other angles go to the nearest of them.
+    """
+    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+    if abs(b) > abs(a):
+        image, across, down = image.swapaxes(0, 1), c, b
+    else:
+        across, down = a, d
+    if across < 0:
+        image = image[:, ::-1]
+    if down < 0:
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def shown_size(size: Size, sar: Fraction) -> Size:
+    """(H, W) on screen of a picture with pixels that are not square: the width is stretched."""
+    return size[0], max(1, round(size[1] * sar))

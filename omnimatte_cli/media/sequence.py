@@ -1,0 +1,124 @@
+"""Folders of images as videos: any bit depth, EXR and DPX included, numbered by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.arrays import Size
+from omnimatte_cli.errors import VideoError
+from omnimatte_cli.media.colour import ColourFacts
+from omnimatte_cli.media.container import Facts, Picture, within_times
+from omnimatte_cli.media.images import (
+    IMAGE_SUFFIXES,
+    LOG_SUFFIXES,
+    encode_linear,
+    list_images,
+    quiet_opencv,
+    read_deep,
+    wxh,
+)
+from omnimatte_cli.media.numbers import gaps_note, unique_numbers
+from omnimatte_cli.media.options import ReadOptions
+
+IMAGE_FPS = Fraction(24)  # frames per second of a folder of images unless told otherwise
+
+
+class FolderReader:
+    """Reads a folder of images once; like `FileReader`, with `files` for the frames' names."""
+
+    def __init__(
+        self, folder: Path, options: ReadOptions, alpha: bool = False, deep: bool = False
+    ) -> None:
+        self.path, self.options, self.alpha, self.deep = folder, options, alpha, deep
+        self.facts = Facts(codec="")
+        self.files = list_images(folder)
+        self.total = len(self.files)
+        if not self.files:
+            suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+            raise VideoError(f"{folder} is a folder without images ({suffixes}).")
+        self.numbers = unique_numbers([p.stem for p in self.files])
+        self.facts.codec = self.files[0].suffix[1:].lower()
+        if self.numbers and (note := gaps_note(self.numbers)):
+            self.facts.notes.append(note)
+
+    def wanted(self) -> range:
+        """Places in `files` of the wanted part."""
+        options = self.options
+        first, stop = options.first or 0, min(options.stop or self.total, self.total)
+        if options.start_time is not None or options.stop_time is not None:
+            fps = options.fps or IMAGE_FPS
+            inside = [i for i in range(first, stop) if within_times(options, i / fps)]
+            first, stop = (inside[0], inside[-1] + 1) if inside else (0, 0)
+        return range(first, stop)
+
+    def pictures(self) -> Iterator[Picture]:
+        """The frames of the wanted part."""
+        size: Size | None = None
+        clipped = 0.0
+        for index in self.wanted():
+            path = self.files[index]
+            with quiet_opencv():
+                whole = read_deep(path)
+            if whole is None:
+                raise VideoError(f"Frame {index} cannot be read as an image: {path}.")
+            linear = whole.dtype == np.float32
+            if size is None:
+                self._study(whole, linear)
+            if linear:
+                clipped = max(clipped, float((whole[..., :3] > 1).mean()))
+                whole = encode_linear(whole)
+            image = self._converted(path, whole)
+            size = size or image.shape[:2]
+            if image.shape[:2] != size:
+                raise VideoError(
+                    f"Frame {index} is {wxh(image.shape)} but the first is {wxh(size)}: {path}."
+                )
+            yield Picture(image, None, None)
+        if clipped > 0:
+            self.facts.notes.append(
+                f"Up to {clipped:.1%} of a frame's values lie above 1 and were clipped."
+            )
+
+    def _study(self, image: np.ndarray, linear: bool) -> None:
+        facts = self.facts
+        bits = 16 if image.dtype != np.uint8 else 8
+        transfer = "linear" if linear else "unknown"
+        facts.colour = ColourFacts("gbr", "pc", "unknown", transfer, bits)
+        facts.pixel_format = "rgb24" if bits == 8 else "rgbf32" if linear else "rgb48"
+        if linear:
+            facts.notes.append(
+                "The images hold scene-linear light: it is encoded with sRGB's curve to work on."
+            )
+        elif self.files[0].suffix.lower() in LOG_SUFFIXES:
+            facts.notes.append("DPX and Cineon values are kept as they are encoded (often log).")
+
+    def _converted(self, path: Path, whole: np.ndarray) -> np.ndarray:
+        """BGR(A) or grey of any depth to RGB or RGBA of the wanted one."""
+        if whole.dtype not in (np.uint8, np.uint16):
+            raise VideoError(
+                f"{path} holds {whole.dtype} numbers: 8 or 16 bits or floats are read."
+            )
+        if whole.ndim == 2 or whole.shape[2] == 1:
+            rgb = cv2.cvtColor(whole, cv2.COLOR_GRAY2RGB)
+        elif whole.shape[2] == 2:
+            grey, plane = cv2.split(whole)
+            rgb = np.dstack([grey, grey, grey, plane])
+        elif whole.shape[2] == 4:
+            rgb = cv2.cvtColor(whole, cv2.COLOR_BGRA2RGBA)
+        else:
+            rgb = cv2.cvtColor(whole, cv2.COLOR_BGR2RGB)
+        if rgb.dtype == np.uint16 and not self.deep:
+            rgb = ((rgb.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        elif rgb.dtype == np.uint8 and self.deep:
+            rgb = rgb.astype(np.uint16) * 257
+        if self.alpha and rgb.shape[2] == 3:
+            full = 65535 if self.deep else 255
+            rgb = np.dstack([rgb, np.full(rgb.shape[:2], full, rgb.dtype)])
+        elif not self.alpha and rgb.shape[2] == 4:
+            rgb = np.ascontiguousarray(rgb[..., :3])
+        return rgb
