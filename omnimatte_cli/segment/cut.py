@@ -8,8 +8,7 @@ import numpy as np
 from omnimatte_cli.segment.prompts import Prompt
 
 DOT = 0.008  # share of the picture's width around a point that surely is the object
-REACHES = (0.02, 0.035, 0.06, 0.1, 0.16, 0.25)  # of an object with points, by the picture's width
-FILLS = (0.2, 1.6)  # share of the tried disc that an object of that size fills
+REACH = 0.15  # share of the picture's width to which an object with points only may extend
 ROUNDS = 5  # of GrabCut for a prompt
 CROP = 260  # pixels, longest side of the picture that GrabCut sees: bounds its time
 
@@ -18,26 +17,11 @@ def cut_prompt(frame: np.ndarray, prompt: Prompt, seed: int) -> np.ndarray:
     """The object of one prompt by GrabCut, (h, w) bool, in a frame (h, w, 3) uint8.
 
     The prompt is in this frame's pixels. Colours inside the box (or around the points) against
-    colours outside of it. Points do not say how large the object is: several sizes are tried, and
-    the cut with the strongest edge all around is taken.
+    colours outside of it.
     """
-    if prompt.box is not None:
-        return _cut(frame, prompt, 0, seed)
-    width = frame.shape[1]
-    cuts = [_cut(frame, prompt, max(round(reach * width), 6), seed) for reach in REACHES]
-    edges = _edges(frame)
-    scores = [
-        _score(mask, edges, prompt, max(round(reach * width), 6)) * _stability(cuts, i) ** 2
-        for i, (mask, reach) in enumerate(zip(cuts, REACHES, strict=True))
-    ]
-    return cuts[int(np.argmax(scores))]
-
-
-def _cut(frame: np.ndarray, prompt: Prompt, reach: int, seed: int) -> np.ndarray:
-    """One cut, with points for an object of about `reach` pixels from them."""
     h, w = frame.shape[:2]
     labels = np.full((h, w), cv2.GC_BGD, np.uint8)
-    dot = max(round(DOT * w), 2)
+    dot, reach = max(round(DOT * w), 2), max(round(REACH * w), 8)
     if prompt.box is not None:
         b = prompt.box
         x0, y0 = max(int(b.x0), 0), max(int(b.y0), 0)
@@ -51,55 +35,18 @@ def _cut(frame: np.ndarray, prompt: Prompt, reach: int, seed: int) -> np.ndarray
     else:
         inside = [p for p in prompt.points if p.inside]
         for p in inside:
-            cv2.circle(labels, (round(p.x), round(p.y)), 2 * reach, cv2.GC_PR_BGD, -1)
+            cv2.circle(labels, (round(p.x), round(p.y)), reach, cv2.GC_PR_BGD, -1)
         for p in inside:
-            cv2.circle(labels, (round(p.x), round(p.y)), reach, cv2.GC_PR_FGD, -1)
-        dot = min(dot, max(reach // 3, 2))
+            cv2.circle(labels, (round(p.x), round(p.y)), reach // 2, cv2.GC_PR_FGD, -1)
     for p in prompt.points:
         label = cv2.GC_FGD if p.inside else cv2.GC_BGD
         cv2.circle(labels, (round(p.x), round(p.y)), dot, label, -1)
     mask = _grab(frame, labels, ROUNDS, seed)
-    opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+    mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
     # Of what has the right colours, that which is joined to the points or the box's middle.
-    _, parts = cv2.connectedComponents(opened.astype(np.uint8))
-    wanted = np.unique(parts[(labels == cv2.GC_FGD) & opened])
-    return np.isin(parts, wanted) & opened if wanted.size else opened
-
-
-def _edges(frame: np.ndarray) -> np.ndarray:
-    """Strength of the strongest colour edge at each pixel, (h, w) float32 in grey levels."""
-    smooth = cv2.GaussianBlur(frame, (0, 0), 1.5).astype(np.float32)
-    across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=1)
-    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=1)
-    strength = np.sqrt(across**2 + down**2).max(2)
-    return cv2.dilate(strength, np.ones((3, 3), np.uint8))
-
-
-def _score(mask: np.ndarray, edges: np.ndarray, prompt: Prompt, reach: int) -> float:
-    """How much a cut looks like an object of the size that was tried.
-
-    Its outline lies on edges, it fills about a disc of radius `reach`, and it is not cut off where
-    the trial ended.
-    """
-    inside = [p for p in prompt.points if p.inside]
-    area = int(mask.sum())
-    outline = (cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~mask
-    if area < 30 or not outline.any():
-        return 0.0
-    weak = float(np.percentile(edges[outline], 30))  # gaps in the outline count most
-    fill = area / (len(inside) * np.pi * reach**2)
-    unlike = max(0.0, np.log(FILLS[0] / fill), np.log(fill / FILLS[1]))
-    ys, xs = np.nonzero(outline)
-    away = np.min([np.hypot(xs - p.x, ys - p.y) for p in inside], axis=0)
-    cut_off = float((away > 2 * reach - 2).mean())
-    return (weak + 2) * float(np.exp(-2 * unlike - 2 * cut_off))
-
-
-def _stability(cuts: list[np.ndarray], i: int) -> float:
-    """How like the cut is to one of the next size: an object stays while the trial grows."""
-    near = [cuts[k] for k in (i - 1, i + 1) if 0 <= k < len(cuts)]
-    same = [float((cuts[i] & n).sum()) / max(int((cuts[i] | n).sum()), 1) for n in near]
-    return 0.2 + max(same)
+    _, parts = cv2.connectedComponents(mask.astype(np.uint8))
+    wanted = np.unique(parts[(labels == cv2.GC_FGD) & mask])
+    return np.isin(parts, wanted) & mask if wanted.size else mask
 
 
 def sharpen(frame: np.ndarray, mask: np.ndarray, seed: int) -> np.ndarray:
