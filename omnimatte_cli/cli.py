@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from omnimatte_cli import __version__
-from omnimatte_cli.commands import decompose, masks, training, weights
+from omnimatte_cli.commands import decompose, layers, masks, training, trimask, weights
 
 app = typer.Typer(
     help="Split a video into one RGBA layer per object, with its shadows and reflections, "
@@ -23,6 +23,8 @@ app = typer.Typer(
 app.command()(decompose.decompose)
 app.command()(decompose.background)
 app.command()(masks.masks)
+app.command()(layers.layers)
+app.command()(trimask.trimask)
 app.command()(training.synth)
 app.command()(training.pretrain)
 app.command()(training.evaluate)

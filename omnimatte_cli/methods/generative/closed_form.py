@@ -36,8 +36,6 @@ NOISE_FLOOR = 0.1 / 255  # of a pair that differs nowhere
 RIDGE = 1e-5  # keeps colours near the plate's where alpha is almost 0
 BASE_ALPHA = (0.02, 0.08)  # enlarged alpha of a base optimisation: no layer below, one above
 BASE_BODY = (0.6, 0.9)  # the same, where there is no mask: transparent below, opaque above
-BODY_LEVEL = 0.06  # unexplained change, at least this, of what is taken for body without a mask
-BODY_CLOSE = 1 / 60  # of the height: gaps of a guessed body that are closed
 
 
 @dataclass(frozen=True)
@@ -163,54 +161,3 @@ def closed_colour(solo: np.ndarray, plate: np.ndarray, alpha: np.ndarray) -> np.
 def blend(colour: np.ndarray, alpha: np.ndarray, plate: np.ndarray) -> np.ndarray:
     """A layer (H, W, 3), (H, W) over a plate (H, W, 3)."""
     return plate + alpha[..., None] * (colour - plate)
-
-
-def guess_body(solo: np.ndarray, plates: np.ndarray) -> np.ndarray:
-    """Where the object itself is, from its solo video alone: (T, h, w) bool.
-
-    solo: (T, h, w, 3) uint8; plates: (1 or T, h, w, 3) uint8. A shadow or a veil is the plate times
-    a factor plus a constant; what no such rule explains is taken for the body, in its largest
-    connected part. Rough: a mask is better.
-    """
-    height = solo.shape[1]
-    side = 2 * max(1, round(height * BODY_CLOSE)) + 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    out = np.zeros(solo.shape[:3], bool)
-    for t, frame in enumerate(solo):
-        error = unshadowed(to_float(frame), to_float(at_frame(plates, t)))
-        rough = cv2.morphologyEx((error > BODY_LEVEL).astype(np.uint8), cv2.MORPH_CLOSE, kernel)
-        rough = cv2.morphologyEx(rough, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-        _, labels, stats, _ = cv2.connectedComponentsWithStats(rough)
-        if len(stats) > 1:
-            out[t] = labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-    return out
-
-
-def unshadowed(solo: np.ndarray, plate: np.ndarray) -> np.ndarray:
-    """The change that no shadow and no white veil explains, (H, W) float32, a little smoothed.
-
-    solo, plate: (H, W, 3) float32. A shadow is the plate times a factor that is smooth in space.
-    """
-    sigma = max(2.0, 3 * WINDOW * solo.shape[0])
-    alpha = window_alpha(solo, plate, np.ones(solo.shape[:2], np.float32), sigma)
-    lighter = cv2.GaussianBlur((solo - plate).sum(2), (0, 0), sigma) > 0
-    end = np.broadcast_to(lighter[..., None].astype(np.float32), plate.shape)
-    error = channel_max(np.abs(solo - blend(end, alpha, plate)))
-    return cv2.GaussianBlur(error, (0, 0), 1.0)
-
-
-def hidden_body(
-    solo: np.ndarray, plate: np.ndarray, mask: np.ndarray, others: np.ndarray
-) -> np.ndarray:
-    """The mask and what the solo video completes of the body behind other objects, (H, W) bool.
-
-    solo, plate: (H, W, 3) uint8; mask, others: (H, W) bool, visible bodies. Of the others' masks
-    the parts that differ from the plate as no shadow does and that touch the object's mask.
-    """
-    near = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8))
-    if not (near.astype(bool) & others).any():
-        return mask
-    part = others & (unshadowed(to_float(solo), to_float(plate)) > BODY_LEVEL)
-    _, labels = cv2.connectedComponents((part | (near > 0)).astype(np.uint8))
-    touching = np.unique(labels[near > 0])
-    return mask | (part & np.isin(labels, touching[touching > 0]))

@@ -85,7 +85,9 @@ class LayerModel(nn.Module):
                 self.network.start_small()
             elif stage.squash:
                 first = torch.tensor(START_ALPHA).logit()
-                nn.init.constant_(self.network.out_conv.conv.bias, float(first))
+                bias = self.network.out_conv.conv.bias
+                assert bias is not None
+                nn.init.constant_(bias, float(first))
         if stage.colour == "free":
             if start is None:
                 start = clip.mask * clip.solo + (1 - clip.mask) * GREY
@@ -173,9 +175,7 @@ class Optimisation:
         """Colour (T, 3, H, W) and alpha (T, 1, H, W) of every frame, with running statistics."""
         self.model.eval()
         size = self.stage.frames
-        parts = [
-            self.model(self.clip, slice(i, i + size)) for i in range(0, len(self.clip), size)
-        ]
+        parts = [self.model(self.clip, slice(i, i + size)) for i in range(0, len(self.clip), size)]
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
 
@@ -219,9 +219,9 @@ def optimise(
                 rng = np.random.default_rng((seed, step))
                 terms, _, _ = work.step(step, window_start(rng, len(clip), stage.frames))
                 done = step + 1
-                total = float(terms.total)
+                total, recon = float(terms.total.detach()), float(terms.recon.detach())
                 progress.step(done, f"loss {total:.4f}")
-                losses = {"total": total, "recon": float(terms.recon), "l1": float(terms.l1)}
+                losses = {"total": total, "recon": recon, "l1": float(terms.l1.detach())}
                 if interrupt.asked:
                     raise KeyboardInterrupt
                 if state is not None and time.monotonic() - saved > SAVE_INTERVAL:
