@@ -14,10 +14,11 @@ import numpy as np
 from omnimatte_cli.arrays import Masks, Size, at_frame, pack_mask, to_float
 from omnimatte_cli.methods.generative.closed_form import WINDOW, blend, window_alpha
 from omnimatte_cli.methods.generative.solos import SoloError
-from omnimatte_cli.resolve import channel_max
+from omnimatte_cli.resolve import SMOOTHING, channel_max
 from omnimatte_cli.segment.refine import occlusion_order
 
 BODY_LEVEL = 0.06  # change that no shadow explains, at least this, of what is taken for body
+BODY_NOISE = 2.0  # the same in deviations of single pixels
 BODY_CLOSE = 1 / 60  # of the height: gaps of a guessed body that are closed
 DEPTH_WINDOW = 5  # frames on either side over which depths are averaged
 
@@ -31,8 +32,8 @@ def unshadowed(solo: np.ndarray, plate: np.ndarray) -> np.ndarray:
     alpha = window_alpha(solo, plate, np.ones(solo.shape[:2], np.float32), sigma)
     lighter = cv2.GaussianBlur((solo - plate).sum(2), (0, 0), sigma) > 0
     end = np.broadcast_to(lighter[..., None].astype(np.float32), plate.shape)
-    error = channel_max(np.abs(solo - blend(end, alpha, plate)))
-    return cv2.GaussianBlur(error, (0, 0), 1.0)
+    error = cv2.GaussianBlur(solo - blend(end, alpha, plate), (0, 0), SMOOTHING)
+    return channel_max(np.abs(error))
 
 
 def guess_body(solo: np.ndarray, plates: np.ndarray) -> np.ndarray:
@@ -57,17 +58,20 @@ def guess_body(solo: np.ndarray, plates: np.ndarray) -> np.ndarray:
 
 
 def hidden_body(
-    solo: np.ndarray, plate: np.ndarray, mask: np.ndarray, others: np.ndarray
+    solo: np.ndarray, plate: np.ndarray, mask: np.ndarray, others: np.ndarray, noise: np.ndarray
 ) -> np.ndarray:
     """The mask and what the solo video completes of the body behind other objects, (H, W) bool.
 
-    solo, plate: (H, W, 3) uint8; mask, others: (H, W) bool, visible bodies. Of the others' masks
-    the parts that differ from the plate as no shadow does and that touch the object's mask.
+    solo, plate: (H, W, 3) uint8; mask, others: (H, W) bool, visible bodies; noise: (H, W), of
+    single pixels. Of the others' masks the parts that differ from the plate as no shadow does and
+    that touch the object's mask.
     """
     near = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8))
     if not (near.astype(bool) & others).any():
         return mask
-    part = others & (unshadowed(to_float(solo), to_float(plate)) > BODY_LEVEL)
+    s, p = to_float(solo), to_float(plate)
+    part = others & (unshadowed(s, p) > np.maximum(BODY_LEVEL, BODY_NOISE * noise))
+    part = cv2.morphologyEx(part.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
     _, labels = cv2.connectedComponents((part | (near > 0)).astype(np.uint8))
     touching = np.unique(labels[near > 0])
     return mask | (part & np.isin(labels, touching[touching > 0]))

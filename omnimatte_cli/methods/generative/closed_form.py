@@ -29,8 +29,10 @@ from omnimatte_cli.resolve import (
 
 WINDOW = 1 / 120  # sigma of the regression's window, share of the frame's height
 PULL = 1.0  # weight of the pull to black or white against the window's fit
-EVIDENCE = (1.5, 3.0)  # smoothed change in deviations of its noise: none below, all above
+EVIDENCE = (2.0, 4.0)  # smoothed change in deviations of its noise: none below, all above
 UNEXPLAINED = (2.0, 4.0)  # error of the window's fit, in deviations of the noise, that raises alpha
+EVIDENCE_BLUR = 1 / 50  # sigma of the blur that evidence is sought with, share of the height
+STEEP_QUANTILE = 0.9  # steepness of an image above which the offset of its texture is measured
 CALM_QUANTILE = 0.75  # of the changes outside the body that measures their noise
 NOISE_FLOOR = 0.1 / 255  # of a pair that differs nowhere
 RIDGE = 1e-5  # keeps colours near the plate's where alpha is almost 0
@@ -42,17 +44,18 @@ BASE_BODY = (0.6, 0.9)  # the same, where there is no mask: transparent below, o
 class SoloNoise:
     """How far a solo video is from its plate where nothing happens, (h, w) float32 in [0, 1].
 
-    pixel: of single pixels. smooth: after a blur of SMOOTHING pixels, which a codec's and a
-    generator's noise survive.
+    pixel: of single pixels. smooth: after the blur that evidence is sought with. offset: pixels by
+    which texture in the two is apart, so that steep places differ more.
     """
 
     pixel: np.ndarray
     smooth: np.ndarray
+    offset: float = 0.0
 
     def resized(self, size: tuple[int, int]) -> SoloNoise:
         """At another (H, W)."""
         pixel, smooth = (cv2.resize(x, size[::-1]) for x in (self.pixel, self.smooth))
-        return SoloNoise(pixel, smooth)
+        return SoloNoise(pixel, smooth, self.offset * size[0] / self.pixel.shape[0])
 
 
 def measure_noise(solo: np.ndarray, plates: np.ndarray, masks: np.ndarray) -> SoloNoise:
@@ -62,9 +65,27 @@ def measure_noise(solo: np.ndarray, plates: np.ndarray, masks: np.ndarray) -> So
     """
     picks = range(0, len(solo), max(1, len(solo) // NOISE_FRAMES))
     change = [to_float(solo[t]) - to_float(at_frame(plates, t)) for t in picks]
-    smooth = [cv2.GaussianBlur(x, (0, 0), SMOOTHING) for x in change]
+    smooth = [cv2.GaussianBlur(x, (0, 0), evidence_sigma(solo.shape[1])) for x in change]
     free = ~masks[:: picks.step]
-    return SoloNoise(deviation(change, free), deviation(smooth, free))
+    slopes = np.stack([steepness(to_float(at_frame(plates, t))) for t in picks])
+    steep = free & (slopes > np.quantile(slopes, STEEP_QUANTILE)) & (slopes > 0.01)
+    offset = 0.0
+    if steep.any():
+        size = np.stack([channel_max(np.abs(x)) for x in change])
+        offset = float(np.median(size[steep] / slopes[steep]))
+    return SoloNoise(deviation(change, free), deviation(smooth, free), offset)
+
+
+def evidence_sigma(height: int) -> float:
+    """Pixels over which a change must be coherent; texture that is a little off cancels out."""
+    return max(SMOOTHING, EVIDENCE_BLUR * height)
+
+
+def steepness(image: np.ndarray) -> np.ndarray:
+    """How much an image (H, W, 3) float32 changes from pixel to pixel, (H, W)."""
+    across = cv2.Sobel(image, cv2.CV_32F, 1, 0, scale=0.125)
+    down = cv2.Sobel(image, cv2.CV_32F, 0, 1, scale=0.125)
+    return channel_max(np.sqrt(across * across + down * down))
 
 
 def deviation(changes: list[np.ndarray], free: np.ndarray) -> np.ndarray:
@@ -137,10 +158,11 @@ def solo_layer(
     alpha = window_alpha(s, p, outside, max(1.0, WINDOW * height))
     least = least_alpha(change, p)
     error = channel_max(np.abs(s - blend(closed_colour(s, p, alpha), alpha, p)))
-    raised = smoothstep(error / noise.pixel, *UNEXPLAINED)
+    expected = np.hypot(noise.pixel, noise.offset * steepness(p))
+    raised = smoothstep(error / expected, *UNEXPLAINED)
     alpha = alpha + raised * np.maximum(least - alpha, 0)
 
-    coherent = channel_max(np.abs(cv2.GaussianBlur(change, (0, 0), SMOOTHING)))
+    coherent = channel_max(np.abs(cv2.GaussianBlur(change, (0, 0), evidence_sigma(height))))
     present = smoothstep(coherent / noise.smooth, *EVIDENCE)
     if base is not None:
         present = present * smoothstep(base, *BASE_ALPHA)

@@ -131,7 +131,8 @@ class SoloLayers:
                 small = self.base[i, t].astype(np.float32)
                 size = self.masks.size[::-1]
                 base = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
-            body = hidden_body(solo, plate, masks[i], np.any(np.delete(masks, i, 0), axis=0))
+            others = np.any(np.delete(masks, i, 0), axis=0)
+            body = hidden_body(solo, plate, masks[i], others, self.noises[i].pixel)
             yield solo_layer(solo, plate, body, self.noises[i], base)
 
     def __call__(self, t: int, frame: np.ndarray, plate: np.ndarray) -> FrameLayers:
