@@ -10,13 +10,10 @@ import cv2
 import numpy as np
 import torch
 
-from omnimatte_cli import background, export, output, video
 from omnimatte_cli import device as devices
 from omnimatte_cli.arrays import Background, Masks, Size, resize_frames
-from omnimatte_cli.associate import owner_network
-from omnimatte_cli.errors import MaskError, OptionError
-from omnimatte_cli.images import IMAGE_SUFFIXES
-from omnimatte_cli.manifest import (
+from omnimatte_cli.deliver import folder as output
+from omnimatte_cli.deliver.manifest import (
     describe_input,
     describe_masks,
     describe_plate,
@@ -24,8 +21,16 @@ from omnimatte_cli.manifest import (
     peak_memory_mb,
     write_manifest,
 )
-from omnimatte_cli.mask_order import read_order
-from omnimatte_cli.masks import load_masks
+from omnimatte_cli.deliver.result import ResultWriter
+from omnimatte_cli.errors import MaskError, OptionError
+from omnimatte_cli.masks.load import load_masks
+from omnimatte_cli.masks.order import read_order
+from omnimatte_cli.matte.predict import own
+from omnimatte_cli.media import encode as export
+from omnimatte_cli.media import read as video
+from omnimatte_cli.media.images import IMAGE_SUFFIXES
+from omnimatte_cli.media.read import VideoInfo
+from omnimatte_cli.methods.coordination.method import owner_network
 from omnimatte_cli.methods.generative.bodies import guess_masks, ordered
 from omnimatte_cli.methods.generative.method import (
     OwnedSolos,
@@ -40,13 +45,11 @@ from omnimatte_cli.methods.generative.method import (
 from omnimatte_cli.methods.generative.network import STRIDE
 from omnimatte_cli.methods.generative.options import BASE_AREA, GenerativeOptions
 from omnimatte_cli.methods.generative.solos import AUTO, RemovalVideo, SoloError, open_removal
-from omnimatte_cli.owners import own
 from omnimatte_cli.pipeline import Result, Watch, clean_plate, write_plate
+from omnimatte_cli.plate import median as background
 from omnimatte_cli.progress import Progress, Silent
-from omnimatte_cli.results import ResultWriter
 from omnimatte_cli.settings import DeviceName, Settings, check, working_size
 from omnimatte_cli.shot import Shot, read_shot
-from omnimatte_cli.video import VideoInfo
 
 FIT_WORDS = {
     "closed": "in closed form",

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from omnimatte_cli import export, output, video
 from omnimatte_cli.arrays import Size
+from omnimatte_cli.deliver import folder as output
 from omnimatte_cli.errors import MaskError
-from omnimatte_cli.masks import load_masks
+from omnimatte_cli.masks.load import load_masks
+from omnimatte_cli.media import encode as export
+from omnimatte_cli.media import read as video
+from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods.generative.trimask import (
     default_growth,
     grow_mask,
@@ -21,7 +24,6 @@ from omnimatte_cli.methods.generative.trimask import (
 )
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.settings import check
-from omnimatte_cli.video import VideoInfo
 
 CRF = 4  # x264: small enough to leave three clear levels
 BACKGROUND = "background"  # name of the trimask for the clean background

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Masks, Size, at_frame, pack_mask, to_float
+from omnimatte_cli.matte.resolve import SMOOTHING, channel_max
 from omnimatte_cli.methods.generative.closed_form import WINDOW, blend, window_alpha
 from omnimatte_cli.methods.generative.solos import SoloError
-from omnimatte_cli.resolve import SMOOTHING, channel_max
 from omnimatte_cli.segment.refine import occlusion_order
 
 BODY_LEVEL = 0.06  # change that no shadow explains, at least this, of what is taken for body

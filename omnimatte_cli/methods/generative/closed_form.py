@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import at_frame, to_float
-from omnimatte_cli.ownership import EDGE, smoothstep, soft_edge
-from omnimatte_cli.resolve import (
+from omnimatte_cli.matte.ownership import EDGE, smoothstep, soft_edge
+from omnimatte_cli.matte.resolve import (
     BODY_CHANGE,
     NOISE_FRAMES,
     RESTLESS_LIMIT,

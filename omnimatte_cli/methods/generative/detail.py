@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from omnimatte_cli.arrays import to_float, to_uint8
-from omnimatte_cli.resolve import FrameLayers, extend_colour
+from omnimatte_cli.matte.resolve import FrameLayers, extend_colour
 
 OPAQUE = 0.98  # alpha that the camera sees, above which a layer takes the video's own pixels
 

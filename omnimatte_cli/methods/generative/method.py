@@ -19,16 +19,16 @@ import numpy as np
 import torch
 
 from omnimatte_cli.arrays import Masks, Size, to_float, to_uint8
+from omnimatte_cli.matte.ownership import Ownership, shares
+from omnimatte_cli.matte.resolve import FrameLayers
+from omnimatte_cli.matte.transfer import upsample_layer
 from omnimatte_cli.methods.generative.bodies import eroded, hidden_body
 from omnimatte_cli.methods.generative.closed_form import SoloNoise, measure_noise, solo_layer
 from omnimatte_cli.methods.generative.detail import copy_detail, written_layers
 from omnimatte_cli.methods.generative.optimise import Layer, SoloClip, bootstrap, optimise
 from omnimatte_cli.methods.generative.options import GenerativeOptions, StageOptions
 from omnimatte_cli.methods.generative.solos import RemovalVideo
-from omnimatte_cli.ownership import Ownership, shares
 from omnimatte_cli.progress import Progress
-from omnimatte_cli.resolve import FrameLayers
-from omnimatte_cli.transfer import upsample_layer
 
 ERODED = 5 / 384  # of the height: side of the square that masks shrink by for the mask loss
 KEPT = 12  # decoded solo frames that wait for their turn

@@ -16,8 +16,8 @@ import numpy as np
 
 from omnimatte_cli.arrays import Size
 from omnimatte_cli.errors import InputError, OptionError, VideoError
-from omnimatte_cli.images import wxh
-from omnimatte_cli.video import VideoInfo, iter_frames
+from omnimatte_cli.media.images import wxh
+from omnimatte_cli.media.read import VideoInfo, iter_frames
 
 AUTO = "auto"  # --solo auto: made here, by ownership
 STRETCH = 0.1  # by how much a model's aspect may differ from the video's
