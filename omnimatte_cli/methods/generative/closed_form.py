@@ -36,7 +36,7 @@ STEEP_QUANTILE = 0.9  # steepness of an image above which the offset of its text
 CALM_QUANTILE = 0.75  # of the changes outside the body that measures their noise
 NOISE_FLOOR = 0.1 / 255  # of a pair that differs nowhere
 RIDGE = 1e-5  # keeps colours near the plate's where alpha is almost 0
-BASE_ALPHA = (0.02, 0.08)  # enlarged alpha of a base optimisation: no layer below, one above
+BASE_ALPHA = (0.08, 0.2)  # enlarged alpha of a base optimisation: no layer below, one above
 BASE_BODY = (0.6, 0.9)  # the same, where there is no mask: transparent below, opaque above
 
 

@@ -94,23 +94,17 @@ PAPER_UPSAMPLED = replace(
 # training and prediction. A free colour moves by less than 1 in 6000 steps of the published rate.
 BASE = StageOptions(
     steps=400,
-    frames=8,
+    frames=4,
     width=16,
     norm="group",
     colour="closed",
     squash=True,
-    lr_alpha=2e-3,
-    lr_drops=((250, 0.3), (340, 0.3)),
-    mask_drops=((150, 0.1), (250, 0.0)),
+    lr_alpha=3e-3,
+    lr_drops=((300, 0.3), (360, 0.3)),
+    mask_drops=((40, 0.1), (80, 0.0)),
     inside=0.5,
 )
-FULL = replace(
-    BASE,
-    steps=400,
-    recon_power=1,
-    mask_drops=((100, 0.1), (200, 0.0)),
-    below=20.0,
-)
+FULL = replace(BASE, recon_power=1, below=20.0)
 
 
 @dataclass(frozen=True)
