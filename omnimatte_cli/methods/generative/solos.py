@@ -25,7 +25,9 @@ SHIFT_SEEN = 0.004  # of the width: smaller shifts are left as they are
 SHIFT_MOST = 0.05  # of the width: larger ones mean that it is another shot
 SHIFT_TRUST = 0.1  # response of the phase correlation below which a shift is not believed
 PROBES = 7  # frames that the shift is measured in
-UNALIKE = 0.25  # mean difference outside the objects, 0 .. 1, beyond which it is another shot
+SHIFT_GAIN = 0.3  # by which share a shift must lower the difference to be believed
+ALIKE = 0.4  # correlation outside the objects, below which it is another shot
+FLAT = 0.01  # deviation of grey levels, 0 .. 1, below which an image has no contrast to compare
 
 
 class SoloError(InputError):
@@ -148,32 +150,56 @@ def measure_shift(
 
     probes: some of its frames at the shot's size. Raises SoloError if it shows something else.
     """
-    shifts, unlike = [], []
+    shifts, alike, pairs = [], [], []
     for t, frame in enumerate(iter_frames(info.source, max(probes) + 1)):
         if t not in probes:
             continue
         here, there = (grey(x) for x in (frame, probes[t]))
         mask = cv2.resize(covered[t].astype(np.uint8), here.shape[::-1]) > 0
         free = ~mask if (~mask).mean() > 0.2 else np.ones_like(mask)
-        unlike.append(float(np.abs(here - there)[free].mean()))
+        alike.append(likeness(here[free], there[free]))
         # What the objects cover is the same in both, so that they do not count.
         here, there = (np.where(free, x, x[free].mean()) for x in (here, there))
+        pairs.append((here, there))
         window = cv2.createHanningWindow(here.shape[::-1], cv2.CV_32F)
-        (x, y), response = cv2.phaseCorrelate(there, here, window)
+        # It works in place.
+        (x, y), response = cv2.phaseCorrelate(there.copy(), here.copy(), window)
         if response > SHIFT_TRUST:
             shifts.append((x, y))
-    if np.median(unlike) > UNALIKE:
+    if len(shifts) >= 2:
+        x, y = (float(v) for v in np.median(shifts, axis=0))
+        reach = float(np.hypot(x, y)) / info.size[1]
+        # Objects that only one of the two shows also move the peak: the move has to help.
+        if reach > SHIFT_SEEN and gain_of_shift(pairs, (x, y)) > SHIFT_GAIN:
+            if reach > SHIFT_MOST:
+                raise SoloError(
+                    f"The {what} video {path} lies {np.hypot(x, y):.0f} pixels off the shot: "
+                    "align it."
+                )
+            return x, y
+    if np.median(alike) < ALIKE:
         raise SoloError(f"The {what} video {path} does not show the shot {info.source}.")
-    if len(shifts) < 2:
-        return 0.0, 0.0
-    x, y = (float(v) for v in np.median(shifts, axis=0))
-    reach = float(np.hypot(x, y)) / info.size[1]
-    spread = float(np.abs(np.array(shifts) - (x, y)).max()) / info.size[1]
-    if reach > SHIFT_MOST or (reach > SHIFT_SEEN and spread > SHIFT_MOST):
-        raise SoloError(
-            f"The {what} video {path} lies {np.hypot(x, y):.0f} pixels off the shot: align it."
-        )
-    return (x, y) if reach > SHIFT_SEEN and spread < reach else (0.0, 0.0)
+    return 0.0, 0.0
+
+
+def likeness(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation of two sets of grey levels; 1 where there is hardly any contrast."""
+    a, b = a - a.mean(), b - b.mean()
+    spread = float(a.std() * b.std())
+    return float((a * b).mean()) / spread if spread > FLAT**2 else 1.0
+
+
+def gain_of_shift(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], shift: tuple[float, float]
+) -> float:
+    """By which share a shift of the second images lowers their median difference to the first."""
+    before, after = [], []
+    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
+    for here, there in pairs:
+        moved = cv2.warpAffine(there, matrix, here.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+        before.append(float(np.median(np.abs(here - there))))
+        after.append(float(np.median(np.abs(here - moved))))
+    return 1 - sum(after) / max(sum(before), 1e-6)
 
 
 def grey(frame: np.ndarray) -> np.ndarray:
