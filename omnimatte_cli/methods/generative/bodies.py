@@ -58,19 +58,19 @@ def guess_body(solo: np.ndarray, plates: np.ndarray) -> np.ndarray:
 
 
 def hidden_body(
-    solo: np.ndarray, plate: np.ndarray, mask: np.ndarray, others: np.ndarray, noise: np.ndarray
+    solo: np.ndarray, plate: np.ndarray, mask: np.ndarray, front: np.ndarray, noise: np.ndarray
 ) -> np.ndarray:
-    """The mask and what the solo video completes of the body behind other objects, (H, W) bool.
+    """The mask and what the solo video completes of the body behind nearer objects, (H, W) bool.
 
-    solo, plate: (H, W, 3) uint8; mask, others: (H, W) bool, visible bodies; noise: (H, W), of
-    single pixels. Of the others' masks the parts that differ from the plate as no shadow does and
-    that touch the object's mask.
+    solo, plate: (H, W, 3) uint8; mask: (H, W) bool, the visible body; front: (H, W) bool, those of
+    objects in front; noise: (H, W), of single pixels. Of `front` the parts that differ from the
+    plate as no shadow does and that touch the object's mask.
     """
     near = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8))
-    if not (near.astype(bool) & others).any():
+    if not (near.astype(bool) & front).any():
         return mask
     s, p = to_float(solo), to_float(plate)
-    part = others & (unshadowed(s, p) > np.maximum(BODY_LEVEL, BODY_NOISE * noise))
+    part = front & (unshadowed(s, p) > np.maximum(BODY_LEVEL, BODY_NOISE * noise))
     part = cv2.morphologyEx(part.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
     _, labels = cv2.connectedComponents((part | (near > 0)).astype(np.uint8))
     touching = np.unique(labels[near > 0])

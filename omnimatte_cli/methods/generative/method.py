@@ -131,8 +131,9 @@ class SoloLayers:
                 small = self.base[i, t].astype(np.float32)
                 size = self.masks.size[::-1]
                 base = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
-            others = np.any(np.delete(masks, i, 0), axis=0)
-            body = hidden_body(solo, plate, masks[i], others, self.noises[i].pixel)
+            order = self.masks.order[t]
+            front = np.any(masks[order[list(order).index(i) + 1 :]], axis=0)
+            body = hidden_body(solo, plate, masks[i], front, self.noises[i].pixel)
             yield solo_layer(solo, plate, body, self.noises[i], base)
 
     def __call__(self, t: int, frame: np.ndarray, plate: np.ndarray) -> FrameLayers:
