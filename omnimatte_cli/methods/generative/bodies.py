@@ -13,7 +13,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import Masks, Size, at_frame, pack_mask, to_float
 from omnimatte_cli.matte.resolve import SMOOTHING, channel_max
-from omnimatte_cli.methods.generative.closed_form import WINDOW, blend, window_alpha
+from omnimatte_cli.methods.generative.closed_form import WINDOW, window_alpha
 from omnimatte_cli.methods.generative.solos import SoloError
 from omnimatte_cli.segment.refine import occlusion_order
 
@@ -24,24 +24,26 @@ DEPTH_WINDOW = 5  # frames on either side over which depths are averaged
 
 
 def unshadowed(solo: np.ndarray, plate: np.ndarray) -> np.ndarray:
-    """The change that no shadow and no white veil explains, (H, W) float32, a little smoothed.
+    """The change that no shadow explains, (H, W) float32, a little smoothed.
 
     solo, plate: (H, W, 3) float32. A shadow is the plate times a factor that is smooth in space.
+    What is lighter than the plate is no shadow: light counts as body, which a mask can correct.
     """
     sigma = max(2.0, 3 * WINDOW * solo.shape[0])
+    change = solo - plate
     alpha = window_alpha(solo, plate, np.ones(solo.shape[:2], np.float32), sigma)
-    lighter = cv2.GaussianBlur((solo - plate).sum(2), (0, 0), sigma) > 0
-    end = np.broadcast_to(lighter[..., None].astype(np.float32), plate.shape)
-    error = cv2.GaussianBlur(solo - blend(end, alpha, plate), (0, 0), SMOOTHING)
-    return channel_max(np.abs(error))
+    shadow = np.where((change.sum(2) > 0), 0, alpha)[..., None]
+    error = channel_max(np.abs(cv2.GaussianBlur(change + shadow * plate, (0, 0), SMOOTHING)))
+    # The window reaches beyond the body; what does not change is no part of it.
+    size = channel_max(np.abs(cv2.GaussianBlur(change, (0, 0), SMOOTHING)))
+    return np.minimum(error, size)
 
 
 def guess_body(solo: np.ndarray, plates: np.ndarray) -> np.ndarray:
     """Where the object itself is, from its solo video alone: (T, h, w) bool.
 
-    solo: (T, h, w, 3) uint8; plates: (1 or T, h, w, 3) uint8. A shadow or a veil is the plate times
-    a factor plus a constant; what no such rule explains is taken for the body, in its largest
-    connected part. Rough: a mask is better.
+    solo: (T, h, w, 3) uint8; plates: (1 or T, h, w, 3) uint8. What no shadow explains is taken for
+    the body, in its largest connected part. Rough: a mask is better.
     """
     height = solo.shape[1]
     side = 2 * max(1, round(height * BODY_CLOSE)) + 1
