@@ -11,9 +11,11 @@ import numpy as np
 import torch
 
 from omnimatte_cli import device as devices
-from omnimatte_cli.arrays import Background, Masks, Size, resize_frames
+from omnimatte_cli.arrays import Masks, Plate, Size, resize_frames
+from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.deliver import folder as output
 from omnimatte_cli.deliver.manifest import (
+    describe_camera,
     describe_input,
     describe_masks,
     describe_plate,
@@ -21,16 +23,20 @@ from omnimatte_cli.deliver.manifest import (
     peak_memory_mb,
     write_manifest,
 )
+from omnimatte_cli.deliver.plates import write_result_plate
 from omnimatte_cli.deliver.result import ResultWriter
 from omnimatte_cli.errors import MaskError, OptionError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.masks.order import read_order
-from omnimatte_cli.matte.predict import own
+from omnimatte_cli.matte.ownership import working_plates
+from omnimatte_cli.matte.pool import pool_over_time
+from omnimatte_cli.matte.predict import predict_ownership
 from omnimatte_cli.media import encode as export
 from omnimatte_cli.media import read as video
 from omnimatte_cli.media.images import IMAGE_SUFFIXES
 from omnimatte_cli.media.read import VideoInfo
-from omnimatte_cli.methods.coordination.method import owner_network
+from omnimatte_cli.methods import registry
+from omnimatte_cli.methods.base import Run
 from omnimatte_cli.methods.generative.bodies import guess_masks, ordered
 from omnimatte_cli.methods.generative.method import (
     OwnedSolos,
@@ -39,17 +45,17 @@ from omnimatte_cli.methods.generative.method import (
     SoloVideos,
     make_layers,
     resolved_fit,
-    small_plates,
     small_solos,
 )
 from omnimatte_cli.methods.generative.network import STRIDE
 from omnimatte_cli.methods.generative.options import BASE_AREA, GenerativeOptions
 from omnimatte_cli.methods.generative.solos import AUTO, RemovalVideo, SoloError, open_removal
-from omnimatte_cli.pipeline import Result, Watch, clean_plate, write_plate
-from omnimatte_cli.plate import median as background
+from omnimatte_cli.options import check
+from omnimatte_cli.pipeline import Result, StageTimer, ownership_network, plate_of
+from omnimatte_cli.plate.load import load_plate
 from omnimatte_cli.progress import Progress, Silent
-from omnimatte_cli.settings import DeviceName, Settings, check, working_size
-from omnimatte_cli.shot import Shot, read_shot
+from omnimatte_cli.settings import DeviceName, Settings, working_size
+from omnimatte_cli.shot import read_shot
 
 FIT_WORDS = {
     "closed": "in closed form",
@@ -81,7 +87,7 @@ class LayersSettings:
         )
         if self.size is not None:
             good = all(s >= STRIDE and s % STRIDE == 0 for s in self.size)
-            check(good, f"--size must be HxW with both sides multiples of {STRIDE}")
+            check(good, f"--size must be WxH with both sides multiples of {STRIDE}")
         check(
             not (self.order is not None and self.depth is not None),
             "--order and --depth contradict each other",
@@ -104,9 +110,10 @@ class SoloShot:
 
     info: VideoInfo
     masks: Masks
-    plate: Background
+    plate: Plate
     solos: Solos
     clip: SmallClip
+    camera: Camera
     facts: dict[str, object]
 
 
@@ -117,7 +124,7 @@ def layers(
 
     Raises the errors of `omnimatte_cli.errors`; on any error `out` is as it was before.
     """
-    watch = Watch(progress or Silent())
+    timer = StageTimer(progress or Silent())
     device = devices.choose(settings.device)
     ffmpeg = export.find_ffmpeg(settings.ffmpeg)
     place = out.resolve()
@@ -125,27 +132,36 @@ def layers(
     inputs = [source, *settings.inputs]
     with output.output_folder(out, settings.overwrite, inputs) as folder, devices.deterministic():
         if settings.solos is None:
-            shot = owned_shot(source, folder, settings, device, watch)
+            shot = owned_shot(source, folder, settings, device, timer)
         else:
-            shot = removal_shot(source, settings, watch)
-        write_plate(folder, shot.plate, watch)
+            shot = removal_shot(source, settings, timer)
+            export.write_image(folder / "background.png", shot.plate.image)
         info, masks = shot.info, shot.masks
         fit = resolved_fit(settings.options, device)
-        watch.say(f"Layers: {FIT_WORDS[fit]}.")
+        timer.say(f"Layers: {FIT_WORDS[fit]}.")
         made = make_layers(
             shot.clip,
             shot.solos,
             masks,
             settings.options,
             device,
-            watch,
+            timer,
             lambda i: full_clip(shot, i),
             state,
         )
-        writer = ResultWriter(folder, info, masks.names, shot.plate, made, settings.exact, ffmpeg)
-        watch.stage("writing", info.frames)
-        scores = writer.write(watch)
-        watch.finish()
+        writer = ResultWriter(
+            folder,
+            info,
+            masks.names,
+            shot.plate,
+            lambda: video.iter_frames(source),
+            made,
+            settings.exact,
+            ffmpeg,
+        )
+        timer.stage("writing", info.frames)
+        scores = writer.write(timer)
+        timer.finish()
         facts = {
             "versions": library_versions(),
             "input": describe_input(info),
@@ -155,11 +171,12 @@ def layers(
             "seed": settings.options.seed,
             "device": devices.describe(device),
             "working_size": "{}x{}".format(*shot.clip.solos.shape[2:4]),
+            "camera": describe_camera(shot.camera),
             "method": "generative",
             "fit": fit,
             "losses": made.losses or None,
             "psnr": scores,
-            "seconds": watch.seconds,
+            "seconds": timer.seconds,
             "peak_memory_mb": peak_memory_mb(),
             **shot.facts,
         }
@@ -171,7 +188,7 @@ def layers(
     return Result(out, folders, out / "background.png", *movies, facts)
 
 
-def removal_shot(source: Path, settings: LayersSettings, progress: Watch) -> SoloShot:
+def removal_shot(source: Path, settings: LayersSettings, progress: StageTimer) -> SoloShot:
     """The shot with the videos that a removal model made of it, checked against it."""
     assert settings.solos is not None and settings.background is not None
     names = tuple(settings.solos)
@@ -193,7 +210,7 @@ def removal_shot(source: Path, settings: LayersSettings, progress: Watch) -> Sol
     notes = [*(n for v in videos for n in v.notes), *notes]
     solos = SoloVideos(videos)
     progress.stage("reading the videos", info.frames)
-    plates = small_plates(plate.stream(), size, 1 if plate.moving is None else info.frames)
+    plates = working_plates(plate, size, info.frames)
     small = np.stack([np.stack(list(v.stream(size))) for v in videos])
     if masks is None:
         masks = guess_masks(small, plates, names, info.size)
@@ -204,12 +221,15 @@ def removal_shot(source: Path, settings: LayersSettings, progress: Watch) -> Sol
     masks = replace(masks, notes=(*masks.notes, *notes))
     for note in masks.notes:
         progress.say(note)
+    still = Camera.static(info.frames, info.size)  # the background video follows the camera itself
     facts: dict[str, object] = {"solos": {n: str(p) for n, p in settings.solos.items()}}
-    return SoloShot(info, masks, plate, solos, SmallClip(small, plates, masks.resized(size)), facts)
+    return SoloShot(
+        info, masks, plate, solos, SmallClip(small, plates, masks.resized(size)), still, facts
+    )
 
 
 def owned_shot(
-    source: Path, folder: Path, settings: LayersSettings, device: torch.device, progress: Watch
+    source: Path, folder: Path, settings: LayersSettings, device: torch.device, progress: StageTimer
 ) -> SoloShot:
     """The shot with solos that the ownership network gives: the path that needs no other model."""
     shared = Settings(
@@ -219,21 +239,25 @@ def owned_shot(
         method="ownership",
         device=settings.device,
         size=settings.working_size(video.probe(source).size),
+        exact=settings.exact,
     )
-    owner = owner_network(shared, "ownership", device)
-    if owner is None:
+    net = ownership_network("ownership", "auto", device)
+    if net is None:
         raise OptionError("--solo auto needs the ownership weights, which are not there.")
-    shot: Shot = read_shot(source, folder / "masks", shared, progress)
-    plate = clean_plate(shot, shared, owner, device, progress)
-    plates = shot.plates(plate)
-    progress.stage("ownership", shot.info.frames)
-    owned = own(owner, shot.tensors(plates, device), shot.owner_gap(shared), progress)
-    owned = shot.steadied(owned, plates, progress)
-    masks = ordered(shot.masks, read_depth(settings.depth, shot.info, shot.size))
-    solos = OwnedSolos(owned, masks)
-    small = small_solos(solos, video.iter_frames(source), plate.stream(), shot.size)
+    run = Run(device, settings.options.seed, ownership=net)
+    info, shot = read_shot(source, folder / "masks", shared, progress)
+    solve = registry.choose(shared, devices.kind(device)).solve
+    camera, plate = plate_of(shot, shared, solve, run, folder, progress)
+    write_result_plate(folder, plate, shot, camera, progress)
+    plates = working_plates(plate, shot.size, len(shot))
+    progress.stage("ownership", info.frames)
+    found = predict_ownership(net, shot.tensors(plates, device), shot.frame_stride, progress)
+    found = pool_over_time(found, shot.frames, plates, shot.small, float(shot.fps), progress)
+    masks = ordered(shot.masks, read_depth(settings.depth, info, shot.size))
+    solos = OwnedSolos(found, masks)
+    small = small_solos(solos, shot.open_frames(), plate.stream(), shot.size)
     return SoloShot(
-        shot.info, masks, plate, solos, SmallClip(small, plates, shot.small), {"solos": AUTO}
+        info, masks, plate, solos, SmallClip(small, plates, shot.small), camera, {"solos": AUTO}
     )
 
 
@@ -269,14 +293,14 @@ def chosen_masks(folder: Path, info: VideoInfo, order: str | None, names: tuple[
 
 def removal_plate(
     path: Path, info: VideoInfo, covered: np.ndarray, progress: Progress
-) -> tuple[Background, list[str]]:
+) -> tuple[Plate, list[str]]:
     """The clean background as a plate, from a video or an image, and notes about it."""
     still = path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES
     if still:
-        return background.load(path, info.size, info.frames, progress), []
+        return load_plate(path, info.size, info.frames, progress), []
     plates: RemovalVideo = open_removal("background", path, info, covered)
     first = next(plates.stream())
-    return Background(first, np.ones(info.size, bool), plates.stream), list(plates.notes)
+    return Plate(first, np.ones(info.size, bool), plates.stream), list(plates.notes)
 
 
 def full_clip(shot: SoloShot, i: int) -> SmallClip:
@@ -290,8 +314,7 @@ def full_clip(shot: SoloShot, i: int) -> SmallClip:
             yield shot.solos.at(t, frame, plate)[i]
 
     solo = resize_frames(solos(), size)
-    count = 1 if shot.plate.moving is None else shot.info.frames
-    plates = small_plates(shot.plate.stream(), size, count)
+    plates = working_plates(shot.plate, size, shot.info.frames)
     return SmallClip(solo[None], plates, shot.masks.resized(size)[i : i + 1])
 
 

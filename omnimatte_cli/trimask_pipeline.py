@@ -22,8 +22,8 @@ from omnimatte_cli.methods.generative.trimask import (
     shrink_mask,
     trimask,
 )
+from omnimatte_cli.options import check
 from omnimatte_cli.progress import Progress
-from omnimatte_cli.settings import check
 
 CRF = 4  # x264: small enough to leave three clear levels
 BACKGROUND = "background"  # name of the trimask for the clean background

@@ -226,7 +226,7 @@ def test_trimasks_are_written_for_every_solo_and_the_background(
     assert again.returncode == 2 and "--overwrite" in again.stderr
     done = omnimatte(
         "trimask", folder / "video.mkv", "--masks", folder / "masks", "-o", out, "--overwrite",
-        "--invert", "--images", "--size", "32x48", "-q",
+        "--invert", "--images", "--size", "48x32", "-q",
     )  # fmt: skip
     assert done.returncode == 0 and done.stdout == "", done.stderr
     image = cv2.imread(str(out / "background" / "00003.png"), cv2.IMREAD_GRAYSCALE)

@@ -9,9 +9,7 @@ from typing import Annotated
 import typer
 
 from omnimatte_cli.commands.common import (
-    FFmpeg,
     Json,
-    MasksFolder,
     Overwrite,
     Quiet,
     Verbose,
@@ -44,7 +42,15 @@ def layers(
             metavar="PATH",
         ),
     ] = None,
-    masks: MasksFolder = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            "--masks",
+            help="Folder with a folder of images or a video per object, or with indexed PNGs. "
+            "Default: guessed from the solo videos.",
+            metavar="DIR",
+        ),
+    ] = None,
     order: Annotated[
         str | None,
         typer.Option(
@@ -70,8 +76,8 @@ def layers(
     size: Annotated[
         str | None,
         typer.Option(
-            help="Size of the base optimisation, multiples of 32. Default: the area of 128x224.",
-            metavar="HxW",
+            help="Size of the base optimisation, multiples of 32. Default: the area of 224x128.",
+            metavar="WxH",
         ),
     ] = None,
     keep_colours: Annotated[
@@ -87,7 +93,10 @@ def layers(
         typer.Option("--exact", help="Also write background/, the plate with what no layer owns."),
     ] = False,
     overwrite: Overwrite = False,
-    ffmpeg: FFmpeg = None,
+    ffmpeg: Annotated[
+        Path | None,
+        typer.Option("--ffmpeg", help="The ffmpeg program to encode with.", metavar="PATH"),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

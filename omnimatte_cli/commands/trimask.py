@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from omnimatte_cli.commands.common import (
-    FFmpeg,
     Overwrite,
     Quiet,
     Verbose,
@@ -16,8 +15,9 @@ from omnimatte_cli.commands.common import (
     friendly,
     set_up_logging,
 )
+from omnimatte_cli.options import check
 from omnimatte_cli.progress import terminal_progress
-from omnimatte_cli.settings import check, parse_size
+from omnimatte_cli.settings import parse_size
 
 
 @friendly
@@ -34,7 +34,7 @@ def trimask(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")],
     size: Annotated[
         str | None,
-        typer.Option(help="Size that the model takes. Default: the video's.", metavar="HxW"),
+        typer.Option(help="Size that the model takes. Default: the video's.", metavar="WxH"),
     ] = None,
     grow: Annotated[
         int | None,
@@ -50,7 +50,10 @@ def trimask(
         bool, typer.Option("--images", help="Write a folder of PNGs each instead of a video.")
     ] = False,
     overwrite: Overwrite = False,
-    ffmpeg: FFmpeg = None,
+    ffmpeg: Annotated[
+        Path | None,
+        typer.Option("--ffmpeg", help="The ffmpeg program to encode with.", metavar="PATH"),
+    ] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:

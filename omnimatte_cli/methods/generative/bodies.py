@@ -11,7 +11,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Masks, Size, at_frame, pack_mask, to_float
+from omnimatte_cli.arrays import Masks, Size, frame_or_static, pack_mask, to_float
 from omnimatte_cli.matte.resolve import SMOOTHING, channel_max
 from omnimatte_cli.methods.generative.closed_form import WINDOW, window_alpha
 from omnimatte_cli.methods.generative.solos import SoloError
@@ -50,7 +50,7 @@ def guess_body(solo: np.ndarray, plates: np.ndarray) -> np.ndarray:
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     out = np.zeros(solo.shape[:3], bool)
     for t, frame in enumerate(solo):
-        error = unshadowed(to_float(frame), to_float(at_frame(plates, t)))
+        error = unshadowed(to_float(frame), to_float(frame_or_static(plates, t)))
         rough = cv2.morphologyEx((error > BODY_LEVEL).astype(np.uint8), cv2.MORPH_CLOSE, kernel)
         rough = cv2.morphologyEx(rough, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         _, labels, stats, _ = cv2.connectedComponentsWithStats(rough)

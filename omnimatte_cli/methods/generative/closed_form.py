@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import at_frame, to_float
+from omnimatte_cli.arrays import frame_or_static, to_float
 from omnimatte_cli.matte.ownership import EDGE, smoothstep, soft_edge
 from omnimatte_cli.matte.resolve import (
     BODY_CHANGE,
@@ -24,7 +24,7 @@ from omnimatte_cli.matte.resolve import (
     RESTLESS_QUANTILE,
     SMOOTHING,
     channel_max,
-    least_alpha,
+    min_alpha,
 )
 
 WINDOW = 1 / 120  # sigma of the regression's window, share of the frame's height
@@ -64,10 +64,10 @@ def measure_noise(solo: np.ndarray, plates: np.ndarray, masks: np.ndarray) -> So
     solo: (T, h, w, 3) uint8; plates: (1 or T, h, w, 3) uint8; masks: (T, h, w) bool, the body.
     """
     picks = range(0, len(solo), max(1, len(solo) // NOISE_FRAMES))
-    change = [to_float(solo[t]) - to_float(at_frame(plates, t)) for t in picks]
+    change = [to_float(solo[t]) - to_float(frame_or_static(plates, t)) for t in picks]
     smooth = [cv2.GaussianBlur(x, (0, 0), evidence_sigma(solo.shape[1])) for x in change]
     free = ~masks[:: picks.step]
-    slopes = np.stack([steepness(to_float(at_frame(plates, t))) for t in picks])
+    slopes = np.stack([steepness(to_float(frame_or_static(plates, t))) for t in picks])
     steep = free & (slopes > np.quantile(slopes, STEEP_QUANTILE)) & (slopes > 0.01)
     offset = 0.0
     if steep.any():
@@ -156,7 +156,7 @@ def solo_layer(
 
     outside = (1 - smoothstep(edge, 0.0, 0.3)).astype(np.float32)
     alpha = window_alpha(s, p, outside, max(1.0, WINDOW * height))
-    least = least_alpha(change, p)
+    least = min_alpha(change, p)
     error = channel_max(np.abs(s - blend(closed_colour(s, p, alpha), alpha, p)))
     expected = np.hypot(noise.pixel, noise.offset * steepness(p))
     raised = smoothstep(error / expected, *UNEXPLAINED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from omnimatte_cli.arrays import to_float, to_uint8
-from omnimatte_cli.matte.resolve import FrameLayers, extend_colour
+from omnimatte_cli.matte.resolve import FrameLayers, edge_extend
 
 OPAQUE = 0.98  # alpha that the camera sees, above which a layer takes the video's own pixels
 
@@ -50,5 +50,5 @@ def written_layers(layers: np.ndarray, plate: np.ndarray, order: np.ndarray) -> 
         colour = to_float(rgba[i, ..., :3])
         composite = composite + alpha[..., None] * (colour - composite)
         clear = clear * (1 - alpha)
-        rgba[i, ..., :3] = extend_colour(rgba[i, ..., :3], alpha)
+        rgba[i, ..., :3] = edge_extend(rgba[i, ..., :3], alpha)
     return FrameLayers(rgba, composite, clear)

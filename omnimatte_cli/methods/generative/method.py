@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from omnimatte_cli.arrays import Masks, Size, to_float, to_uint8
-from omnimatte_cli.matte.ownership import Ownership, shares
+from omnimatte_cli.matte.ownership import Ownership, frame_weights
 from omnimatte_cli.matte.resolve import FrameLayers
 from omnimatte_cli.matte.transfer import upsample_layer
 from omnimatte_cli.methods.generative.bodies import eroded, hidden_body
@@ -71,7 +71,7 @@ class OwnedSolos:
     masks: Masks
 
     def at(self, t: int, frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
-        weights = shares(self.ownership, t, self.masks.frame(t), self.masks.order[t]).weights
+        weights = frame_weights(self.ownership, t, self.masks.frame(t), self.masks.order[t]).weights
         below = to_float(plate)
         return to_uint8(below + weights[..., None] * (to_float(frame) - below))
 
@@ -237,14 +237,6 @@ def layer_array(layer: Layer) -> np.ndarray:
     """(T, h, w, 4) float16 straight RGBA in [0, 1]."""
     rgba = torch.cat([layer.rgb, layer.alpha], 1).clamp(0, 1)
     return rgba.permute(0, 2, 3, 1).cpu().numpy().astype(np.float16)
-
-
-def small_plates(stream: Iterator[np.ndarray], size: Size, frames: int) -> np.ndarray:
-    """A plate stream at working size, (T, h, w, 3) uint8."""
-    h, w = size
-    return np.stack(
-        [cv2.resize(next(stream), (w, h), interpolation=cv2.INTER_AREA) for _ in range(frames)]
-    )
 
 
 def small_solos(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from omnimatte_cli.settings import check
+from omnimatte_cli.options import check
 
 Colour = Literal["network", "free", "closed"]  # where a layer's colours come from
 Fit = Literal["auto", "closed", "base", "full"]  # how much is optimised
