@@ -14,9 +14,11 @@ from omnimatte_cli.commands import (
     compose,
     convert,
     decompose,
+    layers,
     masks,
     report,
     training,
+    trimask,
     weights,
 )
 
@@ -34,6 +36,8 @@ app.command()(compose.compose)
 app.command()(convert.convert)
 app.command()(report.report)
 app.command()(masks.masks)
+app.command()(layers.layers)
+app.command()(trimask.trimask)
 app.command()(training.synth)
 app.command()(training.pretrain)
 app.command()(training.evaluate)

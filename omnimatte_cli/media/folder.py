@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omnimatte_cli.errors import OutputError
 
-RESULT_FILES = ("manifest.json", "masks.json")  # a folder with one of these is a result of ours
+RESULT_FILES = ("manifest.json", "masks.json", "trimasks.json")  # in a result of ours
 
 # All that the tool ever writes to a result's folder: anything else is the user's.
 RESULT_ENTRIES = frozenset(

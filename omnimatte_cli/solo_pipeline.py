@@ -1,0 +1,347 @@
+"""The story of `omnimatte layers`: read - solos and plate - masks and order - layers - write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from omnimatte_cli import device as devices
+from omnimatte_cli.arrays import Masks, Plate, Size, resize_frames
+from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.deliver import folder as output
+from omnimatte_cli.deliver.manifest import (
+    describe_camera,
+    describe_input,
+    describe_masks,
+    describe_plate,
+    library_versions,
+    peak_memory_mb,
+    write_manifest,
+)
+from omnimatte_cli.deliver.plates import write_result_plate
+from omnimatte_cli.deliver.result import ResultWriter
+from omnimatte_cli.errors import MaskError, OptionError
+from omnimatte_cli.masks.load import load_masks
+from omnimatte_cli.masks.order import read_order
+from omnimatte_cli.matte.ownership import working_plates
+from omnimatte_cli.matte.pool import pool_over_time
+from omnimatte_cli.matte.predict import predict_ownership
+from omnimatte_cli.media import encode as export
+from omnimatte_cli.media import read as video
+from omnimatte_cli.media.images import IMAGE_SUFFIXES
+from omnimatte_cli.media.read import VideoInfo
+from omnimatte_cli.methods import registry
+from omnimatte_cli.methods.base import Run
+from omnimatte_cli.methods.generative.bodies import guess_masks, ordered
+from omnimatte_cli.methods.generative.method import (
+    OwnedSolos,
+    SmallClip,
+    Solos,
+    SoloVideos,
+    make_layers,
+    resolved_fit,
+    small_solos,
+)
+from omnimatte_cli.methods.generative.network import STRIDE
+from omnimatte_cli.methods.generative.options import BASE_AREA, GenerativeOptions
+from omnimatte_cli.methods.generative.solos import AUTO, RemovalVideo, SoloError, open_removal
+from omnimatte_cli.options import check
+from omnimatte_cli.pipeline import Result, StageTimer, ownership_network, plate_of
+from omnimatte_cli.plate.load import load_plate
+from omnimatte_cli.progress import Progress, Silent
+from omnimatte_cli.settings import DeviceName, Settings, working_size
+from omnimatte_cli.shot import read_shot
+
+FIT_WORDS = {
+    "closed": "in closed form",
+    "base": "alpha optimised at working size, colours in closed form",
+    "full": "optimised at working size, then at full size",
+}
+
+
+@dataclass(frozen=True)
+class LayersSettings:
+    """Everything that `layers` can be told. solos: path by object name, or None: made here."""
+
+    solos: dict[str, Path] | None
+    background: Path | None = None  # the clean background video, folder or image
+    masks: Path | None = None
+    order: str | None = None  # object names back to front, separated by commas
+    depth: Path | None = None  # a depth video, brighter is nearer, that gives the order
+    options: GenerativeOptions = field(default_factory=GenerativeOptions)
+    size: Size | None = None  # (height, width) of the base optimisation, multiples of 32
+    device: DeviceName = "auto"
+    exact: bool = False
+    overwrite: bool = False
+    ffmpeg: Path | None = None
+
+    def __post_init__(self) -> None:
+        check(
+            self.solos is None or self.background is not None,
+            "--solo videos need the clean background that they were made with: --background VIDEO",
+        )
+        if self.size is not None:
+            good = all(s >= STRIDE and s % STRIDE == 0 for s in self.size)
+            check(good, f"--size must be WxH with both sides multiples of {STRIDE}")
+        check(
+            not (self.order is not None and self.depth is not None),
+            "--order and --depth contradict each other",
+        )
+
+    @property
+    def inputs(self) -> list[Path]:
+        """All files that are read, besides the shot."""
+        given = (self.background, self.masks, self.depth)
+        return [*(self.solos or {}).values(), *(p for p in given if p)]
+
+    def working_size(self, size: Size) -> Size:
+        """Of a shot of this size."""
+        return self.size or working_size(size, BASE_AREA, STRIDE)
+
+
+@dataclass(frozen=True)
+class SoloShot:
+    """A shot with what a removal model, or ownership, made of it."""
+
+    info: VideoInfo
+    masks: Masks
+    plate: Plate
+    solos: Solos
+    clip: SmallClip
+    camera: Camera
+    facts: dict[str, object]
+
+
+def layers(
+    source: Path, out: Path, settings: LayersSettings, progress: Progress | None = None
+) -> Result:
+    """One RGBA layer per object from its solo video and the clean background.
+
+    Raises the errors of `omnimatte_cli.errors`; on any error `out` is as it was before.
+    """
+    timer = StageTimer(progress or Silent())
+    device = devices.choose(settings.device)
+    ffmpeg = export.find_ffmpeg(settings.ffmpeg)
+    place = out.resolve()
+    state = place.parent / f".{place.name}.layers.pt"
+    inputs = [source, *settings.inputs]
+    with output.output_folder(out, settings.overwrite, inputs) as folder, devices.deterministic():
+        if settings.solos is None:
+            shot = owned_shot(source, folder, settings, device, timer)
+        else:
+            shot = removal_shot(source, settings, timer)
+            export.write_image(folder / "background.png", shot.plate.image)
+        info, masks = shot.info, shot.masks
+        fit = resolved_fit(settings.options, device)
+        timer.say(f"Layers: {FIT_WORDS[fit]}.")
+        made = make_layers(
+            shot.clip,
+            shot.solos,
+            masks,
+            settings.options,
+            device,
+            timer,
+            lambda i: full_clip(shot, i),
+            state,
+        )
+        writer = ResultWriter(
+            folder,
+            info,
+            masks.names,
+            shot.plate,
+            lambda: video.iter_frames(source),
+            made,
+            settings.exact,
+            ffmpeg,
+        )
+        timer.stage("writing", info.frames)
+        scores = writer.write(timer)
+        timer.finish()
+        facts = {
+            "versions": library_versions(),
+            "input": describe_input(info),
+            "objects": describe_masks(masks),
+            "background": describe_plate(shot.plate, settings.background),
+            "options": plain_options(settings),
+            "seed": settings.options.seed,
+            "device": devices.describe(device),
+            "working_size": "{}x{}".format(*shot.clip.solos.shape[2:4]),
+            "camera": describe_camera(shot.camera),
+            "method": "generative",
+            "fit": fit,
+            "losses": made.losses or None,
+            "psnr": scores,
+            "seconds": timer.seconds,
+            "peak_memory_mb": peak_memory_mb(),
+            **shot.facts,
+        }
+        write_manifest(folder / "manifest.json", facts)
+    for path in state.parent.glob(f"{state.name}.*"):
+        path.unlink(missing_ok=True)
+    folders = {name: out / "layers" / name for name in masks.names}
+    movies = (out / "composite.mp4", out / "preview.mp4")
+    return Result(out, folders, out / "background.png", *movies, facts)
+
+
+def removal_shot(source: Path, settings: LayersSettings, progress: StageTimer) -> SoloShot:
+    """The shot with the videos that a removal model made of it, checked against it."""
+    assert settings.solos is not None and settings.background is not None
+    names = tuple(settings.solos)
+    progress.stage("reading")
+    info, clip = video.read_clip(source, settings.working_size)
+    size = (clip.frames.shape[1], clip.frames.shape[2])
+    masks = None
+    if settings.masks is not None:
+        masks = chosen_masks(settings.masks, info, settings.order, names)
+    covered = np.zeros((info.frames, *size), bool)
+    if masks is not None:
+        covered = np.any(masks.resized(size), axis=0)
+    progress.stage("checking the videos", len(names) + 1)
+    videos = []
+    for done, (name, path) in enumerate(settings.solos.items()):
+        videos.append(open_removal(f"solo '{name}'", path, info, covered))
+        progress.step(done + 1)
+    plate, notes = removal_plate(settings.background, info, covered, progress)
+    notes = [*(n for v in videos for n in v.notes), *notes]
+    solos = SoloVideos(videos)
+    progress.stage("reading the videos", info.frames)
+    plates = working_plates(plate, size, info.frames)
+    small = np.stack([np.stack(list(v.stream(size))) for v in videos])
+    if masks is None:
+        masks = guess_masks(small, plates, names, info.size)
+        if settings.order is not None:
+            order, kind = read_order(Path(), names, info.frames, settings.order)
+            masks = replace(masks, order=order, order_source=kind)
+    masks = ordered(masks, read_depth(settings.depth, info, size))
+    masks = replace(masks, notes=(*masks.notes, *notes))
+    for note in masks.notes:
+        progress.say(note)
+    still = Camera.static(info.frames, info.size)  # the background video follows the camera itself
+    facts: dict[str, object] = {"solos": {n: str(p) for n, p in settings.solos.items()}}
+    return SoloShot(
+        info, masks, plate, solos, SmallClip(small, plates, masks.resized(size)), still, facts
+    )
+
+
+def owned_shot(
+    source: Path, folder: Path, settings: LayersSettings, device: torch.device, progress: StageTimer
+) -> SoloShot:
+    """The shot with solos that the ownership network gives: the path that needs no other model."""
+    shared = Settings(
+        masks=settings.masks,
+        order=settings.order,
+        background=settings.background,
+        method="ownership",
+        device=settings.device,
+        size=settings.working_size(video.probe(source).size),
+        exact=settings.exact,
+    )
+    net = ownership_network("ownership", "auto", device)
+    if net is None:
+        raise OptionError("--solo auto needs the ownership weights, which are not there.")
+    run = Run(device, settings.options.seed, ownership=net)
+    info, shot = read_shot(source, folder / "masks", shared, progress)
+    solve = registry.choose(shared, devices.kind(device)).solve
+    camera, plate = plate_of(shot, shared, solve, run, folder, progress)
+    write_result_plate(folder, plate, shot, camera, progress)
+    plates = working_plates(plate, shot.size, len(shot))
+    progress.stage("ownership", info.frames)
+    found = predict_ownership(net, shot.tensors(plates, device), shot.frame_stride, progress)
+    found = pool_over_time(found, shot.frames, plates, shot.small, float(shot.fps), progress)
+    masks = ordered(shot.masks, read_depth(settings.depth, info, shot.size))
+    solos = OwnedSolos(found, masks)
+    small = small_solos(solos, shot.open_frames(), plate.stream(), shot.size)
+    return SoloShot(
+        info, masks, plate, solos, SmallClip(small, plates, shot.small), camera, {"solos": AUTO}
+    )
+
+
+def chosen_masks(folder: Path, info: VideoInfo, order: str | None, names: tuple[str, ...]) -> Masks:
+    """The masks of the objects that have a solo video, in the order of the solos."""
+    masks = load_masks(folder, info.frames, info.size)
+    if len(names) == len(masks.names) == 1:
+        masks = replace(masks, names=names)  # a single folder of masks has no name of its own
+    missing = [n for n in names if n not in masks.names]
+    if missing:
+        raise MaskError(
+            f"{folder} has no mask for '{missing[0]}' (it has {', '.join(masks.names)}): name "
+            "solos and masks alike."
+        )
+    picks = [masks.names.index(n) for n in names]
+    place = {old: new for new, old in enumerate(picks)}
+    rows = [[place[i] for i in row if i in place] for row in masks.order.tolist()]
+    left = [n for n in masks.names if n not in names]
+    notes = tuple(f"The masks of '{n}' are left out: it has no solo video." for n in left)
+    chosen = Masks(
+        names,
+        masks.size,
+        np.array(rows),
+        tuple(masks.packed[i] for i in picks),
+        masks.order_source,
+        (*masks.notes, *notes),
+    )
+    if order is None:
+        return chosen
+    given, kind = read_order(folder, names, info.frames, order)
+    return replace(chosen, order=given, order_source=kind)
+
+
+def removal_plate(
+    path: Path, info: VideoInfo, covered: np.ndarray, progress: Progress
+) -> tuple[Plate, list[str]]:
+    """The clean background as a plate, from a video or an image, and notes about it."""
+    still = path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES
+    if still:
+        return load_plate(path, info.size, info.frames, progress), []
+    plates: RemovalVideo = open_removal("background", path, info, covered)
+    first = next(plates.stream())
+    return Plate(first, np.ones(info.size, bool), plates.stream), list(plates.notes)
+
+
+def full_clip(shot: SoloShot, i: int) -> SmallClip:
+    """Object i's solo and the plate near the shot's own size, both sides multiples of 32."""
+    height, width = (max(1, round(s / STRIDE)) * STRIDE for s in shot.info.size)
+    size = (height, width)
+
+    def solos() -> Iterator[np.ndarray]:
+        pairs = zip(video.iter_frames(shot.info.source), shot.plate.stream(), strict=False)
+        for t, (frame, plate) in enumerate(pairs):
+            yield shot.solos.at(t, frame, plate)[i]
+
+    solo = resize_frames(solos(), size)
+    plates = working_plates(shot.plate, size, shot.info.frames)
+    return SmallClip(solo[None], plates, shot.masks.resized(size)[i : i + 1])
+
+
+def read_depth(path: Path | None, info: VideoInfo, size: Size) -> np.ndarray | None:
+    """A depth video at working size, (T, h, w) float32; None where there is none."""
+    if path is None:
+        return None
+    depth = open_depth(path, info)
+    return np.stack([cv2.resize(d, size[::-1], interpolation=cv2.INTER_AREA) for d in depth])
+
+
+def open_depth(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
+    """Grey levels (H, W) float32 of a depth video with a frame for each of the shot's."""
+    count = 0
+    for frame in video.iter_frames(path, info.frames):
+        count += 1
+        yield frame.astype(np.float32).mean(2)
+    if count < info.frames:
+        raise SoloError(f"The depth video {path} has {count} frames, the shot {info.frames}.")
+
+
+def plain_options(settings: LayersSettings) -> dict[str, object]:
+    """All options in force, for the manifest."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        return str(value) if isinstance(value, Path) else value
+
+    return {k: plain(v) for k, v in asdict(settings).items()}

@@ -1,0 +1,103 @@
+"""The story of `omnimatte trimask`: a shot's masks, prepared for a removal model elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from omnimatte_cli.arrays import Size
+from omnimatte_cli.deliver import folder as output
+from omnimatte_cli.errors import MaskError
+from omnimatte_cli.masks.load import load_masks
+from omnimatte_cli.media import encode as export
+from omnimatte_cli.media import read as video
+from omnimatte_cli.media.read import VideoInfo
+from omnimatte_cli.methods.generative.trimask import (
+    default_growth,
+    grow_mask,
+    shrink_mask,
+    trimask,
+)
+from omnimatte_cli.options import check
+from omnimatte_cli.progress import Progress
+
+CRF = 4  # x264: small enough to leave three clear levels
+BACKGROUND = "background"  # name of the trimask for the clean background
+
+
+def write_trimasks(
+    source: Path,
+    masks_folder: Path,
+    out: Path,
+    progress: Progress,
+    size: Size | None = None,
+    grow: int | None = None,
+    invert: bool = False,
+    images: bool = False,
+    overwrite: bool = False,
+    ffmpeg: Path | None = None,
+) -> list[Path]:
+    """Write one trimask video a solo and one for the clean background. Returns their paths.
+
+    size: (height, width) of the removal model, None: the shot's. grow: pixels of that size, side
+    of the square by which masks grow; None: by the published share. invert: black keeps and white
+    removes. images: a folder of PNGs each instead of a video.
+    """
+    program = export.find_ffmpeg(ffmpeg)
+    check(grow is None or grow >= 0, "--grow must be 0 or more")
+    with output.output_folder(out, overwrite, [source, masks_folder]) as folder:
+        progress.stage("reading")
+        info = video.probe(source)
+        masks = load_masks(masks_folder, info.frames, info.size, progress=progress)
+        if BACKGROUND in masks.names:
+            raise MaskError(f"An object cannot be called '{BACKGROUND}' here: rename its masks.")
+        shape = size or info.size
+        side = default_growth(shape[1]) if grow is None else grow
+        names = [*masks.names, BACKGROUND]
+        progress.stage("trimasks", info.frames)
+        with ExitStack() as stack:
+            write = trimask_writer(stack, folder, names, shape, info, program, images)
+            for t in range(info.frames):
+                bodies = [grow_mask(shrink_mask(m, shape), side) for m in masks.frame(t)]
+                for i, name in enumerate(names):
+                    keep = None if name == BACKGROUND else i
+                    levels = trimask(np.stack(bodies), keep)
+                    write(name, t, 255 - levels if invert else levels)
+                progress.step(t + 1)
+        facts = {
+            "source": str(info.source),
+            "objects": list(masks.names),
+            "size": list(shape),
+            "grown": side,
+            "keep": 0 if invert else 255,
+            "remove": 255 if invert else 0,
+        }
+        text = json.dumps(facts, indent=1) + "\n"
+        (folder / "trimasks.json").write_text(text, encoding="utf-8")
+    return [out / (name if images else f"{name}.mp4") for name in names]
+
+
+def trimask_writer(
+    stack: ExitStack,
+    folder: Path,
+    names: list[str],
+    size: Size,
+    info: VideoInfo,
+    program: str,
+    images: bool,
+) -> Callable[[str, int, np.ndarray], None]:
+    """A function that writes frame t of a trimask, (H, W) uint8. The stack closes its files."""
+    if images:
+        pictures = stack.enter_context(export.LayerWriter(folder, names))
+        return lambda name, t, levels: pictures.write(name, t, np.dstack([levels] * 3))
+    movies = {
+        name: stack.enter_context(
+            export.VideoWriter(folder / f"{name}.mp4", size, info.fps, program, CRF)
+        )
+        for name in names
+    }
+    return lambda name, t, levels: movies[name].write(np.dstack([levels] * 3))
