@@ -81,7 +81,8 @@ class LayerUNet(nn.Module):
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = F.relu(block(torch.cat([x, skip], 1)))
         x = F.pad(x, (1, 2, 1, 2))
-        return torch.tanh(self.final_rgba(x)), self.final_flow(x)
+        # In full precision from here on: half precision would band the canvas.
+        return torch.tanh(self.final_rgba(x).float()), self.final_flow(x).float()
 
 
 class CameraAdjustment(nn.Module):
@@ -139,7 +140,8 @@ class Rendered:
     composite: (B, 2, 4, H, W), its fourth channel the alphas composited as if they were colours.
     flow: (B, 2, 2, H, W). layers: (B, 2, N, 4, H, W); layer_flow: (B, 2, N, 2, H, W), in the
     objects' own order. plate: (B, 2, 4, H, W) before the brightness. warped: (B, N, 4, H, W), the
-    layers of t + 1 seen along each layer's flow from t; warped_composite: (B, 3, H, W) of them.
+    layers of t + 1 seen along each layer's flow from t; warped_composite: (B, 3, H, W) of them,
+    without the brightness (as published).
     offset: (B, 2, 2, H, W) and brightness: (B, 2, 1, H, W), or None without adjustment.
     """
 
@@ -187,7 +189,6 @@ class Omnimatte(nn.Module):
         warped_composite = over(front, plate[:, :1])[:, 0]
         if brightness is not None:
             composite = brighten(composite, brightness)
-            warped_composite = brighten(warped_composite, brightness[:, 0])
         return Rendered(
             composite,
             flow,

@@ -16,6 +16,12 @@ STRIDE = 32  # pixels a cell of the coarsest features: sides must be multiples o
 PUBLISHED_HEIGHT = 256  # pixels; lengths in pixels below are meant at this height
 
 
+def _check(good: bool, message: str) -> None:
+    """Raise OptionError unless an option's value is good."""
+    if not good:
+        raise OptionError(f"{message} (method omnimatte2021).")
+
+
 @dataclass(frozen=True)
 class LossWeights:
     """Factors of the loss terms (the lambdas of the paper, values of the published code)."""
@@ -85,9 +91,3 @@ PUBLISHED = Options(
     mask_keep=0.0,
     l1_until=1 / 12,  # 200 of the 2400 epochs of "tennis"
 )
-
-
-def _check(good: bool, message: str) -> None:
-    """Raise OptionError unless an option's value is good."""
-    if not good:
-        raise OptionError(f"{message} (method omnimatte2021).")
