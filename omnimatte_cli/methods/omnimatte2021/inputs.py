@@ -7,6 +7,7 @@ H_t^-1 of it on the canvas. Host arrays are channels last; tensors channels firs
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -168,7 +169,7 @@ def clip_inputs(
     extent = (float(height), float(width))
     # Frames span 0 to their size here, as `frame_grid` does, so that the canvas holds their edges.
     bounds = canvas_bounds(homographies[:t], extent, extent)
-    flow, confidence = clip_flow(frames, masks.any(0))
+    flow, confidence = clip_flow(frames, np.any(masks, axis=0))
     band = max(1, round(trimap_width * height / PUBLISHED_HEIGHT)) if trimap_width else 0
     trimaps = np.stack([np.stack([trimap(m, band) for m in obj]) for obj in masks])
     if order is None:
@@ -220,7 +221,7 @@ def canvas_bounds(
     """x0, x1, y0, y1 of what all frames cover on the canvas, (4,) float64.
 
     corners: (y, x) of a frame's last corner; the first is (0, 0). extent: (height, width) of a
-    frame. Raises InputError where a frame lands behind the camera or the canvas grows out of bounds.
+    frame. Raises InputError where a frame lands behind the camera or the canvas grows too large.
     """
     y, x = corners
     points = np.array([[0.0, x, 0.0, x], [0.0, 0.0, y, y], [1.0, 1.0, 1.0, 1.0]])
@@ -245,9 +246,8 @@ def canvas_bounds(
 
 def trimap(mask: np.ndarray, width: int) -> np.ndarray:
     """Mask (H, W) bool to int8: 1 inside, -1 further than about `width` / 2 pixels, else 0."""
-    outside = (~mask).astype(np.uint8)
-    if width > 0:
-        outside = cv2.erode(outside, np.ones((width, width), np.uint8))
+    kernel = np.ones((max(width, 1), max(width, 1)), np.uint8)
+    outside = cv2.erode((~mask).astype(np.uint8), kernel)
     return mask.astype(np.int8) - outside.astype(np.int8)
 
 
@@ -273,7 +273,7 @@ def _flows(frames: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Forward and backward flow of neighbours, each (H, W, 2)."""
     assert min(frames.shape[1:3]) >= SMALLEST, frames.shape
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    for here, there in zip(grey[:-1], grey[1:], strict=True):
+    for here, there in itertools.pairwise(grey):
         yield search(here, there, small=True), search(there, here, small=True)
 
 

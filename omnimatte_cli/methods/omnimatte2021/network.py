@@ -164,7 +164,7 @@ class Omnimatte(nn.Module):
         self.unet, self.adjustment = unet, adjustment
 
     def forward(self, pairs: Pairs) -> Rendered:
-        b, _, n, _, height, width = pairs.objects.shape
+        b, _, n = pairs.objects.shape[:3]
         layers, layer_flow = self.predict(pairs.objects)
         canvas, _ = self.unet(pairs.background)
 

@@ -164,9 +164,8 @@ def predict_layers(net: Omnimatte, clip: ClipInputs, progress: Progress) -> Laye
     n, t, (height, width) = len(clip.masks), len(clip), clip.size
     layers = np.empty((n, t, height, width, 4), np.float16)
     plates = np.empty((t, height, width, 3), np.float16)
-    error = 0.0
-    stride = 1 if net.unet.norm == "batch" else 2
-    firsts = sorted({*range(0, t - 1, stride), t - 2})
+    error = np.empty(t)
+    firsts = range(t - 1) if net.unet.norm == "batch" else sorted({*range(0, t - 1, 2), t - 2})
     for first in firsts:
         pairs, targets = clip.pairs([first], [None])
         rendered = net(pairs)
@@ -176,15 +175,12 @@ def predict_layers(net: Omnimatte, clip: ClipInputs, progress: Progress) -> Laye
             colour, plate = brighten(rgba[:, :, :3], light[:, None]), brighten(plate, light)
             rgba = torch.cat([colour, rgba[:, :, 3:]], 2)
         off = (rendered.composite[0, :, :3] - targets.frames[0]) / 2
-        kept = (0, 1) if stride == 2 or first == t - 2 else (0,)
-        for k in kept:
-            layers[:, first + k] = _host(rgba[k])
-            plates[first + k] = _host(plate[k])
-        error += float(off[list(kept)].square().sum(dtype=torch.float64))
-        progress.step(first + len(kept))
-    # With an even number of strided pairs no frame is counted twice; else one frame is.
-    counted = sum(2 if stride == 2 or first == t - 2 else 1 for first in firsts)
-    mean = error / (counted * height * width * 3)
+        # The next pair overwrites the second frame where it begins with it.
+        layers[:, first : first + 2] = np.moveaxis(_host(rgba), 1, 0)
+        plates[first : first + 2] = _host(plate)
+        error[first : first + 2] = off.square().mean((1, 2, 3)).cpu().numpy()
+        progress.step(first + 2)
+    mean = float(error.mean())
     return Layers(layers, plates, min(-10 * math.log10(mean), 100.0) if mean else 100.0)
 
 
