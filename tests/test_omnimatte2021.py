@@ -291,7 +291,7 @@ def test_the_body_is_in_the_layer_and_the_plate_is_clean(scene) -> None:
     before = np.abs(frames.astype(np.float32) - ground).mean(0)[passed].mean() / 255
     assert clean[:, passed].mean() < 0.6 * before
     start = method.separate(arrays(frames, masks), None, replace(options, iterations=1), Silent())
-    assert found.losses["reconstruction"] < 0.3 * start.losses["reconstruction"]
+    assert found.losses["reconstruction"] < 0.45 * start.losses["reconstruction"]
     assert found.psnr > start.psnr + 5
     net = tuning.new_network(LENGTH, options, CPU)
     assert found.network["parameters"] == sum(p.numel() for p in net.parameters())
