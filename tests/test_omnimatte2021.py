@@ -18,6 +18,7 @@ from torch import Tensor
 
 from omnimatte_cli.device import deterministic
 from omnimatte_cli.errors import InputError, OptionError
+from omnimatte_cli.matte.over import in_order, over
 from omnimatte_cli.methods.omnimatte2021 import losses as L
 from omnimatte_cli.methods.omnimatte2021 import method
 from omnimatte_cli.methods.omnimatte2021 import optimise as tuning
@@ -393,13 +394,43 @@ def test_any_working_size_and_order(scene) -> None:
     assert found.network["size"] == "32x64"
 
 
-def test_homographies_that_have_gone_wrong_are_named(scene) -> None:
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.array([[1.0, 0, 0], [0, 1, 0], [0.05, 0, 1]]),  # its inverse has a horizon in the frame
+        np.diag([0.01, 0.01, 1.0]),
+        np.zeros((3, 3)),
+        np.full((3, 3), np.nan),
+    ],
+)
+def test_a_homography_that_has_gone_wrong_is_named(scene, bad: np.ndarray) -> None:
     frames, masks = scene[:2]
-    for bad in (np.diag([1.0, 1.0, -1.0]), np.diag([0.01, 0.01, 1.0])):
-        homographies = np.tile(np.eye(3), (LENGTH, 1, 1))
-        homographies[2] = bad
-        with pytest.raises(InputError, match="frame 2"):
-            clip_inputs(frames, masks, homographies, None, 1, 20, CPU)
+    homographies = np.tile(np.eye(3), (LENGTH, 1, 1))
+    homographies[2] = bad
+    with pytest.raises(InputError, match="frame 2"):
+        clip_inputs(frames, masks, homographies, None, 1, 20, CPU)
+
+
+def test_layers_are_composited_in_the_order_of_each_frame(scene) -> None:
+    frames, masks = scene[:2]
+    masks = np.concatenate([masks, np.roll(masks, 6, -1)])
+    order = np.array([[0, 1], [1, 0]] * (LENGTH // 2))
+    clip = clip_inputs(frames, masks, None, order, 1, 20, CPU)
+    net = Omnimatte(LayerUNet(4, "instance"), None)
+    with torch.no_grad():
+        x = net(clip.pairs([0, 1, 2], [None] * 3)[0])
+    layers = ((x.layers + 1) / 2).movedim(2, 1)  # (B, N, T, 4, H, W)
+    rows = torch.from_numpy(np.stack([order[[t, t + 1]] for t in range(3)]))
+    expected = over(in_order(layers, rows), (x.plate[:, :, :3] + 1) / 2)
+    near((x.composite[:, :, :3] + 1) / 2, expected.numpy(), 1e-6)
+    assert not torch.allclose(expected, over(layers, (x.plate[:, :, :3] + 1) / 2), atol=1e-4)
+
+
+def test_a_tiny_mask_does_not_disappear() -> None:
+    masks = np.zeros((1, 2, 64, 64), bool)
+    masks[0, 0, 5, 9] = True
+    small = method.resize_masks(masks, (32, 32))
+    assert small[0, 0].sum() == 1 and small[0, 0, 2, 4] and not small[0, 1].any()
 
 
 @pytest.mark.parametrize(

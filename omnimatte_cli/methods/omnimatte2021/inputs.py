@@ -163,12 +163,12 @@ def clip_inputs(
     n = len(masks)
     if homographies is None:
         homographies = np.tile(np.eye(3), (t, 1, 1))
+    extent = (float(height), float(width))
+    # Frames span 0 to their size here, as `frame_grid` does, so that the canvas holds their edges.
+    bounds = canvas_bounds(homographies, extent, extent)
     # The last frame's own motion is not known: it goes on as before.
     onward = homographies[-1] @ np.linalg.inv(homographies[-2]) @ homographies[-1]
     homographies = np.concatenate([homographies, onward[None]]).astype(np.float64)
-    extent = (float(height), float(width))
-    # Frames span 0 to their size here, as `frame_grid` does, so that the canvas holds their edges.
-    bounds = canvas_bounds(homographies[:t], extent, extent)
     flow, confidence = clip_flow(frames, np.any(masks, axis=0))
     band = max(1, round(trimap_width * height / PUBLISHED_HEIGHT)) if trimap_width else 0
     trimaps = np.stack([np.stack([trimap(m, band) for m in obj]) for obj in masks])
@@ -227,11 +227,11 @@ def canvas_bounds(
     points = np.array([[0.0, x, 0.0, x], [0.0, 0.0, y, y], [1.0, 1.0, 1.0, 1.0]])
     low, high = np.array([0.0, 0.0]), np.array([x, y])
     for t, homography in enumerate(homographies):
-        a, b, w = np.linalg.inv(homography) @ points
-        if not (np.isfinite(w).all() and (w > 0).all()):
+        a, b, w = _inverse(homography) @ points
+        if not (w * w[0] > 0).all():
             raise InputError(
-                f"The homography of frame {t} turns the image inside out: register the clip anew, "
-                "or leave the homographies out if the camera stands still."
+                f"The homography of frame {t} turns the image inside out or is no homography: "
+                "register the clip anew, or leave the homographies out if the camera stands still."
             )
         landed = np.stack([a / w, b / w])
         low, high = np.minimum(low, landed.min(1)), np.maximum(high, landed.max(1))
@@ -242,6 +242,13 @@ def canvas_bounds(
                 "the registration has failed there, or the camera turns too far for this method."
             )
     return np.array([low[0], high[0], low[1], high[1]])
+
+
+def _inverse(homography: np.ndarray) -> np.ndarray:
+    """The inverse, or zeros where there is none."""
+    if not np.isfinite(homography).all() or np.linalg.matrix_rank(homography) < 3:
+        return np.zeros((3, 3))
+    return np.linalg.inv(homography)
 
 
 def trimap(mask: np.ndarray, width: int) -> np.ndarray:

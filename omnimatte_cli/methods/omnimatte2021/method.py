@@ -115,12 +115,17 @@ def rescaled(homographies: np.ndarray | None, size: Size, new: Size) -> np.ndarr
 
 
 def resize_masks(masks: np.ndarray, size: Size) -> np.ndarray:
-    """Masks (N, T, H, W) bool at another size: on where at least half a pixel is covered."""
+    """Masks (N, T, H, W) bool at another size: on where at least half a pixel is covered.
+
+    A mask too small for that keeps its densest pixel, so that no object that is there disappears.
+    """
     height, width = size
-    out = np.empty((*masks.shape[:2], height, width), bool)
+    out = np.zeros((*masks.shape[:2], height, width), bool)
     for i, t in np.ndindex(masks.shape[:2]):
-        part = masks[i, t].astype(np.float32)
-        out[i, t] = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA) >= 0.5
+        if masks[i, t].any():
+            part = masks[i, t].astype(np.float32)
+            part = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+            out[i, t] = part >= min(0.5, float(part.max()))
     return out
 
 
