@@ -381,6 +381,22 @@ def test_a_panning_camera(scene) -> None:
     assert last[0, 0, -1] == pytest.approx(1) and last[0, 0, 0] > -1
 
 
+def test_flow_points_from_a_frame_to_the_next(scene) -> None:
+    frames, masks = scene[:2]
+    clip = clip_inputs(frames, masks, None, None, 1, 20, CPU)
+    inside = clip.masks[0]
+    for t in range(LENGTH):  # the block moves 7 pixels a frame; the last frame's flow goes on
+        assert float(clip.flow[t, 0][inside[t]].median()) == pytest.approx(7, abs=1)
+    assert clip.confidence[:-1][inside[:-1]].mean() > 0.3
+    assert not clip.confidence[-1].any() and not clip.confidence[~inside].any()
+
+    def right(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.full((*frame.shape[:2], 2), (3, 0), np.float32)
+
+    given = clip_inputs(frames, masks, None, None, 1, 20, CPU, right)
+    assert (given.flow[:-1, 0] == 3).all() and not given.confidence.any()  # there is not back
+
+
 def test_any_working_size_and_order(scene) -> None:
     frames, masks = scene[0][:3, :40, :50], scene[1][:, :3, :40, :50]
     masks = np.concatenate([masks, np.roll(masks, 8, -1)])

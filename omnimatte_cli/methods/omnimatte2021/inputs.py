@@ -8,7 +8,7 @@ H_t^-1 of it on the canvas. Host arrays are channels last; tensors channels firs
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -26,6 +26,10 @@ from omnimatte_cli.methods.omnimatte2021.options import PUBLISHED_HEIGHT
 NOISE_STRIDE = 16  # pixels a cell of the noise canvas
 MATCH = 20.0  # grey levels, over RGB, that a pixel may differ from where the flow leads and back
 MAX_SPREAD = 8.0  # canvas sides in frame sides; beyond it a homography has gone wrong
+
+# Two frames (H, W, 3) uint8 RGB to where each pixel of the first is found in the second: (H, W, 2)
+# float32 offsets x, y in pixels.
+DenseFlow = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -151,13 +155,15 @@ def clip_inputs(
     seed: int,
     trimap_width: float,
     device: torch.device,
+    dense_flow: DenseFlow | None = None,
 ) -> ClipInputs:
     """Everything the network needs, from what the user has.
 
     frames: (T, H, W, 3) uint8 RGB, sides multiples of 32, T at least 2. masks: (N, T, H, W) bool.
     homographies: (T, 3, 3) in pixels of these frames, frame 0 to frame t; None: the camera stands.
     order: (T, N), back to front; None: as the masks come. trimap_width: pixels at 256 rows.
-    Raises InputError for a homography that has gone wrong.
+    dense_flow: another estimator in place of OpenCV's dense inverse search. Raises InputError for a
+    homography that has gone wrong.
     """
     t, height, width, _ = frames.shape
     n = len(masks)
@@ -169,7 +175,7 @@ def clip_inputs(
     # The last frame's own motion is not known: it goes on as before.
     onward = homographies[-1] @ np.linalg.inv(homographies[-2]) @ homographies[-1]
     homographies = np.concatenate([homographies, onward[None]]).astype(np.float64)
-    flow, confidence = clip_flow(frames, np.any(masks, axis=0))
+    flow, confidence = clip_flow(frames, np.any(masks, axis=0), dense_flow or inverse_search)
     band = max(1, round(trimap_width * height / PUBLISHED_HEIGHT)) if trimap_width else 0
     trimaps = np.stack([np.stack([trimap(m, band) for m in obj]) for obj in masks])
     if order is None:
@@ -258,7 +264,9 @@ def trimap(mask: np.ndarray, width: int) -> np.ndarray:
     return mask.astype(np.int8) - outside.astype(np.int8)
 
 
-def clip_flow(frames: np.ndarray, union: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def clip_flow(
+    frames: np.ndarray, union: np.ndarray, dense_flow: DenseFlow
+) -> tuple[np.ndarray, np.ndarray]:
     """Flow from each frame to the next and its confidence within the masks.
 
     frames: (T, H, W, 3) uint8; union: (T, H, W) bool. Returns (T, 2, H, W) float32 in pixels and
@@ -268,20 +276,21 @@ def clip_flow(frames: np.ndarray, union: np.ndarray) -> tuple[np.ndarray, np.nda
     t, height, width, _ = frames.shape
     flow = np.zeros((t, 2, height, width), np.float32)
     confidence = np.zeros((t, height, width), np.float32)
-    for k, (forward, backward) in enumerate(_flows(frames)):
+    backward = np.zeros((height, width, 2), np.float32)
+    for k, (here, there) in enumerate(itertools.pairwise(frames)):
+        forward, backward = dense_flow(here, there), dense_flow(there, here)
+        assert forward.shape == backward.shape == (height, width, 2), forward.shape
         flow[k] = np.moveaxis(forward, -1, 0)
-        confidence[k] = flow_confidence(forward, backward, frames[k]) * union[k]
-        if k == t - 2:
-            flow[t - 1] = -np.moveaxis(backward, -1, 0)
+        confidence[k] = flow_confidence(forward, backward, here) * union[k]
+    flow[-1] = -np.moveaxis(backward, -1, 0)
     return flow, confidence
 
 
-def _flows(frames: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Forward and backward flow of neighbours, each (H, W, 2)."""
-    assert min(frames.shape[1:3]) >= SMALLEST, frames.shape
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    for here, there in itertools.pairwise(grey):
-        yield search(here, there, small=True), search(there, here, small=True)
+def inverse_search(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Flow from a frame to another by OpenCV's dense inverse search; see `DenseFlow`."""
+    assert min(frame.shape[:2]) >= SMALLEST, frame.shape
+    here, there = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (frame, other))
+    return search(here, there, small=True)
 
 
 def flow_confidence(forward: np.ndarray, backward: np.ndarray, frame: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 
 from omnimatte_cli.arrays import Size, resize_frames
 from omnimatte_cli.matte.transfer import upsample_layer
-from omnimatte_cli.methods.omnimatte2021.inputs import clip_inputs
+from omnimatte_cli.methods.omnimatte2021.inputs import DenseFlow, clip_inputs
 from omnimatte_cli.methods.omnimatte2021.optimise import (
     Layers,
     new_network,
@@ -61,11 +61,13 @@ def separate(
     progress: Progress,
     state: Path | None = None,
     key: str = "",
+    dense_flow: DenseFlow | None = None,
 ) -> Separation:
     """Optimise a network on the clip and return what it makes of every frame.
 
-    plate: not used; the method learns its own background. state, key: see `optimise`. The network
-    works at `options.size`, or at the multiples of 32 nearest to the clip's size.
+    plate: not used; the method learns its own background. state, key: see `optimise`. dense_flow:
+    another estimator of optical flow (RAFT, say), see `inputs`. The network works at
+    `options.size`, or at the multiples of 32 nearest to the clip's size.
     """
     device = shot.frames.device
     frames = np.ascontiguousarray(shot.frames.permute(0, 2, 3, 1).cpu().numpy())
@@ -80,6 +82,7 @@ def separate(
         options.seed,
         options.trimap_width,
         device,
+        dense_flow,
     )
     net = new_network(len(clip), options, device)
     progress.stage("optimising", options.iterations)
