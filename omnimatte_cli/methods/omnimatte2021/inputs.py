@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omnimatte_cli.camera.flow import SMALLEST, search
+from omnimatte_cli.camera import flow as camera_flow
 from omnimatte_cli.errors import InputError
 from omnimatte_cli.methods.omnimatte2021.losses import Targets
 from omnimatte_cli.methods.omnimatte2021.network import NOISE_CHANNELS, Pairs, warp
@@ -288,9 +288,9 @@ def clip_flow(
 
 def inverse_search(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Flow from a frame to another by OpenCV's dense inverse search; see `DenseFlow`."""
-    assert min(frame.shape[:2]) >= SMALLEST, frame.shape
+    assert min(frame.shape[:2]) >= camera_flow.SMALLEST, frame.shape
     here, there = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (frame, other))
-    return search(here, there, small=True)
+    return camera_flow.dense_flow(here, there, small=True)
 
 
 def flow_confidence(forward: np.ndarray, backward: np.ndarray, frame: np.ndarray) -> np.ndarray:
