@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,12 @@ from omnimatte_cli.deliver.plates import (
     write_result_plate,
 )
 from omnimatte_cli.deliver.result import ResultWriter
-from omnimatte_cli.deliver.writer import Delivery, parse_colour
+from omnimatte_cli.deliver.writer import delivery_of
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.predict import predict_ownership
-from omnimatte_cli.media.codecs import Timing
 from omnimatte_cli.media.encode import find_ffmpeg
 from omnimatte_cli.media.folder import output_folder
-from omnimatte_cli.media.header import read_header
-from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import Run
 from omnimatte_cli.plate.estimate import FindOwners, clean_plate, find_camera
@@ -107,9 +104,11 @@ def decompose(
     inputs = [source, *(p for p in (settings.masks, settings.background) if p)]
     with output_folder(out, settings.overwrite, inputs) as folder, devices.deterministic():
         info, shot = read_shot(source, folder / "masks", settings, timer)
-        camera, plate = plate_of(shot, settings, choice.solve, run, folder, timer)
+        camera, plate = plate_of(
+            shot, settings, choice.solve, run, folder, info.frame_numbers, timer
+        )
         write_result_plate(folder, plate, shot, camera, timer)
-        separation = method.separate(shot, plate, timer)
+        separation = method.separate(replace(shot, camera=camera), plate, timer)
         writer = ResultWriter(
             folder,
             shot.masks.names,
@@ -117,10 +116,11 @@ def decompose(
             plate,
             shot.open_frames,
             separation.layers_at,
+            delivery_of(info, ffmpeg, settings.matte_color, not settings.no_audio),
+            info.frame_numbers,
             settings.exact,
             settings.passes,
             settings.formats,
-            delivery_of(info, settings, ffmpeg),
         )
         timer.stage("writing", info.frames)
         scores = writer.write(timer)
@@ -133,23 +133,6 @@ def decompose(
     layers = {name: out / "layers" / name for name in shot.masks.names}
     movies = (out / "composite.mp4", out / "preview.mp4")
     return Result(out, layers, out / "background.png", *movies, facts)
-
-
-def delivery_of(info: VideoInfo, settings: Settings, ffmpeg: str) -> Delivery:
-    """What all writers of a run share: size, times, colours and sound of the input."""
-    header = read_header(info.source)
-    times = info.times if info.kind == "video" else None
-    return Delivery(
-        info.size,
-        info.frames,
-        Timing(info.fps, times, header.sample_aspect, header.timecode),
-        header.tags,
-        settings.start_frame,
-        info.source.stem,
-        None if settings.no_audio else header.audio,
-        ffmpeg,
-        parse_colour(settings.matte_color),
-    )
 
 
 def ownership_network(network: str | None, name: str, device: torch.device) -> OwnerNet | None:
@@ -182,7 +165,8 @@ def write_background(
         camera = find_camera(shot, settings, progress)
         owners = find_owners(shot, run, progress) if shot.masks.names else None
         plates = Path(scratch)
-        plate = clean_plate(shot, camera, solve.plate_passes, owners, plates, progress)
+        numbers = info.frame_numbers
+        plate = clean_plate(shot, camera, solve.plate_passes, owners, plates, numbers, progress)
         if not plate.valid.all():
             progress.say(unseen_warning(plate))
         write_plates(
@@ -197,6 +181,7 @@ def plate_of(
     solve: SolveSettings,
     run: Run,
     folder: Path,
+    numbers: tuple[int, ...],
     progress: Progress,
 ) -> tuple[Camera, Plate]:
     """The camera and the plate: the user's, or estimated; plates of single frames in `folder`."""
@@ -207,7 +192,8 @@ def plate_of(
     # With --exact, background/ holds what no layer owns as well.
     plates = folder / ("plate" if settings.exact else "background")
     owners = find_owners(shot, run, progress)
-    return camera, clean_plate(shot, camera, solve.plate_passes, owners, plates, progress)
+    plate = clean_plate(shot, camera, solve.plate_passes, owners, plates, numbers, progress)
+    return camera, plate
 
 
 def find_owners(shot: Shot, run: Run, progress: Progress) -> FindOwners | None:

@@ -184,7 +184,30 @@ class Settings:
         flag="--format",
         metavar="FORMAT",
     )
-    start_frame: int = option(0, "Number of the first frame in file names.")
+    start_frame: int | None = option(
+        None, "Number of the first frame in file names; default: as the images have, or 0."
+    )
+    frames: str | None = option(
+        None, "Only these frames, from 0, the last one excluded.", metavar="A:B"
+    )
+    begin: str | None = option(
+        None,
+        "Only from this time on: seconds or hours:minutes:seconds.",
+        flag="--from",
+        metavar="TIME",
+    )
+    end: str | None = option(None, "Only up to this time.", flag="--to", metavar="TIME")
+    fps: str | None = option(
+        None,
+        "Frames per second of a folder of images, such as 24000/1001; default: 24.",
+        metavar="RATE",
+    )
+    stream: int | None = option(None, "Which video stream of the file, from 0; default: the best.")
+    deinterlace: bool = option(False, "Separate interlaced fields first.")
+    tone_map: bool = option(
+        False, "Bring HDR (PQ, HLG) to BT.709 instead of keeping it as encoded."
+    )
+    invert_masks: bool = option(False, "The masks are white where the object is not.")
     matte_color: str = option("#000000", "What mp4 layers lie on.", metavar="#RRGGBB")
     no_audio: bool = option(False, "Leave the input's sound out of composite.mp4.")
     overwrite: bool = option(False, "Replace an existing result.")
@@ -206,7 +229,6 @@ class Settings:
             check(part in PASSES, f"--passes takes {', '.join(PASSES)}, not {part!r}")
         for form in self.formats:
             check(form in FORMATS, f"--format takes {', '.join(FORMATS)}, not {form!r}")
-        check(self.start_frame >= 0, "--start-frame must be 0 or more")
         colour = re.fullmatch(r"#[0-9a-fA-F]{6}", self.matte_color)
         check(colour is not None, f"--matte-color takes #RRGGBB, not {self.matte_color!r}")
         made = self.making

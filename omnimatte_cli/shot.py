@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from omnimatte_cli.arrays import Masks, Size
+from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.noise import residual_noise
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.predict import frame_stride
 from omnimatte_cli.matte.resolve import Layers
+from omnimatte_cli.media.options import ReadOptions, parse_fps, parse_frames, parse_time
 from omnimatte_cli.media.read import VideoInfo, iter_frames, read_clip
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.progress import Progress
@@ -32,7 +34,8 @@ class Shot:
 
     fps: mean frames per second. frames: (T, h, w, 3) uint8, all of them at working size. masks: at
     full size; small: at working size, (N, T, h, w) bool. samples: some frames at full size.
-    open_frames: opens a new stream of all frames at full size, (H, W, 3) uint8.
+    open_frames: opens a new stream of all frames at full size, (H, W, 3) uint8. camera: how it
+    moves, once that is known.
     """
 
     fps: Fraction
@@ -41,6 +44,7 @@ class Shot:
     small: np.ndarray
     samples: FrameSamples
     open_frames: Callable[[], Iterator[np.ndarray]]
+    camera: Camera | None = None
 
     def __post_init__(self) -> None:
         assert self.frames.dtype == np.uint8 and self.frames.ndim == 4, self.frames.shape
@@ -81,6 +85,23 @@ class Shot:
         return resolver(ownership, self.masks, self.noise(plates), exact_layers)
 
 
+def reading(settings: Settings) -> ReadOptions:
+    """How the input is read, from what the user said. Raises OptionError."""
+    first, stop = parse_frames(settings.frames) if settings.frames else (None, None)
+    return ReadOptions(
+        stream=settings.stream,
+        fps=parse_fps(settings.fps) if settings.fps else None,
+        first=first,
+        stop=stop,
+        start_time=parse_time(settings.begin) if settings.begin else None,
+        stop_time=parse_time(settings.end, "--to") if settings.end else None,
+        start_frame=settings.start_frame,
+        deinterlace=settings.deinterlace,
+        tone_map=settings.tone_map,
+        invert_masks=settings.invert_masks,
+    )
+
+
 def read_shot(
     source: Path, made: Path | None, settings: Settings, progress: Progress
 ) -> tuple[VideoInfo, Shot]:
@@ -92,9 +113,16 @@ def read_shot(
     """
     progress.stage("reading")
     samples = FrameSamples()
+    options = reading(settings)
     info, clip = read_clip(
-        source, lambda size: settings.size or working_size(size), progress, each=samples.add
+        source,
+        lambda size: settings.size or working_size(size),
+        progress,
+        each=samples.add,
+        options=options,
     )
+    for note in info.notes:
+        progress.say(note)
     progress.stage("masks")
     folder = settings.masks
     if folder is None and made is not None:
@@ -105,12 +133,14 @@ def read_shot(
     if folder is None:
         masks = Masks.none(info.frames, info.size)
     else:
-        masks = load_masks(folder, info.frames, info.size, settings.order)
+        masks = load_masks(folder, info.frames, info.size, settings.order, progress, options, info)
     for note in masks.notes:
         progress.say(note)
     small = masks.resized((clip.frames.shape[1], clip.frames.shape[2]))
 
     def open_frames() -> Iterator[np.ndarray]:
-        return samples.stream() if samples.complete else iter_frames(info.source)
+        if samples.complete:
+            return samples.stream()
+        return iter_frames(info.source, options=info.options)
 
     return info, Shot(info.fps, clip.frames, masks, small, samples, open_frames)

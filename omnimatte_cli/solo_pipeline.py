@@ -13,7 +13,6 @@ import torch
 from omnimatte_cli import device as devices
 from omnimatte_cli.arrays import Masks, Plate, Size, resize_frames
 from omnimatte_cli.camera.model import Camera
-from omnimatte_cli.deliver import folder as output
 from omnimatte_cli.deliver.manifest import (
     describe_camera,
     describe_input,
@@ -25,6 +24,7 @@ from omnimatte_cli.deliver.manifest import (
 )
 from omnimatte_cli.deliver.plates import write_result_plate
 from omnimatte_cli.deliver.result import ResultWriter
+from omnimatte_cli.deliver.writer import delivery_of
 from omnimatte_cli.errors import MaskError, OptionError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.masks.order import read_order
@@ -32,6 +32,7 @@ from omnimatte_cli.matte.ownership import working_plates
 from omnimatte_cli.matte.pool import pool_over_time
 from omnimatte_cli.matte.predict import predict_ownership
 from omnimatte_cli.media import encode as export
+from omnimatte_cli.media import folder as output
 from omnimatte_cli.media import read as video
 from omnimatte_cli.media.images import IMAGE_SUFFIXES
 from omnimatte_cli.media.read import VideoInfo
@@ -151,13 +152,14 @@ def layers(
         )
         writer = ResultWriter(
             folder,
-            info,
             masks.names,
+            masks.order,
             shot.plate,
             lambda: video.iter_frames(source),
             made,
-            settings.exact,
-            ffmpeg,
+            delivery_of(info, ffmpeg),
+            info.frame_numbers,
+            exact=settings.exact,
         )
         timer.stage("writing", info.frames)
         scores = writer.write(timer)
@@ -247,11 +249,13 @@ def owned_shot(
     run = Run(device, settings.options.seed, ownership=net)
     info, shot = read_shot(source, folder / "masks", shared, progress)
     solve = registry.choose(shared, devices.kind(device)).solve
-    camera, plate = plate_of(shot, shared, solve, run, folder, progress)
+    camera, plate = plate_of(shot, shared, solve, run, folder, info.frame_numbers, progress)
     write_result_plate(folder, plate, shot, camera, progress)
     plates = working_plates(plate, shot.size, len(shot))
     progress.stage("ownership", info.frames)
-    found = predict_ownership(net, shot.tensors(plates, device), shot.frame_stride, progress)
+    found = predict_ownership(
+        net, shot.tensors(plates, device), shot.frame_stride, float(shot.fps), progress
+    )
     found = pool_over_time(found, shot.frames, plates, shot.small, float(shot.fps), progress)
     masks = ordered(shot.masks, read_depth(settings.depth, info, shot.size))
     solos = OwnedSolos(found, masks)

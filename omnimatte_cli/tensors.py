@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,3 +68,12 @@ class ClipTensors:
         """The mask loss's targets in windows of frames `index` (B, T): (B, N, T, 1, H, W)."""
         assert self.bootstrap is not None
         return self.bootstrap[:, index].transpose(0, 1)[:, :, :, None].float() / 255
+
+
+def clip_key(clip: ClipTensors, facts: object) -> str:
+    """A hash of a clip and of further JSON facts: all that a training on it depends on."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for tensor in (clip.frames, clip.masks, clip.plates, clip.order, clip.bootstrap):
+        if tensor is not None:
+            digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()

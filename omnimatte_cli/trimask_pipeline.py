@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from omnimatte_cli.arrays import Size
-from omnimatte_cli.deliver import folder as output
 from omnimatte_cli.errors import MaskError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.media import encode as export
+from omnimatte_cli.media import folder as output
 from omnimatte_cli.media import read as video
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods.generative.trimask import (
@@ -92,8 +92,10 @@ def trimask_writer(
 ) -> Callable[[str, int, np.ndarray], None]:
     """A function that writes frame t of a trimask, (H, W) uint8. The stack closes its files."""
     if images:
-        pictures = stack.enter_context(export.LayerWriter(folder, names))
-        return lambda name, t, levels: pictures.write(name, t, np.dstack([levels] * 3))
+        pictures = stack.enter_context(export.ImageWriter(folder))
+        return lambda name, t, levels: pictures.write(
+            Path(name) / f"{t:05d}.png", np.dstack([levels] * 3)
+        )
     movies = {
         name: stack.enter_context(
             export.VideoWriter(folder / f"{name}.mp4", size, info.fps, program, CRF)

@@ -15,7 +15,6 @@ from omnimatte_cli.errors import OptionError, VideoError
 from omnimatte_cli.media.boxes import Crop, read_crop
 from omnimatte_cli.media.options import ReadOptions, parse_fps, parse_frames, parse_time
 from omnimatte_cli.media.read import count_frames, iter_frames, probe, read_clip
-from omnimatte_cli.media.scratch import Scratch
 from tests.conftest import encode, ffmpeg, scene, write_masks
 
 X264 = ("-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuv444p")
@@ -301,26 +300,3 @@ def test_scene_cuts(tmp_path: Path) -> None:
     crossing, _ = scene(8, (72, 128))
     for clip in (faded, crossing, np.roll(faded, 3, 1)):
         assert probe(encode(tmp_path / "w.mkv", clip, *X264)).cuts == ()
-
-
-# ----------------------------------------------------------------------------------------- scratch
-
-
-def test_scratch_reads_once(tmp_path: Path, clip) -> None:
-    opened = []
-
-    def source():
-        opened.append(1)
-        return iter(clip[0])
-
-    with Scratch(source, tmp_path) as kept:
-        for _ in range(3):
-            np.testing.assert_array_equal(np.stack(list(kept())), clip[0])
-        assert len(opened) == 1
-        next(kept())  # half a pass does no harm
-        np.testing.assert_array_equal(np.stack(list(kept())), clip[0])
-    with Scratch(source, tmp_path, largest=clip[0][0].nbytes) as kept:  # too long to keep
-        for _ in range(2):
-            np.testing.assert_array_equal(np.stack(list(kept())), clip[0])
-        assert len(opened) == 3
-    assert not list(tmp_path.iterdir())

@@ -20,7 +20,7 @@ from omnimatte_cli.matte.metrics import effect_region, iou
 from omnimatte_cli.methods.generative import objective
 from omnimatte_cli.methods.generative.bodies import depth_order, guess_body, hidden_body, ordered
 from omnimatte_cli.methods.generative.closed_form import measure_noise, solo_layer, window_alpha
-from omnimatte_cli.methods.generative.detail import copy_detail, seen_alphas, written_layers
+from omnimatte_cli.methods.generative.detail import copy_detail, seen_alphas
 from omnimatte_cli.methods.generative.method import solo_clip
 from omnimatte_cli.methods.generative.network import SoloUNet, colour_logits
 from omnimatte_cli.methods.generative.optimise import (
@@ -371,18 +371,3 @@ def test_order_by_depth_or_by_what_stands_lower() -> None:
     assert lower.order_source == "lower edge of each mask"
     given = replace(packed, order_source="order.txt")
     assert ordered(given, depth) is given
-
-
-def test_written_layers_composite_to_what_is_said() -> None:
-    rng = np.random.default_rng(0)
-    layers = rng.random((2, 8, 9, 4)).astype(np.float32)
-    plate = rng.integers(0, 256, (8, 9, 3)).astype(np.uint8)
-    order = np.array([1, 0])
-    made = written_layers(layers, plate, order)
-    out = plate / 255
-    for i in order:
-        alpha = made.rgba[i, ..., 3:] / 255
-        out = out + alpha * (made.rgba[i, ..., :3] / 255 - out)
-    np.testing.assert_allclose(made.composite, out, atol=1e-6)
-    clear = (1 - made.rgba[..., 3] / 255).prod(0)
-    np.testing.assert_allclose(made.transmittance, clear, atol=1e-6)

@@ -21,7 +21,7 @@ FLOORS = (
     ("plate",),
     ("methods",),
     ("deliver",),
-    ("pipeline",),
+    ("pipeline", "solo_pipeline", "trimask_pipeline"),
     ("api", "batch", "compose", "training", "evaluation"),
     ("commands",),
     ("cli",),

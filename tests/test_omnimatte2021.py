@@ -281,7 +281,7 @@ def arrays(frames: np.ndarray, masks: np.ndarray, **facts) -> method.ClipArrays:
 def test_the_body_is_in_the_layer_and_the_plate_is_clean(scene) -> None:
     frames, masks, shadows, ground = scene
     options = Options(width=8, batch_size=2, iterations=60, lr=5e-3, jitter_chance=0.0)
-    found = method.separate(arrays(frames, masks), None, options, Silent())
+    found = method.optimise_clip(arrays(frames, masks), options, Silent())
     assert found.layers.shape == (1, LENGTH, SIDE, SIDE, 4) and found.layers.dtype == np.float16
     assert found.plates.shape == (LENGTH, SIDE, SIDE, 3)
     alpha = found.layers[0, ..., 3].astype(np.float32)
@@ -291,7 +291,7 @@ def test_the_body_is_in_the_layer_and_the_plate_is_clean(scene) -> None:
     clean = np.abs(found.plates.astype(np.float32) - ground / np.float32(255))
     before = np.abs(frames.astype(np.float32) - ground).mean(0)[passed].mean() / 255
     assert clean[:, passed].mean() < 0.6 * before
-    start = method.separate(arrays(frames, masks), None, replace(options, iterations=1), Silent())
+    start = method.optimise_clip(arrays(frames, masks), replace(options, iterations=1), Silent())
     assert found.losses["reconstruction"] < 0.45 * start.losses["reconstruction"]
     assert found.psnr > start.psnr + 5
     net = tuning.new_network(LENGTH, options, CPU)
@@ -404,7 +404,7 @@ def test_any_working_size_and_order(scene) -> None:
     homographies[:, 0, 2] = [0.0, 1.0, 2.0]
     order = np.array([[0, 1], [1, 0], [0, 1]])
     clip = arrays(frames, masks, homographies=homographies, order=order)
-    found = method.separate(clip, None, Options(width=4, batch_size=2, iterations=2), Silent())
+    found = method.optimise_clip(clip, Options(width=4, batch_size=2, iterations=2), Silent())
     assert found.layers.shape == (2, 3, 40, 50, 4) and found.plates.shape == (3, 40, 50, 3)
     assert np.isfinite(found.layers).all() and found.layers.min() >= 0 and found.layers.max() <= 1
     assert found.network["size"] == "32x64"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from omnimatte_cli.matte.resolve import resolve_frame
 
 from omnimatte_cli.matte.compositing import composite, straight
 from omnimatte_cli.matte.effects import Effect
@@ -17,6 +16,7 @@ from omnimatte_cli.matte.passes import (
     split_layer,
 )
 from omnimatte_cli.matte.quantise import floats, quantise_layers
+from omnimatte_cli.matte.resolve import resolve_frame
 
 SIZE = (40, 60)
 

@@ -7,7 +7,6 @@ import itertools
 import cv2
 import numpy as np
 import pytest
-from omnimatte_cli.matte.resolve import commit_large_changes, residual_plate, resolve_frame
 
 from omnimatte_cli.arrays import to_float
 from omnimatte_cli.matte.closed_form import min_alpha
@@ -15,6 +14,7 @@ from omnimatte_cli.matte.compositing import composite, layer_over, merge
 from omnimatte_cli.matte.noise import residual_noise, seen_quantile
 from omnimatte_cli.matte.ownership import FrameWeights, Ownership, frame_weights
 from omnimatte_cli.matte.quantise import edge_extend, floats, integers, quantise_layers
+from omnimatte_cli.matte.resolve import commit_large_changes, residual_plate, resolve_frame
 from tests.eight_bit_oracle import resolve_frame as resolve_8_bits
 
 NOISE = 1 / 255

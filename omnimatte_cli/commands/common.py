@@ -47,9 +47,6 @@ StartFrame = Annotated[
 MatteColor = Annotated[
     str, typer.Option("--matte-color", help="What mp4 layers lie on.", metavar="#RRGGBB")
 ]
-FFmpeg = Annotated[
-    Path | None, typer.Option("--ffmpeg", help="The ffmpeg program to encode with.", metavar="PATH")
-]
 NoAudio = Annotated[bool, typer.Option("--no-audio", help="Leave the input's sound out.")]
 
 

@@ -48,8 +48,9 @@ class FrameResult:
 class ResultWriter:
     """Resolves frames with `layers_at` and writes them below `folder`.
 
-    names: of the layers. order: (T, N) back to front. passes: which parts of each layer are written
-    beside it. formats: besides 8-bit PNG. exact: also write the plate with what no layer explains.
+    names: of the layers. order: (T, N) back to front. numbers: of the frames in file names. passes:
+    which parts of each layer are written beside it. formats: besides 8-bit PNG. exact: also write
+    the plate with what no layer explains.
 
     Scores are PSNRs in dB of the written 8-bit layers over the plate against the input: of the
     whole picture ("after_detail"), where any alpha is above 0.02 ("after_detail_in_layers") and,
@@ -64,10 +65,11 @@ class ResultWriter:
     plate: Plate
     open_frames: Callable[[], Iterator[np.ndarray]]
     layers_at: LayersAt
-    exact: bool
-    passes: tuple[str, ...]
-    formats: tuple[str, ...]
     delivery: Delivery
+    numbers: tuple[int, ...]
+    exact: bool = False
+    passes: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
 
     def write(self, progress: Progress) -> dict[str, float | None]:
         """Write layers/, passes/, other formats, composite.mp4, preview.mp4 and background/.
@@ -129,7 +131,7 @@ class ResultWriter:
         layers = self.layers_at(t, frame, plate)
         truth, below = to_float(frame), to_float(plate)
         output = FrameOutput(
-            self.delivery.first + t,
+            self.numbers[t],
             layers.rgba,
             below,
             truth,

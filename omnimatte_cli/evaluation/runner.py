@@ -99,7 +99,7 @@ class Runner:
             camera = Camera.static(len(self.shot), self.shot.full_size)
             owners = find_owners(self.shot, run, Silent())
             self.plates[key] = clean_plate(
-                self.shot, camera, solve.plate_passes, owners, None, Silent()
+                self.shot, camera, solve.plate_passes, owners, None, (), Silent()
             )
         return self.plates[key]
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 METHODS = {
     "ownership": "omnimatte_cli.methods.ownership",
     "coordination": "omnimatte_cli.methods.coordination",
+    "omnimatte2021": "omnimatte_cli.methods.omnimatte2021",
 }
 
 

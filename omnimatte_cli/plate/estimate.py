@@ -7,7 +7,7 @@ then also without the pixels that the objects' effects own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -67,6 +67,7 @@ def clean_plate(
     passes: int,
     find_owners: FindOwners | None,
     folder: Path | None,
+    numbers: Sequence[int],
     progress: Progress,
 ) -> Plate:
     """The plate of a shot.
@@ -96,7 +97,7 @@ def clean_plate(
     hidden = grown(shot.masks)
     owned = None if ownership is None else owner_pixels(ownership, shot.masks.size)
     plates = frame_plates(shot.open_frames, camera, hidden, owned)
-    return written(plates, folder, progress)
+    return written(plates, folder, numbers, progress)
 
 
 def light_changes(shot: Shot, camera: Camera) -> bool:
@@ -140,7 +141,9 @@ def working_frame_plates(
     return out
 
 
-def written(plates: Iterator[FramePlate], folder: Path | None, progress: Progress) -> Plate:
+def written(
+    plates: Iterator[FramePlate], folder: Path | None, numbers: Sequence[int], progress: Progress
+) -> Plate:
     """Plates of single frames as one that changes over time, read back from `folder`."""
     first, valid = None, None
     for t, plate in enumerate(plates):
@@ -150,7 +153,7 @@ def written(plates: Iterator[FramePlate], folder: Path | None, progress: Progres
         valid &= plate.valid
         if folder is not None:
             folder.mkdir(exist_ok=True)
-            write_image(folder / f"{t:05d}.png", plate.image)
+            write_image(folder / f"{numbers[t]:05d}.png", plate.image)
         progress.step(t + 1)
     assert first is not None and valid is not None
     moving = None if folder is None else (lambda: iter_frames(folder))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +44,7 @@ from omnimatte_cli.methods.coordination.predict import predict_layers
 from omnimatte_cli.methods.weights import WeightsFile
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.shot import Shot
-from omnimatte_cli.tensors import ClipTensors
+from omnimatte_cli.tensors import ClipTensors, clip_key
 
 RANDOM_START = (
     "Starting from random weights: effects such as shadows will be found only in part "
@@ -159,12 +157,7 @@ def run_key(clip: ClipTensors, options: Options, seed: int, origin: dict[str, ob
         for k, v in asdict(options).items()
         if k not in ("owner", "detail", "save_interval")  # decided after the finetuning
     }
-    text = json.dumps([facts, seed, origin], sort_keys=True)
-    digest = hashlib.sha256(text.encode())
-    for tensor in (clip.frames, clip.masks, clip.plates, clip.order, clip.bootstrap):
-        if tensor is not None:
-            digest.update(tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()
+    return clip_key(clip, [facts, seed, origin])
 
 
 def state_file(state: Path, key: str) -> Path:

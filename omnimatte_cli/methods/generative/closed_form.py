@@ -16,16 +16,10 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import frame_or_static, to_float
+from omnimatte_cli.matte.closed_form import channel_max, min_alpha
+from omnimatte_cli.matte.noise import NOISE_FRAMES, RESTLESS_LIMIT, RESTLESS_QUANTILE
 from omnimatte_cli.matte.ownership import EDGE, smoothstep, soft_edge
-from omnimatte_cli.matte.resolve import (
-    BODY_CHANGE,
-    NOISE_FRAMES,
-    RESTLESS_LIMIT,
-    RESTLESS_QUANTILE,
-    SMOOTHING,
-    channel_max,
-    min_alpha,
-)
+from omnimatte_cli.matte.resolve import BODY_CHANGE, SMOOTHING
 
 WINDOW = 1 / 120  # sigma of the regression's window, share of the frame's height
 PULL = 1.0  # weight of the pull to black or white against the window's fit

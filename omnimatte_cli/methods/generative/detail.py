@@ -1,11 +1,8 @@
-"""Layers as they are delivered: the video's own pixels where one is opaque, and their composite."""
+"""Detail of the video in layers: its own pixels where one layer is all that is seen."""
 
 from __future__ import annotations
 
 import numpy as np
-
-from omnimatte_cli.arrays import to_float, to_uint8
-from omnimatte_cli.matte.resolve import FrameLayers, edge_extend
 
 OPAQUE = 0.98  # alpha that the camera sees, above which a layer takes the video's own pixels
 
@@ -38,17 +35,3 @@ def copy_detail(
         where = (seen[i] > OPAQUE) | alone[i]
         out[i, ..., :3] = np.where(where[..., None], frame, layers[i, ..., :3])
     return out
-
-
-def written_layers(layers: np.ndarray, plate: np.ndarray, order: np.ndarray) -> FrameLayers:
-    """Layers (N, H, W, 4) float32 as they are written, and their composite over the plate."""
-    rgba = to_uint8(layers)
-    composite = to_float(plate)
-    clear = np.ones(plate.shape[:2], np.float32)
-    for i in order:
-        alpha = to_float(rgba[i, ..., 3])
-        colour = to_float(rgba[i, ..., :3])
-        composite = composite + alpha[..., None] * (colour - composite)
-        clear = clear * (1 - alpha)
-        rgba[i, ..., :3] = edge_extend(rgba[i, ..., :3], alpha)
-    return FrameLayers(rgba, composite, clear)

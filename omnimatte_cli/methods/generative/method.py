@@ -20,11 +20,11 @@ import torch
 
 from omnimatte_cli.arrays import Masks, Size, to_float, to_uint8
 from omnimatte_cli.matte.ownership import Ownership, frame_weights
-from omnimatte_cli.matte.resolve import FrameLayers
+from omnimatte_cli.matte.resolve import Layers
 from omnimatte_cli.matte.transfer import upsample_layer
 from omnimatte_cli.methods.generative.bodies import eroded, hidden_body
 from omnimatte_cli.methods.generative.closed_form import SoloNoise, measure_noise, solo_layer
-from omnimatte_cli.methods.generative.detail import copy_detail, written_layers
+from omnimatte_cli.methods.generative.detail import copy_detail
 from omnimatte_cli.methods.generative.optimise import Layer, SoloClip, bootstrap, optimise
 from omnimatte_cli.methods.generative.options import GenerativeOptions, StageOptions
 from omnimatte_cli.methods.generative.solos import RemovalVideo
@@ -136,9 +136,9 @@ class SoloLayers:
             body = hidden_body(solo, plate, masks[i], front, self.noises[i].pixel)
             yield solo_layer(solo, plate, body, self.noises[i], base)
 
-    def __call__(self, t: int, frame: np.ndarray, plate: np.ndarray) -> FrameLayers:
+    def __call__(self, t: int, frame: np.ndarray, plate: np.ndarray) -> Layers:
         """The same, as a writer takes it."""
-        return written_layers(self.layers_at(t, frame, plate), plate, self.masks.order[t])
+        return Layers(self.layers_at(t, frame, plate))
 
 
 def make_layers(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from omnimatte_cli.arrays import Size, resize_frames
-from omnimatte_cli.matte.transfer import upsample_layer
+from omnimatte_cli.arrays import Plate, Size, resize_frames
+from omnimatte_cli.matte.ownership import working_plates
+from omnimatte_cli.matte.transfer import transferrer, upsample_layer
+from omnimatte_cli.methods.base import Method, Separation
 from omnimatte_cli.methods.omnimatte2021.inputs import DenseFlow, clip_inputs
 from omnimatte_cli.methods.omnimatte2021.optimise import (
     Layers,
@@ -20,6 +23,8 @@ from omnimatte_cli.methods.omnimatte2021.optimise import (
 )
 from omnimatte_cli.methods.omnimatte2021.options import STRIDE, Options
 from omnimatte_cli.progress import Progress
+from omnimatte_cli.shot import Shot
+from omnimatte_cli.tensors import clip_key
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,8 @@ class ClipArrays:
 
 
 @dataclass(frozen=True)
-class Separation:
-    """What the method found out.
+class Optimised:
+    """What the optimisation found out.
 
     layers: (N, T, h, w, 4) float16 straight RGBA in [0, 1] at working size. plates: (T, h, w, 3)
     float16 in [0, 1], the method's own background canvas as each frame sees it. losses: means of
@@ -54,18 +59,17 @@ class Separation:
     network: dict[str, object]
 
 
-def separate(
+def optimise_clip(
     shot: ClipArrays,
-    plate: object,
     options: Options,
     progress: Progress,
     state: Path | None = None,
     key: str = "",
     dense_flow: DenseFlow | None = None,
-) -> Separation:
+) -> Optimised:
     """Optimise a network on the clip and return what it makes of every frame.
 
-    plate: not used; the method learns its own background. state, key: see `optimise`. dense_flow:
+    state, key: see `optimise`. dense_flow:
     another estimator of optical flow (RAFT, say), see `inputs`. The network works at
     `options.size`, or at the multiples of 32 nearest to the clip's size.
     """
@@ -100,7 +104,7 @@ def separate(
         "mask_weight_fell_at": run.schedule.fall,
     }
     found = enlarged(found, working)
-    return Separation(found.layers, found.plates, run.losses, found.psnr, network)
+    return Optimised(found.layers, found.plates, run.losses, found.psnr, network)
 
 
 def nearest_size(size: Size) -> Size:
@@ -145,3 +149,36 @@ def enlarged(found: Layers, size: Size) -> Layers:
         plate = found.plates[k].astype(np.float32)
         plates[k] = cv2.resize(plate, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return Layers(layers, plates, found.psnr)
+
+
+class Omnimatte2021Method(Method[Options]):
+    """The method of "Omnimatte" (Lu et al., CVPR 2021). It learns a background of its own."""
+
+    def separate(self, shot: Shot, plate: Plate, progress: Progress) -> Separation:
+        """Optimise, then transfer the detail that the layers lack over the given plate."""
+        plates = working_plates(plate, shot.size, len(shot))
+        clip = shot.tensors(plates, self.run.device)
+        homographies = None
+        if shot.camera is not None and shot.camera.moving:
+            camera = shot.camera.scaled(shot.size)
+            homographies = np.stack([camera.between(0, t) for t in range(len(shot))])
+        options = replace(self.options, seed=self.run.seed)
+        arrays = ClipArrays(clip.frames, clip.masks, homographies, shot.masks.order)
+        state = None if self.run.state is None else self.run.state.with_suffix(".2021.pt")
+        key = clip_key(clip, [asdict(options)])
+        found = optimise_clip(arrays, options, progress, state, key)
+        facts: dict[str, Any] = {
+            "network": found.network,
+            "iterations": found.network["iterations"],
+            "losses": found.losses,
+            "psnr": {"before_detail": found.psnr},
+        }
+
+        def forget() -> None:
+            if state is not None:
+                state.unlink(missing_ok=True)
+
+        return Separation(transferrer(found.layers, shot.masks.order), facts, forget)
+
+
+METHOD = Omnimatte2021Method

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from omnimatte_cli.errors import OptionError
+from omnimatte_cli.methods.options import MethodOptions
+from omnimatte_cli.options import option
 
 Norm = Literal["instance", "batch"]
 
@@ -37,28 +39,41 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MethodOptions):
     """The defaults suit two CPU cores; `PUBLISHED` holds the authors' values."""
 
-    width: int = 16  # channels of the first convolution; 64 published (10.5 M parameters)
-    norm: Norm = "instance"  # as in the paper: results do not depend on the batch; code: batch
-    size: tuple[int, int] | None = None  # (height, width), multiples of 32; None: near the clip's
-    iterations: int = 3000  # optimiser steps; 12 000 published
-    batch_size: int = 1  # pairs (t, t + 1) a step, most gained a second on a CPU; 16 published
-    lr: float = 1e-3  # Adam's learning rate, constant
-    seed: int = 1  # of weights, noise canvas, pairs and crops
-    weights: LossWeights = field(default_factory=LossWeights)
-    trimap_width: float = 20.0  # pixels at 256 rows: band around a mask that is left unknown
-    jitter_chance: float = 0.75  # probability of a random zoom of a pair
-    jitter_zoom: float = 1.25  # largest zoom; drawn between 1 and this
-    mask_threshold: float = 0.02  # unweighted mask loss below which its weight falls to a tenth
-    mask_hold: float = 0.1  # share of the steps before which it does not fall
-    mask_deadline: float = 0.25  # share of the steps at which it falls in any case
-    mask_off: float = 2.0  # multiple of the step of the fall from which the outside is free
-    mask_keep: float = 0.1  # share of the start's weight that then stays inside; code: 0
-    l1_until: float = 0.5  # share of the steps after which the L1 sparsity ends
-    adjust_camera: bool = True  # learn an offset and a brightness a frame on coarse grids
-    save_interval: float = 60.0  # seconds between two saved states (for resuming)
+    summary = "optimises a network on the one clip (Lu et al. 2021); slow, for comparison"
+    needs = frozenset(["masks"])
+
+    width: int = option(16, "channels of the first convolution; 64 published (10.5 M parameters)")
+    norm: Norm = option(
+        "instance", "as in the paper: results do not depend on the batch; code: batch"
+    )
+    size: tuple[int, int] | None = option(
+        None, "(height, width), multiples of 32; None: near the clip's", shown=False
+    )
+    iterations: int = option(3000, "optimiser steps; 12 000 published")
+    batch_size: int = option(
+        1, "pairs (t, t + 1) a step, most gained a second on a CPU; 16 published"
+    )
+    lr: float = option(1e-3, "Adam's learning rate, constant")
+    seed: int = option(1, "of weights, noise canvas, pairs and crops", shown=False)
+    weights: LossWeights = field(default_factory=LossWeights, metadata={"shown": False})
+    trimap_width: float = option(
+        20.0, "pixels at 256 rows: band around a mask that is left unknown"
+    )
+    jitter_chance: float = option(0.75, "probability of a random zoom of a pair")
+    jitter_zoom: float = option(1.25, "largest zoom; drawn between 1 and this")
+    mask_threshold: float = option(
+        0.02, "unweighted mask loss below which its weight falls to a tenth"
+    )
+    mask_hold: float = option(0.1, "share of the steps before which it does not fall")
+    mask_deadline: float = option(0.25, "share of the steps at which it falls in any case")
+    mask_off: float = option(2.0, "multiple of the step of the fall from which the outside is free")
+    mask_keep: float = option(0.1, "share of the start's weight that then stays inside; code: 0")
+    l1_until: float = option(0.5, "share of the steps after which the L1 sparsity ends")
+    adjust_camera: bool = option(True, "learn an offset and a brightness a frame on coarse grids")
+    save_interval: float = option(60.0, "seconds between two saved states (for resuming)")
 
     def __post_init__(self) -> None:
         known = get_args(Norm)
