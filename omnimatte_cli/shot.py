@@ -121,12 +121,15 @@ def read_shot(
         each=samples.add,
         options=options,
     )
+    open_frames = samples.opener(lambda: iter_frames(info.source, options=info.options))
     for note in info.notes:
         progress.say(note)
     progress.stage("masks")
     folder = settings.masks
     if folder is None and made is not None:
-        result = make_masks(source, made, settings.making, progress, settings.ffmpeg)
+        result = make_masks(
+            source, made, settings.making, progress, settings.ffmpeg, (info, open_frames)
+        )
         progress.say(f"Masks made for {', '.join(result.names)}: look at masks/preview.mp4.")
         progress.stage("masks")
         folder = made
@@ -137,10 +140,5 @@ def read_shot(
     for note in masks.notes:
         progress.say(note)
     small = masks.resized((clip.frames.shape[1], clip.frames.shape[2]))
-
-    def open_frames() -> Iterator[np.ndarray]:
-        if samples.complete:
-            return samples.stream()
-        return iter_frames(info.source, options=info.options)
 
     return info, Shot(info.fps, clip.frames, masks, small, samples, open_frames)

@@ -151,9 +151,13 @@ def probe(
     fps: Fraction | None = None,
     progress: Progress | None = None,
     options: ReadOptions | None = None,
+    each: Callable[[int, np.ndarray], None] | None = None,
 ) -> VideoInfo:
-    """Decode everything once and say what it is; `fps` is that of a folder of images."""
-    info, _ = _read(Path(source), None, _with_fps(options, fps), progress)
+    """Decode everything once and say what it is; `fps` is that of a folder of images.
+
+    each: is given every frame's number and full-size picture on the way.
+    """
+    info, _ = _read(Path(source), None, _with_fps(options, fps), progress, each)
     return info
 
 

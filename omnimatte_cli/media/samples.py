@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -110,6 +110,12 @@ class FrameSamples:
     def rows(self, part: slice) -> np.ndarray:
         """Some rows of the frames in `indices`, in order of time: (S, rows, W, 3)."""
         return np.stack([self.frame(t, part) for t in self.indices])
+
+    def opener(
+        self, again: Callable[[], Iterator[np.ndarray]]
+    ) -> Callable[[], Iterator[np.ndarray]]:
+        """How all frames are opened: from the file if it holds them, else `again`."""
+        return lambda: self.stream() if self.complete else again()
 
     def close(self) -> None:
         """Let go of the file."""

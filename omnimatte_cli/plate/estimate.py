@@ -8,6 +8,7 @@ then also without the pixels that the objects' effects own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,18 +16,30 @@ import numpy as np
 
 from omnimatte_cli.arrays import Masks, Plate, Size
 from omnimatte_cli.camera.canvas import Frames, build_canvas
+from omnimatte_cli.camera.exposure import Exposure
 from omnimatte_cli.camera.model import Camera, read_camera
 from omnimatte_cli.camera.registration import register
 from omnimatte_cli.camera.verify import explains_more
 from omnimatte_cli.matte.ownership import Ownership, working_plates
 from omnimatte_cli.media.encode import write_image
 from omnimatte_cli.media.read import iter_frames
-from omnimatte_cli.plate.median import estimate_plate, growth, growth_kernel
+from omnimatte_cli.media.samples import FrameSamples
+from omnimatte_cli.plate.median import (
+    Coverage,
+    estimate_plate,
+    growth,
+    growth_kernel,
+    median_of_free,
+)
 from omnimatte_cli.plate.refine import owned_pixels, refine_plate
 from omnimatte_cli.plate.temporal import FramePlate, frame_plates
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.settings import Settings
 from omnimatte_cli.shot import Shot
+
+LIGHT_GAIN = 0.9  # share of the residue that following the light must leave at most
+SHORTEST_SCENE = 5  # frames
+UNLIKE = 32  # levels; a larger difference counts as this, whatever it is
 
 FindOwners = Callable[[np.ndarray], Ownership]  # from plates (1 or T, h, w, 3) uint8
 
@@ -54,6 +67,10 @@ def find_camera(shot: Shot, settings: Settings, progress: Progress) -> Camera:
         picks = samples.indices
         if not explains_more(camera, picks, samples.frame, hidden):
             camera = Camera.static(count, size, cuts=camera.cuts)
+    edges = np.array([0, *camera.cuts, count])
+    if not camera.moving and camera.cuts and np.diff(edges).min() < SHORTEST_SCENE:
+        # Without texture there is nothing to follow, and what passes by looks like a cut.
+        camera = replace(camera, cuts=())
     if camera.moving:
         progress.say(f"The camera moves, up to {camera.shift:.0f} px.")
     for doubt in camera.doubts:
@@ -106,7 +123,21 @@ def light_changes(shot: Shot, camera: Camera) -> bool:
     canvas = build_canvas(
         lambda: iter(shot.frames), camera.scaled(shot.size), lambda t: hidden[t], range(len(shot))
     )
-    return canvas.light_changes and not all(x.constant for x in canvas.exposures.values())
+    if all(light.constant for light in canvas.exposures.values()):
+        return False
+    # Fitted numbers always fit a little better: light that drifts shows in clearly less residue
+    # against the plate of the steady light.
+    samples = FrameSamples.of(shot.frames)
+    steady = median_of_free(samples, Coverage(shot.size, samples.indices, lambda t: hidden[t], 0))
+    free = ~hidden & (canvas.count > 0)
+    before, after = 0.0, 0.0
+    for t, frame in enumerate(shot.frames):
+        light = canvas.exposures.get(t, Exposure.none())
+        pair = (steady, light.apply(canvas.image))
+        apart = [np.abs(frame.astype(np.int16) - plate)[free[t]] for plate in pair]
+        before += float(np.minimum(apart[0], UNLIKE).sum())
+        after += float(np.minimum(apart[1], UNLIKE).sum())
+    return after < LIGHT_GAIN * before
 
 
 def grown(masks: Masks) -> Callable[[int], np.ndarray]:

@@ -96,7 +96,9 @@ class Coverage:
         return np.unpackbits(bits, axis=2, count=self.size[1]).astype(bool)
 
 
-def median_of_free(samples: FrameSamples, coverage: Coverage, progress: Progress) -> np.ndarray:
+def median_of_free(
+    samples: FrameSamples, coverage: Coverage, progress: Progress | None = None
+) -> np.ndarray:
     """The median over the samples that show each pixel, (H, W, 3) of the samples' type; undefined
     where none does."""
     height, width = samples.size
@@ -112,7 +114,8 @@ def median_of_free(samples: FrameSamples, coverage: Coverage, progress: Progress
         counts = np.repeat(coverage.count[part].reshape(-1), 3)
         flat = strip.reshape(len(indices), -1)
         image[part] = masked_median(flat, counts).reshape(-1, width, 3)
-        progress.step(part.stop)
+        if progress is not None:
+            progress.step(part.stop)
     return image
 
 

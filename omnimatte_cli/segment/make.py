@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from omnimatte_cli.media import read as videos
 from omnimatte_cli.media.encode import find_ffmpeg
 from omnimatte_cli.media.folder import output_folder
 from omnimatte_cli.media.read import VideoInfo
+from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment import methods
 from omnimatte_cli.segment.prompts import Prompt, check_prompts, parse_prompts
@@ -23,6 +24,8 @@ from omnimatte_cli.settings import MaskSettings
 
 MOTION_WIDTH = 640  # pixels of the working frames
 SAM_WIDTH = 1024  # SAM sees no more
+Frames = Callable[[], Iterator[np.ndarray]]
+
 BUDGET = 1 << 30  # bytes of working frames; a longer clip is held smaller
 
 
@@ -32,11 +35,13 @@ def make_masks(
     settings: MaskSettings | None = None,
     progress: Progress | None = None,
     ffmpeg: Path | str | None = None,
+    known: tuple[VideoInfo, Frames] | None = None,
 ) -> MaskResult:
     """Make rough masks of a video's objects and write them into the folder `out`.
 
     Writes `<object>/00000.png ...` (0 and 255, the video's size), order.txt, preview.mp4 and
-    masks.json, all or nothing. Raises the errors of `omnimatte_cli.errors`.
+    masks.json, all or nothing. known: the video's facts and how its frames are opened, where they
+    are known already. Raises the errors of `omnimatte_cli.errors`.
     """
     settings, progress = settings or MaskSettings(), progress or Silent()
     video, out = Path(video), Path(out)
@@ -45,11 +50,16 @@ def make_masks(
     inputs = [video, *([settings.from_masks] if settings.from_masks else [])]
     with output_folder(out, settings.overwrite, inputs) as folder:
         model = _load_sam(settings, progress) if settings.uses_sam else None
-        info = videos.probe(video, progress=progress)
+        if known is None:
+            samples = FrameSamples()
+            info = videos.probe(video, progress=progress, each=samples.add)
+            open_frames = samples.opener(lambda: videos.iter_frames(info.source))
+        else:
+            info, open_frames = known
         check_prompts(prompts, info.frames, info.size)
         kept = _load_kept(settings, info, progress)
         size = working_size(info.size, info.frames, SAM_WIDTH if model else MOTION_WIDTH)
-        frames = resize_frames(_steps(info, progress), size)
+        frames = resize_frames(_steps(info, open_frames, progress), size)
         sam = None
         if model is not None:
             from omnimatte_cli.device import choose
@@ -59,7 +69,7 @@ def make_masks(
         scaled = [p.scaled(size[1] / info.size[1], size[0] / info.size[0]) for p in prompts]
         rough = _find(frames, scaled, kept, sam, settings, progress)
         _check_found(rough)
-        facts = write_masks(folder, info, rough, kept, settings.keep, settings, progress, ffmpeg)
+        facts = write_masks(folder, info, open_frames, rough, kept, settings, progress, ffmpeg)
     for note in rough.notes:
         progress.say(note)
     return MaskResult(
@@ -128,8 +138,8 @@ def _check_found(rough: methods.Rough) -> None:
             )
 
 
-def _steps(info: VideoInfo, progress: Progress) -> Iterator[np.ndarray]:
+def _steps(info: VideoInfo, open_frames: Frames, progress: Progress) -> Iterator[np.ndarray]:
     progress.stage("reading video", info.frames)
-    for t, frame in enumerate(videos.iter_frames(info.source), 1):
+    for t, frame in enumerate(open_frames(), 1):
         yield frame
         progress.step(t)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from omnimatte_cli import __version__
 from omnimatte_cli.arrays import Masks, unpack_mask
 from omnimatte_cli.media.encode import VideoWriter, write_image
-from omnimatte_cli.media.read import VideoInfo, iter_frames
+from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.segment.methods import Rough
 from omnimatte_cli.segment.refine import enlarge_mask, occlusion_order
@@ -35,16 +36,16 @@ LIBRARIES = ("numpy", "opencv-python", "av", "torch", "segment-anything")
 def write_masks(
     folder: Path,
     info: VideoInfo,
+    open_frames: Callable[[], Iterator[np.ndarray]],
     rough: Rough,
     kept: Masks | None,
-    keep: tuple[int, ...],
     settings: MaskSettings,
     progress: Progress,
     ffmpeg: Path | str | None,
 ) -> dict[str, Any]:
     """Write everything below `folder`; returns the content of masks.json.
 
-    The masks of the frames in `keep` are those of `kept`, unchanged.
+    The masks of the frames that the settings keep are those of `kept`, unchanged.
     """
     names = list(rough.masks)
     for name in names:
@@ -56,10 +57,10 @@ def write_masks(
     areas: dict[str, list[int]] = {n: [] for n in names}
     progress.stage("writing masks", info.frames)
     with VideoWriter(folder / "preview.mp4", shown, info.fps, ffmpeg) as preview:
-        for t, frame in enumerate(iter_frames(info.source)):
+        for t, frame in enumerate(open_frames()):
             masks = []
             for i, name in enumerate(names):
-                if kept is not None and t in keep:
+                if kept is not None and t in settings.keep:
                     mask = kept.at(i, t)
                 else:
                     mask = enlarge_mask(unpack_mask(rough.masks[name][t], rough.size), frame)
