@@ -11,14 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
+from omnimatte_cli.deliver.preview import checkerboard, preview_frame
 from omnimatte_cli.errors import MissingProgramError, OmnimatteError, OutputError
 from omnimatte_cli.media import encode as export
 from omnimatte_cli.media.encode import (
-    LayerWriter,
+    ImageWriter,
     VideoWriter,
-    checkerboard,
     find_ffmpeg,
-    preview_frame,
     write_image,
 )
 from omnimatte_cli.media.folder import output_folder
@@ -134,10 +133,10 @@ def test_find_ffmpeg(tmp_path: Path, monkeypatch) -> None:
 def test_layers_come_back_exactly(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     layers = rng.integers(0, 256, (2, 20, 9, 13, 4), dtype=np.uint8)  # colour under alpha 0 too
-    with LayerWriter(tmp_path, ("dog", "cat")) as writer:
+    with ImageWriter(tmp_path) as writer:
         for t in range(20):
-            writer.write("dog", t, layers[0, t])
-            writer.write("cat", t, layers[1, t])
+            writer.write(Path("dog") / f"{t:05d}.png", layers[0, t])
+            writer.write(Path("cat") / f"{t:05d}.png", layers[1, t])
     assert names(tmp_path / "dog") == [f"{t:05d}.png" for t in range(20)]
     for name, expected in zip(("dog", "cat"), layers, strict=True):
         for t in range(20):
@@ -152,9 +151,9 @@ def test_errors_of_layer_threads_surface(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(export, "write_image", full)
     with (
         pytest.raises(OutputError, match=r"00000\.png cannot be written: No space left"),
-        LayerWriter(tmp_path, ("dog",)) as writer,
+        ImageWriter(tmp_path) as writer,
     ):
-        writer.write("dog", 0, np.zeros((4, 4, 4), np.uint8))
+        writer.write(Path("00000.png"), np.zeros((4, 4, 4), np.uint8))
 
 
 def test_write_image(tmp_path: Path) -> None:
