@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from omnimatte_cli.deliver import preview as previews
 from omnimatte_cli.deliver.preview import checkerboard, preview_frame
 from omnimatte_cli.errors import MissingProgramError, OmnimatteError, OutputError
 from omnimatte_cli.media import encode as export
@@ -273,13 +274,13 @@ def test_preview(count: int, grid: tuple[int, int]) -> None:
     rows, columns = grid
     tiles = [(f"layer {i}", np.full((40, 60, 3), 40 * i + 40, np.uint8)) for i in range(count)]
     sheet = preview_frame(tiles)
-    height = 40 + export.LABEL_HEIGHT
+    height = 40 + previews.LABEL_HEIGHT
     assert sheet.shape == (rows * height, columns * 60, 3) and sheet.dtype == np.uint8
     for i in range(count):
         top, left = i // columns * height, i % columns * 60
         assert (
-            sheet[top + export.LABEL_HEIGHT : top + height, left : left + 60] == 40 * i + 40
+            sheet[top + previews.LABEL_HEIGHT : top + height, left : left + 60] == 40 * i + 40
         ).all()
-        assert sheet[top : top + export.LABEL_HEIGHT, left : left + 60].max() > 128  # its label
+        assert sheet[top : top + previews.LABEL_HEIGHT, left : left + 60].max() > 128  # its label
     wide = preview_frame([("a", np.zeros((720, 1280, 3), np.uint8))] * 3)
-    assert wide.shape == (360 + export.LABEL_HEIGHT, 1920, 3)
+    assert wide.shape == (360 + previews.LABEL_HEIGHT, 1920, 3)
