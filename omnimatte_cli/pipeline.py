@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from omnimatte_cli import device as devices
@@ -25,8 +24,6 @@ from omnimatte_cli.deliver.plates import (
 from omnimatte_cli.deliver.result import ResultWriter
 from omnimatte_cli.deliver.writer import delivery_of
 from omnimatte_cli.matte.network import OwnerNet
-from omnimatte_cli.matte.ownership import Ownership
-from omnimatte_cli.matte.predict import predict_ownership
 from omnimatte_cli.media.encode import find_ffmpeg
 from omnimatte_cli.media.folder import output_folder
 from omnimatte_cli.methods import registry, weights
@@ -34,6 +31,7 @@ from omnimatte_cli.methods.base import Run
 from omnimatte_cli.plate.estimate import FindOwners, clean_plate, find_camera
 from omnimatte_cli.plate.load import load_plate
 from omnimatte_cli.progress import Progress, Silent
+from omnimatte_cli.segment.strangers import find_strangers
 from omnimatte_cli.settings import Settings, SolveSettings
 from omnimatte_cli.shot import Shot, read_shot
 
@@ -104,11 +102,11 @@ def decompose(
     inputs = [source, *(p for p in (settings.masks, settings.background) if p)]
     with output_folder(out, settings.overwrite, inputs) as folder, devices.deterministic():
         info, shot = read_shot(source, folder / "masks", settings, timer)
-        camera, plate = plate_of(
-            shot, settings, choice.solve, run, folder, info.frame_numbers, timer
-        )
-        write_result_plate(folder, plate, shot, camera, timer)
-        separation = method.separate(replace(shot, camera=camera), plate, timer)
+        shot = replace(shot, camera=camera_of(shot, settings, timer))
+        shot = with_strangers(shot, settings, timer)
+        plate = plate_of(shot, settings, choice.solve, run, folder, info.frame_numbers, timer)
+        write_result_plate(folder, plate, shot, timer)
+        separation = method.separate(shot, plate, timer)
         writer = ResultWriter(
             folder,
             shot.masks.names,
@@ -126,7 +124,7 @@ def decompose(
         scores = writer.write(timer)
         timer.finish()
         facts = describe_run(settings, choice, info, shot, plate, separation, scores, timer.seconds)
-        facts["camera"] = describe_camera(camera)
+        facts["camera"] = describe_camera(shot.camera)
         facts["device"] = devices.describe(device)
         write_manifest(folder / "manifest.json", facts)
     separation.forget()
@@ -162,17 +160,36 @@ def write_background(
     run = Run(device, ownership=ownership_network(None, "auto", device))
     with devices.deterministic(), tempfile.TemporaryDirectory() as scratch:
         info, shot = read_shot(source, None, settings, progress)
-        camera = find_camera(shot, settings, progress)
+        shot = replace(shot, camera=find_camera(shot, settings, progress))
         owners = find_owners(shot, run, progress) if shot.masks.names else None
-        plates = Path(scratch)
-        numbers = info.frame_numbers
-        plate = clean_plate(shot, camera, solve.plate_passes, owners, plates, numbers, progress)
+        plates, passes = Path(scratch), solve.plate_passes
+        plate = clean_plate(shot, passes, owners, plates, info.frame_numbers, progress)
         if not plate.valid.all():
             progress.say(unseen_warning(plate))
-        write_plates(
-            out, plate, shot, camera, info.fps, settings.overwrite, settings.ffmpeg, progress
-        )
+        overwrite, ffmpeg = settings.overwrite, settings.ffmpeg
+        write_plates(out, plate, shot, info.fps, overwrite, ffmpeg, progress)
     return plate
+
+
+def camera_of(shot: Shot, settings: Settings, progress: Progress) -> Camera:
+    """How the camera moves; with a plate of the user's nobody needs to know."""
+    if settings.background is not None:
+        return Camera.static(len(shot), shot.full_size)
+    return find_camera(shot, settings, progress)
+
+
+def with_strangers(shot: Shot, settings: Settings, progress: Progress) -> Shot:
+    """The shot with the movers that nobody masked, where the camera stands still."""
+    if shot.camera is None or shot.camera.moving or shot.camera.cuts or not settings.strangers:
+        return shot
+    progress.stage("strangers")
+    found = find_strangers(shot.frames, shot.small)
+    if len(found):
+        progress.say(
+            f"{len(found)} more things move than have masks: what they change stays out of the "
+            "layers (--no-strangers does not look for them)."
+        )
+    return replace(shot, strangers=found)
 
 
 def plate_of(
@@ -183,17 +200,14 @@ def plate_of(
     folder: Path,
     numbers: tuple[int, ...],
     progress: Progress,
-) -> tuple[Camera, Plate]:
-    """The camera and the plate: the user's, or estimated; plates of single frames in `folder`."""
+) -> Plate:
+    """The plate: the user's, or estimated; plates of single frames are written to `folder`."""
     if settings.background is not None:
-        plate = load_plate(settings.background, shot.full_size, len(shot), progress)
-        return Camera.static(len(shot), shot.full_size), plate
-    camera = find_camera(shot, settings, progress)
+        return load_plate(settings.background, shot.full_size, len(shot), progress)
     # With --exact, background/ holds what no layer owns as well.
     plates = folder / ("plate" if settings.exact else "background")
     owners = find_owners(shot, run, progress)
-    plate = clean_plate(shot, camera, solve.plate_passes, owners, plates, numbers, progress)
-    return camera, plate
+    return clean_plate(shot, solve.plate_passes, owners, plates, numbers, progress)
 
 
 def find_owners(shot: Shot, run: Run, progress: Progress) -> FindOwners | None:
@@ -201,10 +215,4 @@ def find_owners(shot: Shot, run: Run, progress: Progress) -> FindOwners | None:
     net = run.ownership
     if net is None:
         return None
-
-    def find(plates: np.ndarray) -> Ownership:
-        progress.stage("ownership", len(shot))
-        clip = shot.tensors(plates, run.device)
-        return predict_ownership(net, clip, shot.frame_stride, float(shot.fps), progress)
-
-    return find
+    return lambda plates: shot.ownership(net, plates, run.device, progress)

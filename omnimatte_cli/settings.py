@@ -172,6 +172,11 @@ class Settings:
     seed: int = option(0, "Seed of all random choices.")
     device: DeviceName = option("auto", "auto, cpu, cuda or mps.")
     exact: bool = option(False, "Also write background/, the plate with what no layer owns.")
+    strangers: bool = option(
+        True,
+        "Look for movers without a mask, and keep what they change out of the layers.",
+        flag="--strangers/--no-strangers",
+    )
     passes: tuple[str, ...] = option(
         (),
         "Also write parts of each layer, which over each other are the layer: body, shadow, "

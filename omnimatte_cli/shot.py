@@ -15,9 +15,10 @@ from omnimatte_cli.arrays import Masks, Size
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.matte.layers import resolver
+from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.matte.noise import residual_noise
 from omnimatte_cli.matte.ownership import Ownership
-from omnimatte_cli.matte.predict import frame_stride
+from omnimatte_cli.matte.predict import frame_stride, predict_ownership
 from omnimatte_cli.matte.resolve import Layers
 from omnimatte_cli.media.options import ReadOptions, parse_fps, parse_frames, parse_time
 from omnimatte_cli.media.read import VideoInfo, iter_frames, read_clip
@@ -35,7 +36,7 @@ class Shot:
     fps: mean frames per second. frames: (T, h, w, 3) uint8, all of them at working size. masks: at
     full size; small: at working size, (N, T, h, w) bool. samples: some frames at full size.
     open_frames: opens a new stream of all frames at full size, (H, W, 3) uint8. camera: how it
-    moves, once that is known.
+    moves, once that is known. strangers: (S, T, h, w) bool, movers that nobody masked.
     """
 
     fps: Fraction
@@ -45,6 +46,7 @@ class Shot:
     samples: FrameSamples
     open_frames: Callable[[], Iterator[np.ndarray]]
     camera: Camera | None = None
+    strangers: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         assert self.frames.dtype == np.uint8 and self.frames.ndim == 4, self.frames.shape
@@ -71,6 +73,22 @@ class Shot:
     def tensors(self, plates: np.ndarray, device: torch.device) -> ClipTensors:
         """The clip at working size before its `plates` (1 or T, h, w, 3), on a device."""
         return ClipTensors.from_arrays(self.frames, self.small, plates, self.masks.order, device)
+
+    def ownership(
+        self,
+        net: OwnerNet,
+        plates: np.ndarray,
+        device: torch.device,
+        progress: Progress,
+        stride: int | None = None,
+    ) -> Ownership:
+        """Who owns each change over working plates (1 or T, h, w, 3), by the ownership network.
+
+        stride: frames between neighbours that it sees; None: a quarter of a second.
+        """
+        progress.stage("ownership", len(self))
+        clip, stride = self.tensors(plates, device), stride or self.frame_stride
+        return predict_ownership(net, clip, stride, float(self.fps), progress, self.strangers)
 
     def noise(self, plates: np.ndarray) -> np.ndarray:
         """How much the residual varies where nothing happens, at full size, (H, W) float32."""

@@ -30,7 +30,6 @@ from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.masks.order import read_order
 from omnimatte_cli.matte.ownership import working_plates
 from omnimatte_cli.matte.pool import pool_over_time
-from omnimatte_cli.matte.predict import predict_ownership
 from omnimatte_cli.media import encode as export
 from omnimatte_cli.media import folder as output
 from omnimatte_cli.media import read as video
@@ -52,7 +51,7 @@ from omnimatte_cli.methods.generative.network import STRIDE
 from omnimatte_cli.methods.generative.options import BASE_AREA, GenerativeOptions
 from omnimatte_cli.methods.generative.solos import AUTO, RemovalVideo, SoloError, open_removal
 from omnimatte_cli.options import check
-from omnimatte_cli.pipeline import Result, StageTimer, ownership_network, plate_of
+from omnimatte_cli.pipeline import Result, StageTimer, camera_of, ownership_network, plate_of
 from omnimatte_cli.plate.load import load_plate
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.settings import DeviceName, Settings, working_size
@@ -249,19 +248,25 @@ def owned_shot(
     run = Run(device, settings.options.seed, ownership=net)
     info, shot = read_shot(source, folder / "masks", shared, progress)
     solve = registry.choose(shared, devices.kind(device)).solve
-    camera, plate = plate_of(shot, shared, solve, run, folder, info.frame_numbers, progress)
-    write_result_plate(folder, plate, shot, camera, progress)
+    camera = camera_of(shot, shared, progress)
+    shot = replace(shot, camera=camera)
+    numbers = info.frame_numbers
+    plate = plate_of(shot, shared, solve, run, folder, numbers, progress)
+    write_result_plate(folder, plate, shot, progress)
     plates = working_plates(plate, shot.size, len(shot))
-    progress.stage("ownership", info.frames)
-    found = predict_ownership(
-        net, shot.tensors(plates, device), shot.frame_stride, float(shot.fps), progress
-    )
+    found = shot.ownership(net, plates, device, progress)
     found = pool_over_time(found, shot.frames, plates, shot.small, float(shot.fps), progress)
     masks = ordered(shot.masks, read_depth(settings.depth, info, shot.size))
     solos = OwnedSolos(found, masks)
     small = small_solos(solos, shot.open_frames(), plate.stream(), shot.size)
     return SoloShot(
-        info, masks, plate, solos, SmallClip(small, plates, shot.small), camera, {"solos": AUTO}
+        info,
+        masks,
+        plate,
+        solos,
+        SmallClip(small, plates, shot.small),
+        camera,
+        {"solos": AUTO},
     )
 
 

@@ -14,13 +14,13 @@ from omnimatte_cli.matte import predict as owners
 from omnimatte_cli.matte.network import CONTEXT, OwnerNet
 from omnimatte_cli.matte.ownership import Ownership, frame_weights, layer_weights, product, upsample
 from omnimatte_cli.matte.predict import (
-    average_static,
     chunks,
     far_from_sight,
     frame_stride,
     predict_ownership,
 )
 from omnimatte_cli.matte.resolve import resolve_frame
+from omnimatte_cli.matte.still import average_static
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.refine import owned_pixels, refine_plate
 from omnimatte_cli.progress import Silent
@@ -82,7 +82,7 @@ def test_every_frame_is_computed_once_with_its_context(length: int, gap: int) ->
 def test_chunks_give_what_the_whole_clip_gives(
     net: OwnerNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owners, "average_static", lambda weights, rest, frames: (weights, rest))
+    monkeypatch.setattr(owners, "average_static", lambda ownership, frames, fps: ownership)
     monkeypatch.setattr(owners, "autocast", lambda device: nullcontext())  # to compare exactly
     rng = np.random.default_rng(0)
     t = 60
@@ -90,7 +90,7 @@ def test_chunks_give_what_the_whole_clip_gives(
     masks = rng.random((2, t, 32, 48)) > 0.9
     order = np.tile([0, 1], (t, 1))
     clip = ClipTensors.from_arrays(frames, masks, frames[:1], order, torch.device("cpu"))
-    found = predict_ownership(net, clip, 2, Silent())
+    found = predict_ownership(net, clip, 2, 12.0, Silent())
     pictures, visible, plates, _ = clip.windows(torch.arange(0, t, 2)[None])
     with torch.no_grad():
         whole = net(pictures, plates, visible).softmax(1)[0].numpy()
@@ -98,20 +98,23 @@ def test_chunks_give_what_the_whole_clip_gives(
     assert np.abs(found.unowned[::2] - whole[-1]).max() < 2e-3
 
 
-def test_shares_are_calm_where_nothing_changes_and_free_where_it_moves() -> None:
+def test_answers_stand_still_where_nothing_changes_and_are_free_where_it_moves() -> None:
     rng = np.random.default_rng(0)
     t = 20
-    frames = np.full((t, 3, 16, 24), 100, np.uint8)
-    frames[:, :, :, 12:] = rng.integers(0, 256, (t, 3, 16, 12))
-    claims = rng.random((2, t, 16, 24)).astype(np.float16) / 2
-    nobody = (1 - claims.astype(np.float32).sum(0)).astype(np.float16)
-    quiet, rest = average_static(claims, nobody, frames)
-    assert np.abs(quiet.astype(np.float32).sum(0) + rest - 1).max() < 5e-3  # still shares of one
-    before, after = (np.abs(np.diff(x.astype(np.float32), axis=1)) for x in (claims, quiet))
+    frames = np.full((t, 16, 24, 3), 100, np.uint8)
+    frames[:, :, 12:] = rng.integers(0, 256, (t, 16, 12, 3))
+    weights = rng.random((2, t, 16, 24)).astype(np.float16) / 2
+    unowned = (1 - weights.astype(np.float32).sum(0)).astype(np.float16)
+    quiet = average_static(Ownership(weights, unowned), frames, 12.0)
+    total = quiet.weights.astype(np.float32).sum(0) + quiet.unowned
+    assert np.abs(total - 1).max() < 5e-3  # still parts of one
+    before, after = (
+        np.abs(np.diff(x.astype(np.float32), axis=1)) for x in (weights, quiet.weights)
+    )
     assert after[..., :10].mean() < 0.3 * before[..., :10].mean()
     assert after[..., 14:].mean() > 0.9 * before[..., 14:].mean()
-    alone, _ = average_static(claims[:, :1], nobody[:1], frames[:1])
-    assert np.array_equal(alone, claims[:, :1])
+    alone = average_static(Ownership(weights[:, :1], unowned[:1]), frames[:1], 12.0)
+    assert np.array_equal(alone.weights, weights[:, :1])
 
 
 def test_gap_follows_the_frame_rate() -> None:
@@ -194,7 +197,7 @@ def test_empty_masks_and_a_frame_equal_to_the_plate(net: OwnerNet, n: int) -> No
     masks = np.zeros((n, 5, 32, 48), bool)
     order = np.tile(np.arange(n), (5, 1))
     clip = ClipTensors.from_arrays(frames, masks, frames[:1], order, torch.device("cpu"))
-    found = predict_ownership(net, clip, 1, Silent())
+    found = predict_ownership(net, clip, 1, 12.0, Silent())
     assert not found.weights.any()
     share = frame_weights(found, 0, masks[:, 0], order[0])
     layers = resolve_frame(frames[0], frames[0], share, order[0], 1 / 255)

@@ -76,8 +76,10 @@ def describe_plate(plate: Plate, given: Path | None) -> dict[str, Any]:
     return facts
 
 
-def describe_camera(camera: Camera) -> dict[str, Any]:
+def describe_camera(camera: Camera | None) -> dict[str, Any]:
     """Whether the camera moves, and what is doubtful about it."""
+    if camera is None:
+        return {"kind": "unknown", "shift_px": 0.0, "cuts": [], "doubts": []}
     return {
         "kind": camera.kind,
         "shift_px": round(camera.shift, 2),

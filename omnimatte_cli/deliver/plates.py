@@ -10,7 +10,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import Plate
 from omnimatte_cli.camera.canvas import build_canvas, stretches
-from omnimatte_cli.camera.model import Camera, write_camera
+from omnimatte_cli.camera.model import write_camera
 from omnimatte_cli.errors import OutputError
 from omnimatte_cli.media.encode import VideoWriter, check_file, write_image
 from omnimatte_cli.media.folder import output_folder
@@ -37,7 +37,6 @@ def write_plates(
     out: Path,
     plate: Plate,
     shot: Shot,
-    camera: Camera,
     fps: Fraction,
     overwrite: bool,
     ffmpeg: Path | None,
@@ -54,12 +53,13 @@ def write_plates(
             for image in frames:
                 video.write(image)
     else:
-        write_image(out, still(plate, shot, camera, progress))
+        write_image(out, still(plate, shot, progress))
 
 
-def still(plate: Plate, shot: Shot, camera: Camera, progress: Progress) -> np.ndarray:
+def still(plate: Plate, shot: Shot, progress: Progress) -> np.ndarray:
     """One picture of the plate: itself, or the canvas that a moving camera saw, (H, W, 3)."""
-    if not camera.moving:
+    camera = shot.camera
+    if camera is None or not camera.moving:
         return plate.image
     runs = stretches(camera)
     longest = max(runs, key=len)
@@ -73,13 +73,11 @@ def still(plate: Plate, shot: Shot, camera: Camera, progress: Progress) -> np.nd
     return fill_hole(canvas.image, hole) if hole.any() else canvas.image
 
 
-def write_result_plate(
-    folder: Path, plate: Plate, shot: Shot, camera: Camera, progress: Progress
-) -> None:
+def write_result_plate(folder: Path, plate: Plate, shot: Shot, progress: Progress) -> None:
     """background.png, camera.json if the camera moves, and where nothing was seen."""
-    write_image(folder / "background.png", still(plate, shot, camera, progress))
-    if camera.moving:
-        write_camera(camera, folder / "camera.json")
+    write_image(folder / "background.png", still(plate, shot, progress))
+    if shot.camera is not None and shot.camera.moving:
+        write_camera(shot.camera, folder / "camera.json")
     if not plate.valid.all():
         progress.say(unseen_warning(plate))
         red = np.array(UNSEEN_COLOUR, np.uint8)

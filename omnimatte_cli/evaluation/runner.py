@@ -16,7 +16,6 @@ import torch
 
 from omnimatte_cli import device as devices
 from omnimatte_cli.arrays import Masks, Plate, resize_frames, to_float, to_uint8
-from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.evaluation.scores import SCORES, score, summarise, write_summary
 from omnimatte_cli.evaluation.truth import GroundTruth, read_truth
 from omnimatte_cli.evaluation.variants import BOUND, MASKS, Variant
@@ -96,10 +95,9 @@ class Runner:
         key = (variant.weights, solve)
         if key not in self.plates:
             assert self.shot is not None
-            camera = Camera.static(len(self.shot), self.shot.full_size)
             owners = find_owners(self.shot, run, Silent())
             self.plates[key] = clean_plate(
-                self.shot, camera, solve.plate_passes, owners, None, (), Silent()
+                self.shot, solve.plate_passes, owners, None, (), Silent()
             )
         return self.plates[key]
 

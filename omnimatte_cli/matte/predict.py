@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -40,14 +41,24 @@ def chunks(frames: int, stride: int) -> Iterator[tuple[np.ndarray, slice]]:
 
 
 def predict_ownership(
-    net: OwnerNet, clip: ClipTensors, stride: int, fps: float, progress: Progress
+    net: OwnerNet,
+    clip: ClipTensors,
+    stride: int,
+    fps: float,
+    progress: Progress,
+    strangers: np.ndarray | None = None,
 ) -> Ownership:
     """Who owns every pixel's residual: the network's weights, which add to 1 with 'unowned'.
 
     stride: frames between neighbours that the network sees. fps: frames a second; where nothing
-    changes, the answers of neighbouring frames are averaged.
+    changes, the answers of neighbouring frames are averaged. strangers: (S, T, h, w) bool, movers
+    that nobody masked: they own changes as objects do, and what they own is unowned here.
     """
     n, t = len(clip.masks), len(clip)
+    everyone = clip
+    if strangers is not None and len(strangers):
+        hidden = torch.from_numpy(strangers).to(clip.masks.device)
+        everyone = replace(clip, masks=torch.cat([clip.masks, hidden]))
     h, w = clip.frames.shape[2:]
     weights = np.zeros((n, t, h, w), np.float16)
     unowned = np.zeros((t, h, w), np.float16)
@@ -55,11 +66,11 @@ def predict_ownership(
     net.eval()
     for line, kept in chunks(t, stride):
         index = torch.from_numpy(line).to(clip.frames.device)[None]
-        frames, masks, plates, _ = clip.windows(index)
+        frames, masks, plates, _ = everyone.windows(index)
         with torch.inference_mode(), autocast(frames.device):
             logits = net(frames, plates, masks).float()
             share = logits.softmax(1)[0, :, kept].cpu().numpy()
-        weights[:, line[kept]], unowned[line[kept]] = share[:-1], share[-1]
+        weights[:, line[kept]], unowned[line[kept]] = share[:n], share[n:].sum(0)
         seen[line[kept]] = True
         progress.step(int(seen.sum()))
     assert seen.all(), np.flatnonzero(~seen)

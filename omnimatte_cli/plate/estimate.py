@@ -80,7 +80,6 @@ def find_camera(shot: Shot, settings: Settings, progress: Progress) -> Camera:
 
 def clean_plate(
     shot: Shot,
-    camera: Camera,
     passes: int,
     find_owners: FindOwners | None,
     folder: Path | None,
@@ -93,6 +92,7 @@ def clean_plate(
     plates so far (None: nobody knows, and one estimate is all). folder: where the plates of single
     frames are written, as 00000.png and so on; None: only the first of them is kept.
     """
+    camera = shot.camera or Camera.static(len(shot), shot.full_size)
     steady = not camera.moving and not camera.cuts
     if steady and not light_changes(shot, camera):
         plate = estimate_plate(shot.samples, shot.masks, progress)

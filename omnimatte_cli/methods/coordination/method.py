@@ -24,7 +24,6 @@ from omnimatte_cli.matte.ownership import (
     working_plates,
 )
 from omnimatte_cli.matte.pool import pool_over_time
-from omnimatte_cli.matte.predict import predict_ownership
 from omnimatte_cli.matte.resolve import resolve_frame
 from omnimatte_cli.matte.transfer import transferrer
 from omnimatte_cli.methods import weights
@@ -95,9 +94,7 @@ class CoordinationMethod(Method[Options]):
         known = None
         if options.uses_ownership:
             assert run.ownership is not None
-            progress.stage("ownership", len(shot))
-            fps, stride = float(shot.fps), shot.frame_stride
-            known = predict_ownership(run.ownership, clip, stride, fps, progress)
+            known = shot.ownership(run.ownership, plates, run.device, progress)
         if options.bootstrap == "ownership":
             assert known is not None
             clip = replace(clip, bootstrap=first_alphas(clip, known))

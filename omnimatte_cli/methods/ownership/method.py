@@ -6,7 +6,6 @@ from omnimatte_cli.arrays import Plate
 from omnimatte_cli.errors import WeightsError
 from omnimatte_cli.matte.ownership import working_plates
 from omnimatte_cli.matte.pool import pool_over_time
-from omnimatte_cli.matte.predict import predict_ownership
 from omnimatte_cli.methods.base import Method, Separation
 from omnimatte_cli.methods.ownership.options import Options
 from omnimatte_cli.progress import Progress
@@ -23,9 +22,7 @@ class OwnershipMethod(Method[Options]):
             raise WeightsError("This version ships no ownership weights: name some with --weights.")
         plates = working_plates(plate, shot.size, len(shot))
         stride = self.options.frame_stride or shot.frame_stride
-        progress.stage("ownership", len(shot))
-        clip = shot.tensors(plates, self.run.device)
-        ownership = predict_ownership(net, clip, stride, float(shot.fps), progress)
+        ownership = shot.ownership(net, plates, self.run.device, progress, stride)
         ownership = pool_over_time(
             ownership, shot.frames, plates, shot.small, float(shot.fps), progress
         )
