@@ -3,8 +3,7 @@
 usage: python examples/plot_iterations.py results.jsonl [results.jsonl ...] PLOT.png
 
 Needs matplotlib: pip install 'omnimatte[plot]'. Only videos that every line has count, so that the
-lines can be compared; one panel a plate. Rows by
-`--owner layers --detail resolve --bootstrap mask` are drawn.
+lines can be compared; one panel a plate. Variants of `--vary owner=layers` are drawn.
 """
 
 from __future__ import annotations
@@ -30,13 +29,17 @@ def read(paths: Sequence[Path]) -> dict[str, Curves]:
     for path in paths:
         for line in path.read_text(encoding="utf-8").splitlines():
             result = json.loads(line)
-            row = result["row"]
-            drawn = row["method"] == "coordination" and row["detail"] == "resolve"
-            if drawn and row["owner"] == "layers" and row["bootstrap"] == "mask":
-                name = "random start" if row["weights"] == "none" else Path(row["weights"]).stem
-                plates[row["plate"]][name][row["iterations"]][result["video"]] = result["iou"]
-            elif row["method"] == "masks":
-                plates[row["plate"]]["masks"][0][result["video"]] = result["iou"]
+            variant = result["variant"]
+            options = dict(pair.split("=", 1) for pair in variant["assignments"])
+            curves = plates[variant["plate"]]
+            usual = options.get("detail", "resolve") == "resolve"
+            usual = usual and options.get("bootstrap", "mask") == "mask"
+            if variant["method"] == "masks":
+                curves["masks"][0][result["video"]] = result["iou"]
+            elif usual and options.get("owner") == "layers" and "iterations" in options:
+                start = variant["weights"]
+                name = "random start" if start == "none" else Path(start).stem
+                curves[name][int(options["iterations"])][result["video"]] = result["iou"]
     return plates
 
 

@@ -3,7 +3,7 @@
 usage: python examples/ship_weights.py RUN/weights.safetensors NAME SUMMARY.json [SUMMARY.json ...]
 
 Each summary.json is of `omnimatte evaluate`. The mean IoU over the videos of each set goes into the
-file's metadata, a line for each row of the summaries.
+file's metadata, a line for each variant of the summaries.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def main(run: Path, name: str, summaries: list[Path]) -> None:
     for path in summaries:
         for line in json.loads(path.read_text(encoding="utf-8")):
             # The file's own path is of no use to others.
-            row = line["row"].replace(str(run), name)
-            scores.setdefault(row, {})[line["set"]] = line["iou"]
+            variant = line["variant"].replace(str(run), name)
+            scores.setdefault(variant, {})[line["set"]] = line["iou"]
     out = weights.shipped_folder() / f"{name}{weights.SUFFIX}"
     weights.save(load(file), out, {**file.metadata, "scores": json.dumps(scores)}, half=True)
     print(out)
