@@ -7,6 +7,7 @@ import numpy as np
 from omnimatte_cli.arrays import Masks, Plate, Size, frame_or_static
 from omnimatte_cli.matte.ownership import Ownership, upsample
 from omnimatte_cli.media.samples import FrameSamples
+from omnimatte_cli.plate.fill import fill_hole
 from omnimatte_cli.plate.median import Coverage, median_of_free
 from omnimatte_cli.progress import Progress
 
@@ -30,8 +31,9 @@ def refine_plate(
 ) -> Plate:
     """Estimate the plate again without the pixels that anyone owns.
 
-    The masked median keeps ghosts of effects that rest. Where too few frames are free of owners the
-    first plate stays.
+    The masked median keeps ghosts of effects that rest. Where too few frames are free of owners no
+    frame shows the plate: an effect that never leaves is as good as a mask, and what is behind it
+    is filled in and marked as a guess.
     """
     progress.stage("plate", samples.size[0])
 
@@ -40,5 +42,6 @@ def refine_plate(
 
     coverage = Coverage(samples.size, samples.indices, hides)
     again = median_of_free(samples, coverage, progress)
-    better = coverage.count >= FEWEST
-    return Plate(np.where(better[..., None], again, plate.image), plate.valid)
+    shown = coverage.count >= FEWEST
+    image = fill_hole(np.where(shown[..., None], again, plate.image), ~shown)
+    return Plate(image, shown)
