@@ -86,7 +86,7 @@ def test_transfer_computes_no_ownership(tmp_path: Path, monkeypatch: pytest.Monk
     def never(*args: object) -> None:
         raise AssertionError("ownership was computed and thrown away")
 
-    monkeypatch.setattr(method, "predict_ownership", never)
+    monkeypatch.setattr(method, "choose_owner", never)
     monkeypatch.setattr(method, "pool_over_time", never)
     video, masks = scene(5, (36, 64))
     encode(tmp_path / "v.mkv", video, "-c:v", "ffv1", "-pix_fmt", "gbrp")
