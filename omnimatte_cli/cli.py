@@ -11,6 +11,7 @@ import typer
 
 from omnimatte_cli import __version__
 from omnimatte_cli.commands import (
+    batch,
     compose,
     convert,
     decompose,
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command()(decompose.decompose)
 app.command()(decompose.background)
+app.command()(batch.batch)
 app.command()(compose.compose)
 app.command()(convert.convert)
 app.command()(report.report)

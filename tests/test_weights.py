@@ -273,7 +273,7 @@ def doubling(levels: int) -> bytes:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"}X\x01\x00\x00\x00a" + doubling(80)[2:-1] + b"s.", "unfolds to more than"),
+        (b"}X\x01\x00\x00\x00a" + doubling(40)[2:-1] + b"s.", "unfolds to more than"),
         (doubling(80)[:-1] + b"}" + doubling(80)[2:-1] + b"Ns.", ""),  # as a key
         (b"\x80\x02]" * 200 + b"a" * 199 + b".", ""),
         (b"\x80\x02" + b"(" * 1000 + b"t" * 1000 + b".", "nests more than"),

@@ -75,11 +75,9 @@ def convert_result(
             "The frames have times of their own: movies keep them (WebM to 1 ms), image sequences "
             f"and time lines run at the mean, {float(info.timing.fps):.3f} frames a second."
         )
-    written = folders + write_scripts(
-        out, formats, result.names, result.order, info, plate, progress
-    )
-    add_to_list(out, written)
-    return written
+    scripts = write_scripts(out, formats, result.names, result.order, info, plate, progress)
+    add_to_list(out, [*folders, *scripts])
+    return folders + scripts
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:

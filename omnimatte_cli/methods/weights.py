@@ -164,12 +164,12 @@ def check_header(path: Path, wanted: dict[str, torch.Tensor]) -> None:
         if name == "__metadata__":
             continue
         shape = facts.get("shape") if isinstance(facts, dict) else None
-        sizes = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
-        if not sizes or facts.get("dtype") not in FLOATS:
+        sizes = [n for n in shape if type(n) is int and n >= 0] if isinstance(shape, list) else None
+        if sizes is None or sizes != shape or facts.get("dtype") not in FLOATS:
             raise WeightsError(f"{path}: {name} is not an array of floating-point numbers.")
-        if sum(map(int.bit_length, shape)) > 62:
+        if sum(n.bit_length() for n in sizes) > 62:
             raise WeightsError(f"{path}: {name} says a shape that cannot be.")
-        found[name] = torch.empty(shape, device="meta")
+        found[name] = torch.empty(sizes, device="meta")
     check_keys(found, wanted, path)
 
 
