@@ -1,1 +1,1 @@
-"""Folders of shots: each is a run of `omnimatte decompose` of its own, so that none stops another."""
+"""Many shots, each a run of `omnimatte decompose` of its own: none stops another."""

@@ -179,8 +179,7 @@ def _names(shots: Sequence[tuple[Path, Path]]) -> list[str]:
 
     Raises InputError where even these agree, or where one result would lie in another.
     """
-    whole = [_below(root, path).as_posix() for root, path in shots]
-    whole = [path.name if name == "." else name for name, (_, path) in zip(whole, shots, strict=True)]
+    whole = [path.name if root == path else _below(root, path).as_posix() for root, path in shots]
     short = [
         name if path.is_dir() else Path(name).with_suffix("").as_posix()
         for name, (_, path) in zip(whole, shots, strict=True)
@@ -196,9 +195,7 @@ def _names(shots: Sequence[tuple[Path, Path]]) -> list[str]:
         taken.setdefault(name.lower(), []).append(i)
         for parent in Path(name.lower()).parents:
             taken.setdefault(parent.as_posix(), []).append(-1)  # a folder of others
-    names = [
-        whole[i] if len(taken[name.lower()]) > 1 else name for i, name in enumerate(short)
-    ]
+    names = [whole[i] if len(taken[name.lower()]) > 1 else name for i, name in enumerate(short)]
     if len({n.lower() for n in names}) < len(names):
         for i in range(len(names)):
             for j in clashes(i, names):

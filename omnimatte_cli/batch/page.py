@@ -49,7 +49,5 @@ def _row(out: Path, job: Job, record: Record | None) -> dict[str, Any]:
     files = [(label, job.out / name) for label, name in LINKS]
     if record.state != "done":
         files = [("log", record_path(out, job.shot, ".log"))]
-    links = [
-        (label, quote(os.path.relpath(file, out))) for label, file in files if file.is_file()
-    ]
+    links = [(label, quote(os.path.relpath(file, out))) for label, file in files if file.is_file()]
     return {**asdict(record), "links": links}

@@ -33,7 +33,7 @@ class Job:
     key: str
     wrong: str | None = None
 
-    def arguments(self, device: str | None = None) -> list[str]:
+    def arguments(self, device: str | None = None, more: Sequence[str] = ()) -> list[str]:
         """The command line after `omnimatte`."""
         flags = dict(self.flags)
         if device:
@@ -41,7 +41,7 @@ class Job:
         line = ["decompose", "-o", str(self.out)]
         for flag, values in flags.items():
             line += [flag] if not values else [x for v in values for x in (flag, v)]
-        return [*line, "--", str(self.source)]
+        return [*line, *more, "--", str(self.source)]
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,8 @@ def make_jobs(
             merged["--masks"] = (str(shot.masks),)
         elif masks_needed and not prompted:
             wrong = wrong or "No masks were found for it below --masks-dir."
-        jobs.append(
-            Job(shot.name, shot.source, out / shot.name, merged, job_key(shot.source, merged), wrong)
-        )
+        key = job_key(shot.source, merged)
+        jobs.append(Job(shot.name, shot.source, out / shot.name, merged, key, wrong))
     strange = [pattern for pattern, _, _ in config.shots if pattern not in used]
     if strange:
         raise InputError(f"There is no shot {strange[0]}, for which the file has options.")

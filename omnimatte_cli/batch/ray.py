@@ -52,9 +52,10 @@ def run_ray(
     here = out.resolve()
     folder = Path.cwd()
     try:
-        waiting = {
-            task.remote(_absolute(job, folder), str(here), per_task, time_limit): job for job in jobs
-        }
+        waiting = {}
+        for job in jobs:
+            asked = task.remote(_absolute(job, folder), str(here), per_task, time_limit)
+            waiting[asked] = job
         while waiting:
             (ready,), _ = ray.wait(list(waiting), num_returns=1)
             job = waiting.pop(ready)

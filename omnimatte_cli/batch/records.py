@@ -75,7 +75,9 @@ def make_key(paths: Iterable[Path], options: dict[str, Any]) -> str:
             except OSError:
                 continue
             name = file.relative_to(path.parent).as_posix()
-            digest.update(f"{name}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode(errors="replace"))
+            digest.update(
+                f"{name}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode(errors="replace")
+            )
     return digest.hexdigest()
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from omnimatte_cli.batch.plan import Job
 from omnimatte_cli.batch.records import Record, record_path, write_record
 
+PROGRAM = (sys.executable, "-m", "omnimatte_cli.batch.child")
 INTERRUPTED = 130  # exit code of `omnimatte` after an interrupt
 PATIENCE = 20.0  # seconds that an interrupted process gets for cleaning up
 BUSY = "is being written by another run"  # said by what is started too soon after a crash
@@ -113,9 +114,8 @@ def _run_once(
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as messages, log.with_suffix(".out").open("w+b") as answer:
-            command = [sys.executable, "-m", "omnimatte_cli.batch.child", str(os.getpid())]
             process = control.start(
-                [*command, *job.arguments(device), "--json"],
+                [*PROGRAM, str(os.getpid()), *job.arguments(device, ("--json",))],
                 stdin=subprocess.DEVNULL, stdout=answer, stderr=messages,
                 env=environment(os.environ, device, threads),
             )  # fmt: skip
@@ -202,7 +202,8 @@ def environment(
     found = dict(before)
     if device and device.startswith("cuda:"):
         number = int(device.removeprefix("cuda:"))
-        visible = [x.strip() for x in before.get("CUDA_VISIBLE_DEVICES", "").split(",") if x.strip()]
+        told = before.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        visible = [x.strip() for x in told if x.strip()]
         found["CUDA_VISIBLE_DEVICES"] = visible[number] if number < len(visible) else str(number)
     if threads:
         found.setdefault("OMP_NUM_THREADS", str(threads))

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PER_SHOT = ("masks",)  # options of `decompose` that cannot hold for all shots
 WIDTH = 160  # columns of the table where the output is no terminal
 ENGINES = ("local", "ray")
+# What a wrong command line raises, in click or in the copy of it that newer typers bring.
+UsageError: Any = typer.BadParameter.__bases__[0]
 
 
 def without(group: Group, names: Sequence[str]) -> Group:
@@ -242,17 +244,17 @@ def _text(value: Any) -> str:
 
 def check_flags(flags: Flags) -> None:
     """Raise OptionError for what `decompose` would refuse."""
-    import click
-
     from omnimatte_cli.cli import app
 
-    line = ["-o", "out", *(x for f, vs in flags.items() for v in (vs or ("",)) for x in (f, v) if x)]
+    line = ["-o", "out"]
+    for flag, texts in flags.items():
+        line += [flag] if not texts else [x for text in texts for x in (flag, text)]
     command = typer.main.get_command(app).commands["decompose"]  # type: ignore[attr-defined]
     try:
         given = command.make_context("decompose", [*line, "video"]).params
-    except click.UsageError as error:
+    except UsageError as error:
         raise OptionError(error.format_message()) from error
-    except click.exceptions.Exit as leaving:  # --help and the like
+    except typer.Exit as leaving:  # --help and the like
         raise OptionError(f"{shlex.join(line[2:])} is not for a batch.") from leaving
     values = values_of(GROUPS, given)
     Settings(**values["settings"], making=making_masks(values["settings"], values["making"]))
@@ -291,7 +293,11 @@ def print_table(records: Sequence[Record]) -> None:
     show(titles, rows, right=("frames", "PSNR dB", "seconds"))
     counts = {state: sum(r.state == state for r in records) for state in ("done", "failed")}
     rest = len(records) - sum(counts.values())
-    print(", ".join(f"{n} {s}" for s, n in [*counts.items(), ("interrupted", rest)] if n or s == "done"))
+    print(
+        ", ".join(
+            f"{n} {s}" for s, n in [*counts.items(), ("interrupted", rest)] if n or s == "done"
+        )
+    )
 
 
 def show(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> None:
