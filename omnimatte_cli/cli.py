@@ -15,6 +15,7 @@ from omnimatte_cli.commands import (
     compose,
     convert,
     decompose,
+    doctor,
     layers,
     masks,
     report,
@@ -40,6 +41,7 @@ app.command()(report.report)
 app.command()(masks.masks)
 app.command()(layers.layers)
 app.command()(trimask.trimask)
+app.command()(doctor.doctor)
 app.command()(training.synth)
 app.command()(training.pretrain)
 app.command()(training.evaluate)

@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from omnimatte_cli.batch import run
 from omnimatte_cli.batch.find import find_shots
 from omnimatte_cli.batch.local import run_local
 from omnimatte_cli.batch.plan import Config, Job, make_jobs, parse_shard, plan, read_config, shard
 from omnimatte_cli.batch.records import Record, read_record, write_record
+from omnimatte_cli.cli import app
 from omnimatte_cli.commands.batch import parse_devices, to_flags
 from omnimatte_cli.errors import InputError
 from omnimatte_cli.media.listing import write_list
@@ -313,10 +315,15 @@ def test_the_whole_way(shots: Path, tmp_path: Path) -> None:
     assert plan.returncode == 0 and "changed" in plan.stdout and "GB" in plan.stdout
 
 
-def test_wrong_options_end_before_any_work(shots: Path, tmp_path: Path) -> None:
-    for args in (("--jobs", "0"), ("--size", "50x50"), ("--engine", "magic"), ("--shard", "3/2")):
-        done = omnimatte("batch", shots, "-o", tmp_path / "out", *args)
-        assert done.returncode == 2 and args[0] in done.stderr, done.stderr
+@pytest.mark.parametrize(
+    "args",
+    [("--jobs", "0"), ("--size", "50x50"), ("--engine", "magic"), ("--shard", "3/2"),
+     ("--masks-dir", "nowhere"), ("--config", "nowhere.toml"), ("--devices", "gpu")],
+)  # fmt: skip
+def test_wrong_options_end_before_any_work(shots: Path, tmp_path: Path, args) -> None:
+    done = CliRunner().invoke(app, ["batch", str(shots), "-o", str(tmp_path / "out"), *args])
+    words = args[1] if args[0] == "--config" else args[0]
+    assert done.exit_code == 2 and words in done.stderr, done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -350,3 +357,63 @@ def _is_zombie(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except OSError:
         return True
+
+
+# ------------------------------------------------------------------------------------------ scripts
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def program(folder: Path) -> tuple[dict[str, str], Path]:
+    """An `omnimatte` that notes how it was called, and obeys the shot's name."""
+    calls, stub = folder / "calls", folder / "omnimatte"
+    stub.write_text(
+        f"""#!/bin/sh
+echo "$@" >> {calls}
+case "$2" in
+  *bad*) exit 2 ;;
+  *wait*) trap 'trap - INT; kill -INT $$' INT; sleep 30 & wait ;;
+esac
+while [ $# -gt 0 ]; do [ "$1" = -o ] && mkdir -p "$2" && touch "$2/manifest.json"; shift; done
+"""
+    )
+    stub.chmod(0o755)
+    return {**os.environ, "OMNIMATTE": str(stub)}, calls
+
+
+def test_the_shell_loop_goes_on_after_a_failure(tmp_path: Path) -> None:
+    env, calls = program(tmp_path)
+    touch(tmp_path / "in/a b.mp4", tmp_path / "in/bad.mp4", tmp_path / "in/c.mov")
+    touch(tmp_path / "in/c.masks/x.png")
+    command = ["bash", EXAMPLES / "batch.sh", tmp_path / "in", tmp_path / "out", "--exact"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == "failed: bad\n"
+    assert len(calls.read_text().splitlines()) == 3 and "--exact" in calls.read_text()
+    assert f"--masks {tmp_path}/in/c.masks" in calls.read_text()
+    subprocess.run(command, env=env, capture_output=True)
+    assert len(calls.read_text().splitlines()) == 4  # the failed one alone
+
+
+def test_an_interrupt_ends_the_shell_loop(tmp_path: Path) -> None:
+    env, calls = program(tmp_path)
+    touch(tmp_path / "in/a_wait.mp4", tmp_path / "in/b.mp4")
+    command = ["bash", EXAMPLES / "batch.sh", tmp_path / "in", tmp_path / "out"]
+    process = subprocess.Popen(command, env=env, start_new_session=True)
+    for _ in range(100):
+        if calls.exists():
+            break
+        time.sleep(0.1)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(20) in (-signal.SIGINT, 130)
+    assert len(calls.read_text().splitlines()) == 1
+
+
+def test_a_job_array_does_every_part(tmp_path: Path) -> None:
+    env, calls = program(tmp_path)
+    for task in (1, 2, 3):
+        slurm = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": "3"}
+        command = ["bash", EXAMPLES / "slurm_array.sh", "in", "out", "--exact"]
+        subprocess.run(command, env={**env, **slurm}, check=True)
+    asked = [f"batch in -o out --shard {i}/3 --exact" for i in (1, 2, 3)]
+    assert calls.read_text().splitlines() == asked

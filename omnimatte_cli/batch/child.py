@@ -6,6 +6,7 @@ python -m omnimatte_cli.batch.child PARENT decompose ...
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -24,9 +25,7 @@ def watch(parent: int) -> None:
 def main() -> None:
     parent = int(sys.argv.pop(1))
     threading.Thread(target=watch, args=(parent,), daemon=True).start()
-    from omnimatte_cli.__main__ import main as run
-
-    run()
+    runpy.run_module("omnimatte_cli", run_name="__main__")
 
 
 if __name__ == "__main__":

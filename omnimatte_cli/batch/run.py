@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from omnimatte_cli.batch.plan import Job
 from omnimatte_cli.batch.records import Record, record_path, write_record
 
 PROGRAM = (sys.executable, "-m", "omnimatte_cli.batch.child")
+OTHER_PROGRAM = "OMNIMATTE_BATCH_PROGRAM"  # variable that names another one, for tests
 INTERRUPTED = 130  # exit code of `omnimatte` after an interrupt
 PATIENCE = 20.0  # seconds that an interrupted process gets for cleaning up
 BUSY = "is being written by another run"  # said by what is started too soon after a crash
@@ -115,7 +117,7 @@ def _run_once(
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as messages, log.with_suffix(".out").open("w+b") as answer:
             process = control.start(
-                [*PROGRAM, str(os.getpid()), *job.arguments(device, ("--json",))],
+                [*program(), str(os.getpid()), *job.arguments(device, ("--json",))],
                 stdin=subprocess.DEVNULL, stdout=answer, stderr=messages,
                 env=environment(os.environ, device, threads),
             )  # fmt: skip
@@ -135,6 +137,11 @@ def _run_once(
     record = _judge(record, process.returncode, text, log, time_limit if late else None)
     write_record(out, record)
     return record
+
+
+def program() -> list[str]:
+    """What runs one shot; it is given the number of this process and the command line."""
+    return shlex.split(os.environ.get(OTHER_PROGRAM, "")) or list(PROGRAM)
 
 
 def _wait(process: subprocess.Popen, limit: float | None) -> bool:

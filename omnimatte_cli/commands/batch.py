@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from omnimatte_cli.commands.common import Quiet, Verbose, friendly, set_up_logging
-from omnimatte_cli.commands.decompose import GROUPS, HelpSet, making_masks
+from omnimatte_cli.commands.decompose import GROUPS, HelpSet, decompose, making_masks
 from omnimatte_cli.commands.options import REPEATED, Group, flags_of, takes, values_of
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.options import check
@@ -244,12 +244,12 @@ def _text(value: Any) -> str:
 
 def check_flags(flags: Flags) -> None:
     """Raise OptionError for what `decompose` would refuse."""
-    from omnimatte_cli.cli import app
-
     line = ["-o", "out"]
     for flag, texts in flags.items():
         line += [flag] if not texts else [x for text in texts for x in (flag, text)]
-    command = typer.main.get_command(app).commands["decompose"]  # type: ignore[attr-defined]
+    app = typer.Typer(add_completion=False)
+    app.command()(decompose)
+    command = typer.main.get_command(app)
     try:
         given = command.make_context("decompose", [*line, "video"]).params
     except UsageError as error:
