@@ -129,7 +129,7 @@ def _cli_default(name: str, default: Any, kind: Any) -> Any:
     return default
 
 
-def _value(f: Field, kind: Any, given: dict[str, Any]) -> Any:
+def _value(f: Field, kind: Any, given: Mapping[str, Any]) -> Any:
     """What the command line gave, as the field's type. Raises OptionError."""
     value = given[f.name]
     if f.name in REPEATED:
