@@ -19,7 +19,6 @@ from omnimatte_cli.media.encode import (
     find_ffmpeg,
     write_image,
 )
-from omnimatte_cli.media.folder import output_folder
 from omnimatte_cli.media.read import iter_frames, probe
 from tests.conftest import FFMPEG, scene
 

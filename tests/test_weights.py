@@ -13,7 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from omnimatte_cli import decompose
 from omnimatte_cli.errors import WeightsError
+from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.coordination.checkpoint import import_checkpoint
 from omnimatte_cli.methods.coordination.network import LayerNet, resize_table
@@ -315,3 +317,20 @@ def test_an_array_that_says_more_than_is_there(tmp_path: Path) -> None:
         f.write(bytes(64))
     with pytest.raises(WeightsError, match="not all is there"):
         import_checkpoint(folder, tmp_path / "out.safetensors")
+
+
+def test_damaged_weights_are_said_before_the_video_is_read(file: Path, tmp_path: Path) -> None:
+    tensors, metadata = load_file(file), weights.read_metadata(file)
+    tensors["visible"][0] = np.nan
+    save_file(tensors, file, metadata)
+    torch.manual_seed(0)
+    weights.save(OwnerNet(), tmp_path / "owner.safetensors")
+    data = (tmp_path / "owner.safetensors").read_bytes()
+    (tmp_path / "owner.safetensors").write_bytes(data[:-100])
+    for method, path in (("coordination", file), ("ownership", tmp_path / "owner.safetensors")):
+        with pytest.raises(WeightsError, match=path.stem):
+            decompose(
+                tmp_path / "no.mp4", masks=tmp_path, out=tmp_path / "out", weights=path,
+                method=method, device="cpu",
+            )  # fmt: skip
+    assert not (tmp_path / "out").exists()

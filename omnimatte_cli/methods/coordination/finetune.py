@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,10 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omnimatte_cli.device import autocast
-from omnimatte_cli.errors import OutputError
 from omnimatte_cli.interrupt import held_interrupts
 from omnimatte_cli.matte.over import in_order, over
-from omnimatte_cli.media.atomic import replacing
 from omnimatte_cli.methods.coordination.losses import (
     SPARSITY_WEIGHT,
     mask_bootstrap,
@@ -29,13 +26,13 @@ from omnimatte_cli.methods.coordination.losses import (
 from omnimatte_cli.methods.coordination.network import LayerNet, hidden_frames
 from omnimatte_cli.methods.coordination.options import Options
 from omnimatte_cli.methods.coordination.windows import draw_hidden, training_starts, training_window
+from omnimatte_cli.methods.state import SaveClock, write_state
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.tensors import ClipTensors
 
 log = logging.getLogger(__name__)
 
 LOSS_SPAN = 20  # iterations that the reported final losses are averaged over
-SAVE_SHARE = 0.05  # of the time may go into saving, early in a run, when little is lost by a crash
 
 
 @dataclass(frozen=True)
@@ -71,24 +68,18 @@ def finetune(
     first, history = load_state(state, key, net, optimiser, progress)
     if first:
         progress.say(f"Resuming the finetuning at iteration {first}.")
-    started = saved = time.monotonic()
-    cost = 0.0  # seconds that saving takes
+    clock = SaveClock(options.save_interval)
     with held_interrupts() as interrupt:
         for iteration in range(first, options.iterations):
             terms = step(net, optimiser, clip, options, seed, iteration)
             history = [*history[-(LOSS_SPAN - 1) :], terms]
             done = iteration + 1
             progress.step(done, f"loss {terms[-1]:.4f}")
-            now = time.monotonic()
-            # Young runs are saved more often: at most half of what was computed is lost.
-            interval = min(options.save_interval, max((saved - started) / 2, 1.0))
-            late = now - saved > max(interval, min(cost / SAVE_SHARE, options.save_interval))
             # A second interrupt ends the step where it is, and then nothing is saved: half of the
             # weights may have moved.
-            if state is not None and (interrupt.asked or late):
-                save_state(state, key, net, optimiser, done, history)
-                saved = time.monotonic()
-                cost = saved - now
+            if state is not None and (interrupt.asked or clock.due()):
+                with clock.saving():
+                    save_state(state, key, net, optimiser, done, history)
             if interrupt.asked:
                 if state is not None:
                     progress.say(
@@ -214,14 +205,7 @@ def save_state(
         "net": net.state_dict(),
         "optimiser": optimiser.state_dict(),
     }
-    try:
-        with replacing(path) as partial:
-            torch.save(state, partial)
-    except RuntimeError as error:  # torch's own for a disk that is full
-        raise OutputError(
-            f"The finetuning cannot be saved as {path}: is the disk full? "
-            "--set save_interval=inf does without saving."
-        ) from error
+    write_state(path, state)
 
 
 def load_state(
