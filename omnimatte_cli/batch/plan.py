@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from omnimatte_cli.batch.find import FoundShot
-from omnimatte_cli.batch.records import Record, make_key, read_record
+from omnimatte_cli.batch.records import Record, is_finished, make_key, read_record
 from omnimatte_cli.errors import InputError, OmnimatteError
-from omnimatte_cli.media.folder import MARK
 
 Flags = dict[str, tuple[str, ...]]  # "--set": ("lr=0.1", "crop=0"); "--exact": ()
 WITHOUT_EFFECT = frozenset(("--ffmpeg", "--overwrite"))  # on what is written
@@ -162,7 +161,7 @@ def _step(job: Job, record: Record | None, retry_failed: bool) -> Step:
     if record.key != job.key:
         return Step(job, True, "changed", record)
     if record.state == "done":
-        there = (job.out / "manifest.json").is_file() and (job.out / MARK).is_file()
+        there = is_finished(replace(record, out=str(job.out)))
         return Step(job, not there, "done" if there else "missing", record)
     if record.state == "failed":
         return Step(job, retry_failed, "retried" if retry_failed else "failed", record)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from omnimatte_cli.media.atomic import write_text
+from omnimatte_cli.media.listing import is_signed
 
 FOLDER = ".batch"  # below the output folder: a record and a log of each shot
 
@@ -63,6 +64,12 @@ def read_record(out: Path, shot: str) -> Record | None:
     except (OSError, ValueError, TypeError, AttributeError):
         return None
     return Record(**{**asdict(record), "objects": tuple(record.objects)})
+
+
+def is_finished(record: Record) -> bool:
+    """Whether a shot was done and its result is still there."""
+    place = Path(record.out)
+    return record.state == "done" and (place / "manifest.json").is_file() and is_signed(place)
 
 
 def make_key(paths: Iterable[Path], options: dict[str, Any]) -> str:

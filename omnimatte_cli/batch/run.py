@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omnimatte_cli.batch.plan import Job
-from omnimatte_cli.batch.records import Record, record_path, write_record
+from omnimatte_cli.batch.records import Record, is_finished, read_record, record_path, write_record
 
 PROGRAM = (sys.executable, "-m", "omnimatte_cli.batch.child")
 OTHER_PROGRAM = "OMNIMATTE_BATCH_PROGRAM"  # variable that names another one, for tests
@@ -92,6 +93,9 @@ def run_shot(
     control = control or Control()
     until = time.monotonic() + BUSY_SECONDS
     while True:
+        earlier = read_record(out, job.shot)
+        if earlier is not None and earlier.key == job.key and is_finished(earlier):
+            return earlier  # another batch has done it meanwhile
         record = _run_once(job, out, device, threads, time_limit, control)
         busy = record.state == "failed" and BUSY in (record.error or "")
         if not busy or time.monotonic() > until or control.stopped.wait(2.0):
@@ -115,7 +119,7 @@ def _run_once(
     start = time.monotonic()
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as messages, log.with_suffix(".out").open("w+b") as answer:
+        with log.open("wb") as messages, tempfile.TemporaryFile() as answer:
             process = control.start(
                 [*program(), str(os.getpid()), *job.arguments(device, ("--json",))],
                 stdin=subprocess.DEVNULL, stdout=answer, stderr=messages,
@@ -130,7 +134,6 @@ def _run_once(
                 control.end(process)
             answer.seek(0)
             text = answer.read()
-        log.with_suffix(".out").unlink()
     except OSError as error:
         return replace(record, error=f"It cannot be run: {error.strerror} ({error.filename}).")
     record = replace(record, seconds=round(time.monotonic() - start, 2))

@@ -52,6 +52,11 @@ def read_list(folder: Path) -> frozenset[str] | None:
         return None
 
 
+def is_signed(folder: Path) -> bool:
+    """Whether the tool has filled a folder, and finished it."""
+    return (folder / MARK).is_file()
+
+
 def write_list(folder: Path, files: Iterable[str] | None = None) -> None:
     """Sign a folder: these files, or all that are in it, were written by the tool."""
     listed = files_in(folder) if files is None else sorted(files)
