@@ -75,13 +75,13 @@ def output_folder(
     insist(lambda: _finish(out, work))
 
 
-def state_path(out: Path) -> Path:
+def state_path(out: Path, what: str = "finetune") -> Path:
     """The beginning of the path that an interrupted training is kept under, hidden.
 
     In the folder where it is there (what lies beside it may not be writable), else beside it.
     """
     out = out.resolve()
-    return out / ".omnimatte.finetune" if out.is_dir() else out.parent / f".{out.name}.finetune"
+    return out / f".omnimatte.{what}" if out.is_dir() else out.parent / f".{out.name}.{what}"
 
 
 # ------------------------------------------------------------------------------------------ checks
