@@ -11,9 +11,11 @@ import typer
 
 from omnimatte_cli import __version__
 from omnimatte_cli.commands import (
+    batch,
     compose,
     convert,
     decompose,
+    doctor,
     layers,
     masks,
     report,
@@ -32,12 +34,14 @@ app = typer.Typer(
 )
 app.command()(decompose.decompose)
 app.command()(decompose.background)
+app.command()(batch.batch)
 app.command()(compose.compose)
 app.command()(convert.convert)
 app.command()(report.report)
 app.command()(masks.masks)
 app.command()(layers.layers)
 app.command()(trimask.trimask)
+app.command()(doctor.doctor)
 app.command()(training.synth)
 app.command()(training.pretrain)
 app.command()(training.evaluate)

@@ -94,3 +94,37 @@ def held_interrupts() -> Iterator[Held]:
         if callable(handler):  # it knows which signal came
             handler(held.number, None)
         raise KeyboardInterrupt
+
+
+@contextmanager
+def ignored_interrupts() -> Iterator[None]:
+    """Within the block signals do nothing: for cleaning up, which a second Ctrl-C must not end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {}
+    for s in SIGNALS:
+        if signal.getsignal(s) is not None:  # None: set by something that is not Python
+            before[s] = signal.signal(s, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+def insist(job: Callable[[], None]) -> None:
+    """Run a short job to its end, even if interrupts come just before it; they are raised after.
+
+    The job must be able to begin again.
+    """
+    interrupted = False
+    while True:
+        try:
+            with ignored_interrupts():
+                job()
+            break
+        except KeyboardInterrupt:
+            interrupted = True
+    if interrupted:
+        raise KeyboardInterrupt

@@ -25,7 +25,7 @@ from omnimatte_cli.deliver.result import ResultWriter
 from omnimatte_cli.deliver.writer import delivery_of
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.media.encode import find_ffmpeg
-from omnimatte_cli.media.folder import output_folder
+from omnimatte_cli.media.folder import output_folder, state_path
 from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import Run
 from omnimatte_cli.plate.estimate import FindOwners, clean_plate, find_camera
@@ -89,18 +89,20 @@ def decompose(
     choice = registry.choose(settings, devices.kind(device))
     timer.say(choice.reason)
     ffmpeg = find_ffmpeg(settings.ffmpeg)
-    place = out.resolve()  # "." has no name
     run = Run(
         device,
         settings.seed,
         settings.weights,
         ownership_network(choice.options.network, settings.weights, device),
         exact_layers=choice.solve.exact_layers,
-        state=place.parent / f".{place.name}.finetune",
+        state=state_path(out),
     )
     method = registry.make(choice, run)
     inputs = [source, *(p for p in (settings.masks, settings.background) if p)]
-    with output_folder(out, settings.overwrite, inputs) as folder, devices.deterministic():
+    with (
+        output_folder(out, settings.overwrite, inputs, timer.say) as folder,
+        devices.deterministic(),
+    ):
         info, shot = read_shot(source, folder / "masks", settings, timer)
         shot = replace(shot, camera=camera_of(shot, settings, timer))
         shot = with_strangers(shot, settings, timer)

@@ -21,6 +21,7 @@ from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.predict import frame_stride, predict_ownership
 from omnimatte_cli.matte.resolve import Layers
 from omnimatte_cli.media.options import ReadOptions, parse_fps, parse_frames, parse_time
+from omnimatte_cli.media.pin import Pin
 from omnimatte_cli.media.read import VideoInfo, iter_frames, read_clip
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.progress import Progress
@@ -130,6 +131,7 @@ def read_shot(
     The video is decoded once, and once more where masks are made.
     """
     progress.stage("reading")
+    pin = Pin.of(source)
     samples = FrameSamples()
     options = reading(settings)
     info, clip = read_clip(
@@ -139,7 +141,10 @@ def read_shot(
         each=samples.add,
         options=options,
     )
-    open_frames = samples.opener(lambda: iter_frames(info.source, options=info.options))
+    pin.check()
+    open_frames = samples.opener(
+        lambda: pin.whole(iter_frames(info.source, options=info.options), info.frames)
+    )
     for note in info.notes:
         progress.say(note)
     progress.stage("masks")

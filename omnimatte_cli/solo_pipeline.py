@@ -127,10 +127,12 @@ def layers(
     timer = StageTimer(progress or Silent())
     device = devices.choose(settings.device)
     ffmpeg = export.find_ffmpeg(settings.ffmpeg)
-    place = out.resolve()
-    state = place.parent / f".{place.name}.layers.pt"
+    state = output.state_path(out, "layers.pt")
     inputs = [source, *settings.inputs]
-    with output.output_folder(out, settings.overwrite, inputs) as folder, devices.deterministic():
+    with (
+        output.output_folder(out, settings.overwrite, inputs, timer.say) as folder,
+        devices.deterministic(),
+    ):
         if settings.solos is None:
             shot = owned_shot(source, folder, settings, device, timer)
         else:

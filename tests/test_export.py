@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,7 +19,6 @@ from omnimatte_cli.media.encode import (
     find_ffmpeg,
     write_image,
 )
-from omnimatte_cli.media.folder import output_folder
 from omnimatte_cli.media.read import iter_frames, probe
 from tests.conftest import FFMPEG, scene
 
@@ -169,94 +166,6 @@ def test_write_image(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="plate"):
             write_image(tmp_path / wrong, image)
     assert names(tmp_path) == written
-
-
-# ----------------------------------------------------------------------------------------- folders
-
-
-def make_result(out: Path) -> None:
-    out.mkdir()
-    (out / "manifest.json").write_text("old")
-
-
-def test_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
-    out = tmp_path / "deep" / "out"
-    with output_folder(out, overwrite=False) as folder:
-        (folder / "manifest.json").write_text("new")
-        assert not out.exists() and folder.parent == out.parent and folder.name[0] == "."
-    assert names(out.parent) == ["out"] and names(out) == ["manifest.json"]
-    (tmp_path / "empty").mkdir()
-    with output_folder(tmp_path / "empty", overwrite=False) as folder:
-        (folder / "a").touch()
-    assert names(tmp_path / "empty") == ["a"] and names(tmp_path) == ["deep", "empty"]
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_failure_leaves_all_as_it_was(error: type[BaseException], tmp_path: Path) -> None:
-    make_result(tmp_path / "out")
-    for out in (tmp_path / "out", tmp_path / "new" / "out"):
-        with pytest.raises(error), output_folder(out, overwrite=True) as folder:
-            (folder / "manifest.json").write_text("new")
-            raise error
-    assert names(tmp_path) == ["out"]
-    assert (tmp_path / "out" / "manifest.json").read_text() == "old"
-
-
-def test_overwrite(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    make_result(out)
-    refused = pytest.raises(OutputError, match=r"out exists and is not empty.*--overwrite")
-    with refused, output_folder(out, overwrite=False):
-        pytest.fail("must not get here")
-    with output_folder(out, overwrite=True) as folder:
-        (folder / "manifest.json").write_text("new")
-        assert (out / "manifest.json").read_text() == "old"
-    assert (out / "manifest.json").read_text() == "new" and names(tmp_path) == ["out"]
-
-
-def test_nothing_of_the_user_is_overwritten(tmp_path: Path) -> None:
-    holiday = tmp_path / "holiday"
-    holiday.mkdir()
-    (holiday / "photo.jpg").touch()
-    make_result(tmp_path / "out")
-    (tmp_path / "out" / "masks").mkdir()
-    (tmp_path / "file").touch()
-    for out, inputs, message in [
-        (holiday, (), "holiday is not a result of this tool"),
-        (tmp_path / "file", (), "file is a file"),
-        (tmp_path / "file" / "out", (), "cannot be written to"),
-        (tmp_path / "out", (tmp_path / "out" / "masks",), "masks lies in .*out"),
-        (tmp_path / "out", (tmp_path / "out",), "lies in"),
-    ]:
-        before = sorted(str(p) for p in tmp_path.rglob("*"))
-        with pytest.raises(OutputError, match=message), output_folder(out, True, inputs):
-            pytest.fail("must not get here")
-        assert sorted(str(p) for p in tmp_path.rglob("*")) == before
-
-
-def test_a_failed_rename_puts_the_old_back(tmp_path: Path, monkeypatch) -> None:
-    out = tmp_path / "out"
-    make_result(out)
-    rename = Path.rename
-
-    def refuse(self: Path, target: Path) -> Path:
-        if "partial" in self.name:
-            raise PermissionError(13, "Permission denied")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", refuse)
-    refused = pytest.raises(OutputError, match="out cannot be put in place: Permission denied")
-    with refused, output_folder(out, overwrite=True):
-        pass
-    assert names(tmp_path) == ["out"] and (out / "manifest.json").read_text() == "old"
-
-
-def test_folder_has_ordinary_permissions(tmp_path: Path) -> None:
-    (tmp_path / "plain").mkdir()
-    with output_folder(tmp_path / "out", overwrite=False):
-        pass
-    mode = [stat.S_IMODE(os.stat(tmp_path / n).st_mode) for n in ("plain", "out")]
-    assert mode[0] == mode[1]
 
 
 # ---------------------------------------------------------------------------------------- previews

@@ -22,7 +22,7 @@ FLOORS = (
     ("methods",),
     ("deliver",),
     ("pipeline", "solo_pipeline", "trimask_pipeline"),
-    ("api", "batch", "compose", "training", "evaluation"),
+    ("api", "batch", "compose", "doctor", "training", "evaluation"),
     ("commands",),
     ("cli",),
     ("__main__",),

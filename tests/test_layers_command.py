@@ -74,7 +74,8 @@ def test_layers_give_the_video_back(folder: Path, tmp_path: Path, masks: bool) -
     done = omnimatte(*arguments(folder, out), *extra, "--fit", "closed", "--json", "--exact")
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in out.iterdir()) == [
-        "background", "background.png", "composite.mp4", "layers", "manifest.json", "preview.mp4",
+        ".omnimatte.json", "background", "background.png", "composite.mp4", "layers",
+        "manifest.json", "preview.mp4",
     ]  # fmt: skip
     manifest = json.loads(done.stdout)
     assert manifest["method"] == "generative" and manifest["fit"] == "closed"

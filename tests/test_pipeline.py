@@ -56,7 +56,8 @@ def result(clip: Path, tmp_path_factory: pytest.TempPathFactory):
 def test_everything_is_written(result, clip: Path) -> None:
     out = result.out
     assert sorted(p.name for p in out.iterdir()) == [
-        "background", "background.png", "composite.mp4", "layers", "manifest.json", "preview.mp4",
+        ".omnimatte.json", "background", "background.png", "composite.mp4", "layers",
+        "manifest.json", "preview.mp4",
     ]  # fmt: skip
     assert result.layers == {"a": out / "layers" / "a", "b": out / "layers" / "b"}
     for folder in result.layers.values():

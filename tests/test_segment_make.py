@@ -50,6 +50,7 @@ def command(*args: object) -> tuple[int, str, str]:
 def test_everything_is_written_and_can_be_read_back(made: Path, two: Two) -> None:
     video, truth = two
     assert sorted(p.name for p in made.iterdir()) == [
+        ".omnimatte.json",
         "far",
         "masks.json",
         "near",

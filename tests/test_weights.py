@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from omnimatte_cli import decompose
 from omnimatte_cli.errors import WeightsError
+from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.coordination.checkpoint import import_checkpoint
 from omnimatte_cli.methods.coordination.network import LayerNet, resize_table
@@ -165,3 +169,168 @@ def test_parameters_of_wrong_shape_or_value_are_named(tmp_path: Path) -> None:
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"Cannot read .*tree\.pkl"):
         import_checkpoint(tmp_path / "nothing", tmp_path / "out.safetensors")
+
+
+# ------------------------------------------------------------------------------------ hostile files
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none_are_refused(file: Path, value: float) -> None:
+    tensors, metadata = load_file(file), weights.read_metadata(file)
+    tensors["visible"][1] = value
+    save_file(tensors, file, metadata)
+    with pytest.raises(WeightsError, match=r"visible has NaN or infinite values"):
+        weights.load(weights.find(str(file)))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_whole_numbers_are_refused(file: Path, dtype: torch.dtype) -> None:
+    tensors, metadata = load_file(file), weights.read_metadata(file)
+    save_file({k: v.to(dtype) for k, v in tensors.items()}, file, metadata)
+    with pytest.raises(WeightsError, match="floating-point"):
+        weights.load(weights.find(str(file)))
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("width", "1024"),
+        ("width", "4000000000"),
+        ("width", "-8"),
+        ("width", "8.0"),
+        ("width", "\N{ARABIC-INDIC DIGIT EIGHT}"),
+        ("grid", "[1000, 1000]"),
+        ("grid", "[[2], 3]"),
+        ("grid", "[2]"),
+        ("grid", "[" * 100_000),
+        ("grid", "{}"),
+    ],
+)
+def test_absurd_sizes_are_refused_before_memory_is_taken(
+    file: Path, key: str, text: str, monkeypatch
+) -> None:
+    tensors, metadata = load_file(file), weights.read_metadata(file)
+    save_file(tensors, file, {**metadata, key: text})
+    monkeypatch.setattr(weights, "read_tensors", lambda path: pytest.fail("was read"))
+    with pytest.raises(WeightsError, match=r"network|shape"):
+        weights.load(weights.find(str(file)))
+
+
+def header(content: bytes) -> bytes:
+    return len(content).to_bytes(8, "little") + content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header(b"[" * 200_000),
+        header(b'{"a":' * 100_000),
+        header(b"[1, 2]"),
+        header(b'{"__metadata__": [1]}'),
+        header(b'{"__metadata__": {"format": 1}}'),
+        header(b'{"__metadata__": {"format": {"a": {}}}}'),
+        header(b"\xff\xfe"),
+        (1 << 62).to_bytes(8, "little"),
+    ],
+    ids=range(8),
+)
+def test_headers_of_other_kinds_are_typed_errors(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"x\.safetensors"):
+        weights.find(str(path))
+
+
+@pytest.mark.parametrize("entry", ["1", "{}", '{"shape": [-1], "dtype": "F32"}', "[[]]",
+    '{"shape": [4611686018427387904, 4], "dtype": "F32"}', '{"shape": "x", "dtype": "F32"}',
+    '{"shape": [2], "dtype": ["F32"]}'])  # fmt: skip
+def test_tables_of_other_kinds_are_typed_errors(file: Path, entry: str) -> None:
+    text = json.dumps(weights.read_metadata(file))
+    file.write_bytes(header(f'{{"__metadata__": {text}, "visible": {entry}}}'.encode()))
+    with pytest.raises(WeightsError, match=r"net\.safetensors"):
+        weights.load(weights.find(str(file)))
+
+
+def test_cut_or_changed_bytes_only_raise_typed_errors(file: Path) -> None:
+    data, rng = file.read_bytes(), np.random.default_rng(0)
+    for _ in range(60):
+        changed = bytearray(data[: rng.integers(1, len(data))] if rng.random() < 0.3 else data)
+        for at in rng.integers(0, min(len(changed), 3000), 3):
+            changed[at] = rng.integers(256)
+        file.write_bytes(changed)
+        try:
+            weights.load(weights.find(str(file)))
+        except WeightsError as error:
+            assert "\n" not in str(error)
+
+
+def doubling(levels: int) -> bytes:
+    """A pickle whose tuple holds twice the one before: 2^levels values in a few bytes."""
+    body = b"\x80\x02N"
+    for i in range(levels):
+        body += b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86"
+    return body + b"."
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"}X\x01\x00\x00\x00a" + doubling(40)[2:-1] + b"s.", "unfolds to more than"),
+        (doubling(80)[:-1] + b"}" + doubling(80)[2:-1] + b"Ns.", ""),  # as a key
+        (b"\x80\x02]" * 200 + b"a" * 199 + b".", ""),
+        (b"\x80\x02" + b"(" * 1000 + b"t" * 1000 + b".", "nests more than"),
+        (b"\x80\x02Nr\xff\xff\xff\xff.", "not the dict"),  # a memo of 4 billion places
+        (b"\x80\x04\x8d" + b"\xff" * 8, ""),  # a text of 18 EB
+        (b"\x80\x02N" + b"0N" * 300_000 + b".", ""),
+        (b"\x80\x02]q\x00h\x00a.", ""),  # a list in itself
+        (b"c__main__\nState\n.", "names"),
+        (b"\x80\x02}}.", ""),
+        (b"", ""),
+    ],
+    ids=range(11),
+)
+def test_a_small_pickle_takes_neither_hours_nor_gigabytes(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint")
+    (folder / "tree.pkl").write_bytes(content)
+    start = time.monotonic()
+    with pytest.raises(WeightsError, match=rf"tree\.pkl.*{words}"):
+        import_checkpoint(folder, tmp_path / "out.safetensors")
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("name", ["tree.pkl", "arrays.npy"])
+def test_pipes_do_not_hang(tmp_path: Path, name: str) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint")
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(WeightsError, match="no ordinary file"):
+        import_checkpoint(folder, tmp_path / "out.safetensors")
+
+
+def test_an_array_that_says_more_than_is_there(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint")
+    with (folder / "arrays.npy").open("wb") as f:
+        facts = {"descr": "<f4", "fortran_order": False, "shape": (1 << 40,)}
+        np.lib.format.write_array_header_1_0(f, facts)
+        f.write(bytes(64))
+    with pytest.raises(WeightsError, match="not all is there"):
+        import_checkpoint(folder, tmp_path / "out.safetensors")
+
+
+def test_damaged_weights_are_said_before_the_video_is_read(file: Path, tmp_path: Path) -> None:
+    tensors, metadata = load_file(file), weights.read_metadata(file)
+    tensors["visible"][0] = np.nan
+    save_file(tensors, file, metadata)
+    torch.manual_seed(0)
+    weights.save(OwnerNet(), tmp_path / "owner.safetensors")
+    data = (tmp_path / "owner.safetensors").read_bytes()
+    (tmp_path / "owner.safetensors").write_bytes(data[:-100])
+    for method, path in (("coordination", file), ("ownership", tmp_path / "owner.safetensors")):
+        with pytest.raises(WeightsError, match=path.stem):
+            decompose(
+                tmp_path / "no.mp4", masks=tmp_path, out=tmp_path / "out", weights=path,
+                method=method, device="cpu",
+            )  # fmt: skip
+    assert not (tmp_path / "out").exists()

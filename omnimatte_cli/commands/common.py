@@ -63,6 +63,8 @@ def friendly(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except typer.Exit:  # the command's own exit code
+            raise
         except OmnimatteError as e:
             fail(str(e), e.exit_code)
         except KeyboardInterrupt:

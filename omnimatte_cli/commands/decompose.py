@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from omnimatte_cli.commands.common import Json, Quiet, Verbose, Video, friendly, set_up_logging
-from omnimatte_cli.commands.options import help_text, takes
+from omnimatte_cli.commands.options import Group, help_text, takes
 from omnimatte_cli.options import table
 from omnimatte_cli.progress import terminal_progress
 from omnimatte_cli.settings import MaskSettings, Settings, SolveSettings
@@ -34,8 +34,14 @@ HelpSet = Annotated[
 ]
 
 
+GROUPS: dict[str, Group] = {
+    "settings": Settings,
+    "making": (MaskSettings, ("points", "boxes", "sam", "max_objects")),
+}
+
+
 @friendly
-@takes(settings=Settings, making=(MaskSettings, ("points", "boxes", "sam", "max_objects")))
+@takes(**GROUPS)
 def decompose(
     source: Video,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")],

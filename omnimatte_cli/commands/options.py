@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -34,10 +34,9 @@ def takes(**groups: Group) -> Callable[[Callable[..., None]], Callable[..., None
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
-        chosen = {name: _fields_of(group) for name, group in groups.items()}
         options: dict[str, inspect.Parameter] = {}
-        for members in chosen.values():
-            for f, kind in members:
+        for group in groups.values():
+            for f, kind in _fields_of(group):
                 options.setdefault(f.name, _parameter(f, kind))
         mine = [p for p in signature.parameters.values() if p.name not in groups]
         parameters = [
@@ -47,15 +46,44 @@ def takes(**groups: Group) -> Callable[[Callable[..., None]], Callable[..., None
         @functools.wraps(command)
         def run(**given: Any) -> None:
             values = {k: v for k, v in given.items() if k not in options}
-            for name, members in chosen.items():
-                values[name] = {f.name: _value(f, kind, given) for f, kind in members}
-            command(**values)
+            command(**values, **values_of(groups, given))
 
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         return run
 
     return decorate
+
+
+def values_of(groups: Mapping[str, Group], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The values of each group's fields from what the command line gave. Raises OptionError."""
+    return {
+        name: {f.name: _value(f, kind, given) for f, kind in _fields_of(group)}
+        for name, group in groups.items()
+    }
+
+
+def flags_of(
+    groups: Mapping[str, Group], values: Mapping[str, Mapping[str, Any]]
+) -> dict[str, tuple[str, ...]]:
+    """The command line that gives these values: each flag with its texts, defaults left out."""
+    flags: dict[str, tuple[str, ...]] = {}
+    for name, group in groups.items():
+        for f, _ in _fields_of(group):
+            value = values[name][f.name]
+            if value is None or value == f.default:
+                continue
+            if f.name in REPEATED:
+                flags[flag_of(f)] = tuple(value)
+            elif isinstance(value, bool):
+                flags[flag_of(f)] = ()
+            elif f.name == "size":
+                flags[flag_of(f)] = (f"{value[1]}x{value[0]}",)
+            elif isinstance(value, tuple):
+                flags[flag_of(f)] = (",".join(map(str, value)),)
+            else:
+                flags[flag_of(f)] = (str(value),)
+    return flags
 
 
 def _fields_of(group: Group) -> list[tuple[Field, Any]]:
@@ -101,7 +129,7 @@ def _cli_default(name: str, default: Any, kind: Any) -> Any:
     return default
 
 
-def _value(f: Field, kind: Any, given: dict[str, Any]) -> Any:
+def _value(f: Field, kind: Any, given: Mapping[str, Any]) -> Any:
     """What the command line gave, as the field's type. Raises OptionError."""
     value = given[f.name]
     if f.name in REPEATED:

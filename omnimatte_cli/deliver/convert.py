@@ -19,6 +19,7 @@ from omnimatte_cli.deliver.writer import (
 )
 from omnimatte_cli.errors import MissingLibraryError, OptionError, OutputError
 from omnimatte_cli.media.codecs import CODECS
+from omnimatte_cli.media.folder import add_to_list
 from omnimatte_cli.progress import Progress
 
 WRITTEN = frozenset([".png", ".exr", *(codec.suffix for codec in CODECS.values())])
@@ -74,7 +75,9 @@ def convert_result(
             "The frames have times of their own: movies keep them (WebM to 1 ms), image sequences "
             f"and time lines run at the mean, {float(info.timing.fps):.3f} frames a second."
         )
-    return folders + write_scripts(out, formats, result.names, result.order, info, plate, progress)
+    scripts = write_scripts(out, formats, result.names, result.order, info, plate, progress)
+    add_to_list(out, [*folders, *scripts])
+    return folders + scripts
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:

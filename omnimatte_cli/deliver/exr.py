@@ -16,6 +16,7 @@ from omnimatte_cli.deliver.layers import lay_over
 from omnimatte_cli.deliver.linear import PQ_WHITE, linear_layers, to_linear
 from omnimatte_cli.deliver.writer import PLATE, Delivery, FrameOutput, free_name
 from omnimatte_cli.errors import MissingLibraryError, OutputError
+from omnimatte_cli.media.atomic import replacing
 
 # CIE xy of red, green, blue and white, by ffmpeg's name of the primaries (ITU-T H.273, table 2).
 WHITE_D65 = (0.3127, 0.3290)
@@ -122,13 +123,10 @@ def timecode_after(start: str | None, fps: int, frames: int) -> tuple[int, int, 
 
 def write_exr(exr: Any, path: Path, channels: dict[str, np.ndarray], header: dict) -> None:
     """Write a file that appears when it is complete. exr: the library. Raises OutputError."""
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
-        with exr.File(header, channels) as file:
+        with replacing(path) as partial, exr.File(header, channels) as file:
             file.write(str(partial))
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
+    except RuntimeError as error:
         raise OutputError(f"{path} cannot be written: {error}.") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +12,7 @@ from typing import Any
 from omnimatte_cli import __version__
 from omnimatte_cli.arrays import Masks, Plate
 from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.media.atomic import write_text
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods.base import Separation
 from omnimatte_cli.methods.registry import Choice
@@ -143,6 +143,4 @@ def peak_memory_mb() -> float | None:
 def write_manifest(path: Path, facts: dict[str, Any]) -> None:
     """Write the manifest, readable and without NaN."""
     text = json.dumps(facts, indent=2, allow_nan=False) + "\n"
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, text)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from omnimatte_cli.deliver.exr import layer_name
 from omnimatte_cli.deliver.footage import Footage, Stack
-from omnimatte_cli.deliver.png import write_file
 from omnimatte_cli.deliver.writer import Delivery
+from omnimatte_cli.media.atomic import write_bytes
 
 PREFERRED = ("exr", "png16", "png", "prores")
 ROW, COLUMN = 100, 200  # between nodes on the screen
@@ -26,7 +26,7 @@ def write_nuke_script(
     path: Path, stack: Stack, info: Delivery, changing_order: bool = False
 ) -> None:
     """Write the script; files are named relative to its folder."""
-    write_file(path, nuke_script(stack, info, changing_order).encode())
+    write_bytes(path, nuke_script(stack, info, changing_order).encode())
 
 
 def nuke_script(stack: Stack, info: Delivery, changing_order: bool = False) -> str:

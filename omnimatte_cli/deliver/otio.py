@@ -12,6 +12,7 @@ from typing import Any
 from omnimatte_cli.deliver.footage import Footage, Stack
 from omnimatte_cli.deliver.writer import Delivery
 from omnimatte_cli.errors import MissingLibraryError
+from omnimatte_cli.media.atomic import replacing
 
 # Formats in the order in which editing programs like them; mp4 layers have no alpha.
 PREFERRED = ("prores", "png16", "png", "webm", "exr", "mp4")
@@ -52,9 +53,8 @@ def write_timeline(path: Path, stack: Stack, info: Delivery, changing_order: boo
         track = otio.schema.Track("sound", kind=otio.schema.TrackKind.Audio)
         track.append(_sound(otio, info, path.absolute().parent))
         timeline.tracks.append(track)
-    partial = path.with_name(f".{path.stem}.partial.otio")
-    otio.adapters.write_to_file(timeline, str(partial))
-    partial.replace(path)
+    with replacing(path) as partial:
+        otio.adapters.write_to_file(timeline, str(partial))
 
 
 def _clip(otio: Any, footage: Footage, info: Delivery) -> Any:

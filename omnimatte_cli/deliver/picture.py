@@ -9,7 +9,7 @@ import numpy as np
 
 from omnimatte_cli.deliver.extend import edge_extend
 from omnimatte_cli.deliver.linear import to_linear
-from omnimatte_cli.deliver.png import encode_png, write_file
+from omnimatte_cli.deliver.png import encode_png, write_bytes
 from omnimatte_cli.deliver.video import OPAQUE, for_alpha_codec
 from omnimatte_cli.deliver.writer import PNG_BITS, Delivery, check_formats, quantise
 from omnimatte_cli.errors import OptionError, OutputError
@@ -112,7 +112,7 @@ class SequencePicture:
             self._write_exr(path, t, image)
         else:
             deep = edge_extend(image) if image.shape[2] == 4 else image
-            write_file(path, encode_png(quantise(deep, PNG_BITS[self.form])))
+            write_bytes(path, encode_png(quantise(deep, PNG_BITS[self.form])))
 
     def close(self, failed: bool = False) -> None:
         """With `failed`, removes what was written; else frames of an earlier, other run."""

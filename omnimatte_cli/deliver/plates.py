@@ -45,7 +45,7 @@ def write_plates(
     """Write a plate to `out`: to an image file, or of every frame to a video file or a folder."""
     frames = itertools.islice(plate.stream(), len(shot))
     if out.suffix == "" or out.is_dir():
-        with output_folder(out, overwrite) as folder:
+        with output_folder(out, overwrite, (), progress.say) as folder:
             for t, image in enumerate(frames):
                 write_image(folder / f"{t:05d}.png", image)
     elif out.suffix.lower() in VIDEO_SUFFIXES:

@@ -22,7 +22,7 @@ from omnimatte_cli.deliver.writer import (
     free_name,
     quantise,
 )
-from omnimatte_cli.errors import OutputError
+from omnimatte_cli.media.atomic import write_bytes
 
 WRITERS = 2  # threads that compress
 WAITING = 8  # images that may wait for a thread: bounds memory
@@ -82,7 +82,7 @@ class PngWriter:
 
     def _write(self, path: Path, pixels: np.ndarray) -> None:
         empty = pixels.shape[2] == 4 and not pixels[..., 3].any()
-        write_file(path, self.empty if empty else encode_png(pixels))
+        write_bytes(path, self.empty if empty else encode_png(pixels))
 
 
 def encode_png(image: np.ndarray, level: int | None = None) -> bytes:
@@ -97,14 +97,3 @@ def encode_png(image: np.ndarray, level: int | None = None) -> bytes:
     done, data = cv2.imencode(".png", bgr, options)
     assert done, image.shape
     return data.tobytes()
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file that appears when it is complete. Raises OutputError."""
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error

@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.deliver.charts import draw
-from omnimatte_cli.deliver.png import write_file
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.deliver.survey import (
     MaskAt,
@@ -30,6 +29,8 @@ from omnimatte_cli.deliver.survey import (
     warnings_of,
 )
 from omnimatte_cli.errors import MaskError
+from omnimatte_cli.media.atomic import write_bytes
+from omnimatte_cli.media.folder import add_to_list
 from omnimatte_cli.media.images import read_image
 from omnimatte_cli.progress import Progress
 
@@ -73,7 +74,8 @@ def write_report(result: FinishedResult, progress: Progress, masks: MaskAt | Non
     masks = masks or find_masks(result)
     found = survey(result, masks, progress)
     path = result.folder / REPORT
-    write_file(path, render_report(result, found, masks).encode())
+    write_bytes(path, render_report(result, found, masks).encode())
+    add_to_list(result.folder, [path])
     return path
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import Size
 from omnimatte_cli.errors import MissingProgramError, OmnimatteError, OutputError
+from omnimatte_cli.media.atomic import partial_path, write_bytes
 from omnimatte_cli.media.clocked import ClockedFrames
 from omnimatte_cli.media.codecs import (
     CODECS,
@@ -96,7 +97,7 @@ class VideoWriter:
         self.dtype, self.codec = np.dtype(dtype), CODECS[profile]
         self.timing = timing if isinstance(timing, Timing) else Timing(Fraction(timing))
         # The suffix stays last: ffmpeg chooses the container by it.
-        self.partial = self.path.with_name(f".{self.path.stem}.partial{self.path.suffix}")
+        self.partial = partial_path(self.path)
         padded = padded_size(size, self.codec)
         self.padding = tuple((0, p - s) for p, s in zip(padded, size, strict=True))
         pixels = raw_pixels(channels, self.dtype)
@@ -189,6 +190,7 @@ class VideoWriter:
         self.log.seek(0)
         lines = self.log.read().decode(errors="replace").strip().splitlines()
         reason = lines[-1] if lines else f"it ended with status {self.process.returncode}"
+        reason = reason.replace(str(self.partial.absolute()), self.path.name)
         return OmnimatteError(f"ffmpeg could not write {self.path}: {reason}")
 
 
@@ -218,14 +220,7 @@ def write_image(path: Path, rgb: np.ndarray) -> None:
     The format follows from the suffix; the file appears when it is complete. Raises OutputError.
     """
     path = Path(path)
-    data = _encode(path, rgb)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
+    write_bytes(path, _encode(path, rgb))
 
 
 def _encode(path: Path, image: np.ndarray) -> bytes:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.errors import MissingProgramError
+from omnimatte_cli.media.limits import check_pixels, check_size
 
 FILM_SUFFIXES = frozenset((".exr", ".dpx", ".cin", ".tga"))  # OpenCV reads none of them
 LOG_SUFFIXES = frozenset((".dpx", ".cin"))
@@ -54,9 +55,13 @@ def quiet_opencv() -> Iterator[None]:
 
 
 def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
-    """An image file as OpenCV reads it (BGR), or None where it cannot be read or is cut off."""
+    """An image file as OpenCV reads it (BGR), or None where it cannot be read or is cut off.
+
+    Raises InputError for one that is too large to be decoded.
+    """
     try:
         data = np.fromfile(path, np.uint8)
+        check_pixels(path, data.data)
         return cv2.imdecode(data, flags) if data.size else None
     except (OSError, cv2.error):
         return None
@@ -106,6 +111,7 @@ def _read_film(path: Path) -> np.ndarray | None:
         return None
     try:
         spec = file.spec()
+        check_size(path, (spec.height, spec.width))
         pixels = file.read_image(0, 0, 0, spec.nchannels, _type_of(spec, oiio))
     finally:
         file.close()

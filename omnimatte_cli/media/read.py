@@ -24,6 +24,7 @@ from omnimatte_cli.media.colour import ColourFacts
 from omnimatte_cli.media.container import FileReader, Picture, count_packets, shown_size
 from omnimatte_cli.media.cuts import cuts_note, find_cuts
 from omnimatte_cli.media.images import list_images
+from omnimatte_cli.media.limits import check_pixels
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.sequence import IMAGE_FPS, FolderReader
 from omnimatte_cli.progress import Progress, Silent
@@ -339,6 +340,7 @@ def read_palette(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     # Signature (8 bytes), IHDR: length, type, width, height, depth; then the colour type: 3.
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[25:26] != b"\x03":
         return None
+    check_pixels(path, data)
     try:
         decoder = av.CodecContext.create("png", "r")
         decoder.thread_count = 1

@@ -11,9 +11,10 @@ import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omnimatte_cli.errors import WeightsError
+from omnimatte_cli.media.atomic import replacing
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,9 @@ FORMAT = "omnimatte-1"
 OWNERSHIP = "ownership"  # name of the shipped weights of the ownership network
 SUFFIX = ".safetensors"
 HEADER_LIMIT = 10 << 20  # bytes; a longer header is not one of ours
+WIDTH_LIMIT = 4096  # channels; the paper's network has 128
+GRID_LIMIT = 1024  # cells a side, of 8 pixels each at working size
+FLOATS = ("F16", "BF16", "F32", "F64")  # safetensors' names of what weights may be stored as
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,21 @@ class WeightsFile:
 
     @property
     def width(self) -> int:
-        return int(self.metadata["width"])
+        return self._size(self.metadata.get("width"), WIDTH_LIMIT)
 
     @property
     def grid(self) -> tuple[int, int]:
-        h, w = json.loads(self.metadata["grid"])
-        return int(h), int(w)
+        try:
+            h, w = json.loads(self.metadata["grid"])
+        except (KeyError, ValueError, TypeError, RecursionError):
+            h = w = None
+        return self._size(h, GRID_LIMIT), self._size(w, GRID_LIMIT)
+
+    def _size(self, value: object, limit: int) -> int:
+        text = str(value)
+        if not (text.isascii() and text.isdecimal() and len(text) < 6 and 0 < int(text) <= limit):
+            raise WeightsError(f"{self.path}: its metadata do not say the network's size.")
+        return int(text)
 
 
 def shipped_folder() -> Path:
@@ -99,26 +112,65 @@ def file_hash(path: Path) -> str:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file, read without its tensors."""
+    metadata = read_header(path).get("__metadata__") or {}
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise WeightsError(f"{path} is not a readable safetensors file (metadata are no texts).")
+    return metadata
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file: name to dtype, shape and place of each tensor."""
     try:
         with path.open("rb") as f:
             (length,) = struct.unpack("<Q", f.read(8))
             if length > HEADER_LIMIT:
                 raise ValueError(f"header of {length} bytes")
             header = json.loads(f.read(length))
-        return dict(header.get("__metadata__") or {})
-    except (OSError, ValueError, struct.error, AttributeError) as e:
-        raise WeightsError(f"{path} is not a readable safetensors file ({e}).") from e
+    except OSError as e:
+        raise WeightsError(f"{path} cannot be read ({e.strerror}).") from e
+    except (ValueError, struct.error, RecursionError) as e:
+        reason = "its header is nested too deeply" if isinstance(e, RecursionError) else e
+        raise WeightsError(f"{path} is not a readable safetensors file ({reason}).") from e
+    if not isinstance(header, dict):
+        raise WeightsError(f"{path} is not a readable safetensors file (its header is no table).")
+    return header
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a file as float32."""
+    """All tensors of a file as float32. Raises WeightsError for other kinds, NaN and infinity."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return {k: v.float() for k, v in load_file(path).items()}
-    except (SafetensorError, OSError, ValueError) as e:
+        stored = load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise WeightsError(f"{path} is damaged or truncated ({e}); get it again.") from e
+    tensors = {}
+    for name, value in stored.items():
+        if not value.is_floating_point():
+            raise WeightsError(f"{path}: {name} holds {value.dtype}, not floating-point numbers.")
+        tensors[name] = value.float()
+        if not tensors[name].isfinite().all():
+            raise WeightsError(f"{path}: {name} has NaN or infinite values.")
+    return tensors
+
+
+def check_header(path: Path, wanted: dict[str, torch.Tensor]) -> None:
+    """Compare names, shapes and kinds in a file's header with a network's, before any is read."""
+    import torch
+
+    found = {}
+    for name, facts in read_header(path).items():
+        if name == "__metadata__":
+            continue
+        shape = facts.get("shape") if isinstance(facts, dict) else None
+        sizes = [n for n in shape if type(n) is int and n >= 0] if isinstance(shape, list) else None
+        if sizes is None or sizes != shape or facts.get("dtype") not in FLOATS:
+            raise WeightsError(f"{path}: {name} is not an array of floating-point numbers.")
+        if sum(n.bit_length() for n in sizes) > 62:
+            raise WeightsError(f"{path}: {name} says a shape that cannot be.")
+        found[name] = torch.empty(sizes, device="meta")
+    check_keys(found, wanted, path)
 
 
 def load(file: WeightsFile, grid: tuple[int, int] | None = None) -> LayerNet:
@@ -126,22 +178,26 @@ def load(file: WeightsFile, grid: tuple[int, int] | None = None) -> LayerNet:
 
     Every key must be accounted for: one too many, one missing or one of another shape is an error.
     """
+    import torch
+
     from omnimatte_cli.methods.coordination.network import LayerNet, resize_table
 
+    width, stored = file.width, file.grid
     try:
-        width, stored = file.width, file.grid
-        net = LayerNet(width, stored)
-    except (KeyError, ValueError, TypeError, AssertionError) as e:
+        with torch.device("meta"):  # takes no memory
+            wanted = LayerNet(width, stored).state_dict()
+    except (ValueError, TypeError, AssertionError) as e:
         raise WeightsError(f"{file.path}: its metadata do not say the network's size ({e}).") from e
+    check_header(file.path, wanted)
     tensors = read_tensors(file.path)
-    check_keys(tensors, net.state_dict(), file.path)
+    check_keys(tensors, wanted, file.path)
     if grid is not None and grid != stored:
         # Each set of tables is resized from its own values.
         for which in ("query_positions", "key_positions"):
             for axis, length in (("y", grid[0]), ("x", grid[1])):
                 key = f"{which}.{axis}"
                 tensors[key] = resize_table(tensors[key], length)
-        net = LayerNet(width, grid)
+    net = LayerNet(width, grid or stored)
     net.load_state_dict(tensors)
     return net.eval()
 
@@ -151,6 +207,7 @@ def load_owner(file: WeightsFile) -> OwnerNet:
     from omnimatte_cli.matte.network import OwnerNet
 
     net = OwnerNet()
+    check_header(file.path, net.state_dict())
     tensors = read_tensors(file.path)
     check_keys(tensors, net.state_dict(), file.path)
     net.load_state_dict(tensors)
@@ -193,10 +250,6 @@ def save(
         size = {"width": str(net.width), "grid": json.dumps(net.grid)}
         metadata |= {"network": "coordination", **size}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         save_file(tensors, partial, metadata)
         partial.chmod(0o644)  # the library makes it readable by its owner alone
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

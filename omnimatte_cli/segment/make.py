@@ -48,7 +48,7 @@ def make_masks(
     prompts = parse_prompts(settings.points, settings.boxes)
     find_ffmpeg(ffmpeg)  # before the work, not after it
     inputs = [video, *([settings.from_masks] if settings.from_masks else [])]
-    with output_folder(out, settings.overwrite, inputs) as folder:
+    with output_folder(out, settings.overwrite, inputs, progress.say) as folder:
         model = _load_sam(settings, progress) if settings.uses_sam else None
         if known is None:
             samples = FrameSamples()

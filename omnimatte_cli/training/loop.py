@@ -18,6 +18,7 @@ from omnimatte_cli.device import autocast
 from omnimatte_cli.errors import OptionError, OutputError
 from omnimatte_cli.interrupt import held_interrupts
 from omnimatte_cli.matte.network import OwnerNet
+from omnimatte_cli.media.atomic import replacing
 from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.coordination.network import Block, LayerNet
 from omnimatte_cli.progress import Progress
@@ -294,9 +295,8 @@ def save_run(
         "ema": ema,
         "optimiser": optimiser.state_dict(),
     }
-    partial = out / ".state.pt.partial"
-    torch.save(state, partial)
-    partial.replace(out / "state.pt")
+    with replacing(out / "state.pt") as partial:
+        torch.save(state, partial)
 
 
 def load_run(

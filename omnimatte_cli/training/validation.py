@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from omnimatte_cli.matte.metrics import REGION_THRESHOLD
 from omnimatte_cli.matte.over import layer_over
 from omnimatte_cli.matte.ownership import UNOWNED, Ownership, frame_weights, layer_weights
+from omnimatte_cli.media.atomic import replacing
 from omnimatte_cli.synth.augment import FilmedBatch
 from omnimatte_cli.synth.plate_faults import given_clip
 from omnimatte_cli.synth.seeds import VALIDATION_SEEDS
@@ -175,6 +176,5 @@ def write_sheet(path: Path, samples: FilmedBatch, solos: Tensor, frames: Tensor)
     picture = (picture * 255 + 0.5).astype(np.uint8)[..., ::-1]
     scale = max(1, 256 // samples.frames.shape[-1])
     picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
-    partial = path.with_name(f".partial.{path.name}")
-    cv2.imwrite(str(partial), picture)
-    partial.replace(path)
+    with replacing(path) as partial:
+        cv2.imwrite(str(partial), picture)

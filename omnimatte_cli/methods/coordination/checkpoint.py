@@ -2,19 +2,23 @@
 
 The pickle holds a nested dict of parameter names and the optimiser's named tuples with numbers as
 leaves; `arrays.npy` holds one array a leaf, in the order of sorted keys. A pickle may name any
-callable, so the reader below resolves only the optimiser's state types, and those to inert tuples.
+callable, so it is not given to Python's reader but walked (`inert_pickle`): the optimiser's state
+types become plain tuples, and everything else is refused.
 """
 
 from __future__ import annotations
 
-import pickle
+import math
+import os
 import re
+import stat
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from omnimatte_cli.errors import WeightsError
+from omnimatte_cli.methods.coordination import inert_pickle
 from omnimatte_cli.methods.coordination.network import HEADS, LAYERS, LayerNet
 from omnimatte_cli.methods.weights import check_keys, save
 
@@ -25,47 +29,41 @@ ARRAYS_LIMIT = 4 << 30  # bytes; the real file has 90 MB
 Tree = dict[str, dict[str, np.ndarray]]
 
 
-class OptimiserState(tuple):
-    """Stands for any of optax's named tuples: holds the fields, does nothing."""
-
-    def __new__(cls, *fields: object) -> OptimiserState:
-        return super().__new__(cls, fields)
-
-    def __setstate__(self, state: object) -> None:
-        raise pickle.UnpicklingError("an optimiser state with attributes")
+STATE_MODULE, STATE_NAME = re.compile(r"optax(\.\w+)*"), re.compile(r"[A-Z]\w*State")
 
 
-class TreeReader(pickle.Unpickler):
-    """Knows dicts, tuples, lists, numbers, strings and optax states. Refuses everything else."""
-
-    STATE = re.compile(r"[A-Z]\w*State")
-
-    def find_class(self, module: str, name: str) -> type:
-        if re.fullmatch(r"optax(\.\w+)*", module) and self.STATE.fullmatch(name):
-            return OptimiserState
-        raise pickle.UnpicklingError(f"it names {module}.{name}")
-
-    def persistent_load(self, pid: object) -> object:
-        raise pickle.UnpicklingError("it refers to an outside object")
+def is_optimiser_state(module: str, name: str) -> bool:
+    """Whether a class is one of optax's named tuples, the only ones that a checkpoint names."""
+    return bool(STATE_MODULE.fullmatch(module) and STATE_NAME.fullmatch(name))
 
 
 def read_tree(path: Path) -> dict:
     """The checkpoint's structure. Raises WeightsError for anything but plain containers."""
     try:
-        if path.stat().st_size > TREE_LIMIT:
-            raise pickle.UnpicklingError(f"{path.stat().st_size} bytes, more than a tree needs")
-        with path.open("rb") as f:
-            tree = TreeReader(f).load()
+        with open_regular(path, TREE_LIMIT) as f:
+            tree = inert_pickle.load(f.read(), is_optimiser_state)
     except OSError as e:
         raise WeightsError(f"Cannot read {path} ({e.strerror or e}).") from e
-    except Exception as e:  # a damaged pickle can raise nearly anything; none of it is ours
+    except ValueError as e:
         raise WeightsError(
-            f"{path} is not a checkpoint's structure ({type(e).__name__}: {e}); "
-            "nothing in it was run."
+            f"{path} is not a checkpoint's structure ({e}); nothing in it was run."
         ) from e
     if not isinstance(tree, dict):
         raise WeightsError(f"{path} holds a {type(tree).__name__}, not the dict of a checkpoint.")
     return tree
+
+
+def open_regular(path: Path, limit: int) -> BinaryIO:
+    """Open an ordinary file of at most `limit` bytes. Raises OSError and ValueError.
+
+    A pipe or a device in its place would block for ever, or never end.
+    """
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise ValueError("it is no ordinary file")
+    if facts.st_size > limit:
+        raise ValueError(f"it has {facts.st_size} bytes, more than {limit}")
+    return path.open("rb")
 
 
 def fill_leaves(tree: object, arrays: BinaryIO) -> object:
@@ -76,6 +74,27 @@ def fill_leaves(tree: object, arrays: BinaryIO) -> object:
         return [fill_leaves(item, arrays) for item in tree]
     if tree is None:  # an empty subtree
         return None
+    return read_array(arrays)
+
+
+def read_array(arrays: BinaryIO) -> np.ndarray:
+    """The next array of numbers of a file of several, which cannot be larger than what is left.
+
+    Raises ValueError and EOFError.
+    """
+    start, end = arrays.tell(), os.fstat(arrays.fileno()).st_size
+    if start == end:
+        raise EOFError("fewer arrays than the structure names")
+    header = np.lib.format
+    version = header.read_magic(arrays)
+    read = header.read_array_header_1_0 if version == (1, 0) else header.read_array_header_2_0
+    shape, _, dtype = read(arrays)
+    if dtype.hasobject:
+        raise ValueError("an array of Python objects")
+    count = math.prod(shape)
+    if min(shape, default=0) < 0 or count * dtype.itemsize > end - arrays.tell():
+        raise ValueError(f"an array of shape {shape}, of which not all is there")
+    arrays.seek(start)
     return np.load(arrays, allow_pickle=False)
 
 
@@ -84,9 +103,7 @@ def read_parameters(folder: Path) -> Tree:
     tree = read_tree(folder / "tree.pkl")
     arrays = folder / "arrays.npy"
     try:
-        if arrays.stat().st_size > ARRAYS_LIMIT:
-            raise ValueError(f"{arrays.stat().st_size} bytes, more than the network has")
-        with arrays.open("rb") as f:
+        with open_regular(arrays, ARRAYS_LIMIT) as f:
             filled = fill_leaves(tree, f)
             if f.read(1):
                 raise ValueError("more arrays than the structure names")

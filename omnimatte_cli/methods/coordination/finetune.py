@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -27,6 +26,7 @@ from omnimatte_cli.methods.coordination.losses import (
 from omnimatte_cli.methods.coordination.network import LayerNet, hidden_frames
 from omnimatte_cli.methods.coordination.options import Options
 from omnimatte_cli.methods.coordination.windows import draw_hidden, training_starts, training_window
+from omnimatte_cli.methods.state import SaveClock, write_state
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.tensors import ClipTensors
 
@@ -68,19 +68,18 @@ def finetune(
     first, history = load_state(state, key, net, optimiser, progress)
     if first:
         progress.say(f"Resuming the finetuning at iteration {first}.")
-    saved = time.monotonic()
+    clock = SaveClock(options.save_interval)
     with held_interrupts() as interrupt:
         for iteration in range(first, options.iterations):
             terms = step(net, optimiser, clip, options, seed, iteration)
             history = [*history[-(LOSS_SPAN - 1) :], terms]
             done = iteration + 1
             progress.step(done, f"loss {terms[-1]:.4f}")
-            late = time.monotonic() - saved > options.save_interval
             # A second interrupt ends the step where it is, and then nothing is saved: half of the
             # weights may have moved.
-            if state is not None and (interrupt.asked or late):
-                save_state(state, key, net, optimiser, done, history)
-                saved = time.monotonic()
+            if state is not None and (interrupt.asked or clock.due()):
+                with clock.saving():
+                    save_state(state, key, net, optimiser, done, history)
             if interrupt.asked:
                 if state is not None:
                     progress.say(
@@ -199,7 +198,6 @@ def save_state(
     history: list[list[float]],
 ) -> None:
     """Write the training's state whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
     state = {
         "key": key,
         "done": done,
@@ -207,8 +205,7 @@ def save_state(
         "net": net.state_dict(),
         "optimiser": optimiser.state_dict(),
     }
-    torch.save(state, partial)
-    partial.replace(path)
+    write_state(path, state)
 
 
 def load_state(

@@ -81,6 +81,8 @@ class CoordinationMethod(Method[Options]):
             options = replace(options, iterations=CPU_ITERATIONS if on_cpu else GPU_ITERATIONS)
         super().__init__(options, run)
         self.file = find_weights(run)
+        if self.file is not None:
+            weights.load(self.file)  # what is wrong with it is said before the video is read
         if options.uses_ownership and run.ownership is None:
             raise WeightsError(
                 "This version ships no ownership weights: --set owner=layers does without."

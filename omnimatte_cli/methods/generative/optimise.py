@@ -6,7 +6,6 @@ held to the enlarged alpha of the first except on its edges ("bootstrapping", su
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from omnimatte_cli.interrupt import held_interrupts
 from omnimatte_cli.methods.generative.network import FreeColours, SoloUNet
 from omnimatte_cli.methods.generative.objective import Terms, edge_band, layer_losses, scheduled
 from omnimatte_cli.methods.generative.options import StageOptions
+from omnimatte_cli.methods.state import SaveClock, write_state
 from omnimatte_cli.progress import Progress, Silent
 
 BETAS = (0.9, 0.99)  # AdamW's
@@ -211,7 +211,7 @@ def optimise(
     first = load_state(state, key, work)
     if first:
         progress.say(f"Resuming the optimisation at step {first}.")
-    saved, done = time.monotonic(), first
+    clock, done = SaveClock(SAVE_INTERVAL), first
     losses: dict[str, float] = {}
     try:
         with held_interrupts() as interrupt:
@@ -224,9 +224,9 @@ def optimise(
                 losses = {"total": total, "recon": recon, "l1": float(terms.l1.detach())}
                 if interrupt.asked:
                     raise KeyboardInterrupt
-                if state is not None and time.monotonic() - saved > SAVE_INTERVAL:
-                    save_state(state, key, work, done)
-                    saved = time.monotonic()
+                if state is not None and clock.due():
+                    with clock.saving():
+                        save_state(state, key, work, done)
     except KeyboardInterrupt:
         if state is not None and done > first:
             save_state(state, key, work, done)
@@ -262,10 +262,8 @@ def bootstrap(
 
 def save_state(path: Path, key: str, work: Optimisation, done: int) -> None:
     """Write the optimisation's state whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
     model, optimiser = work.model.state_dict(), work.optimiser.state_dict()
-    torch.save({"key": key, "done": done, "model": model, "optimiser": optimiser}, partial)
-    partial.replace(path)
+    write_state(path, {"key": key, "done": done, "model": model, "optimiser": optimiser})
 
 
 def load_state(path: Path | None, key: str, work: Optimisation) -> int:

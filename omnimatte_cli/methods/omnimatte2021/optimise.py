@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from omnimatte_cli.methods.omnimatte2021.network import (
     brighten,
 )
 from omnimatte_cli.methods.omnimatte2021.options import Options
+from omnimatte_cli.methods.state import SaveClock, write_state
 from omnimatte_cli.progress import Progress
 
 LOSS_SPAN = 20  # steps that the reported final losses are averaged over
@@ -73,7 +73,7 @@ def optimise(
     run = load_state(state, key, net, optimiser, options)
     if run.done:
         progress.say(f"Resuming the optimisation at step {run.done}.")
-    first, saved = run.done, time.monotonic()
+    first, clock = run.done, SaveClock(options.save_interval)
     try:
         with held_interrupts() as interrupt, _sampling_gradients(clip.frames.device):
             for iteration in range(first, options.iterations):
@@ -83,9 +83,9 @@ def optimise(
                 progress.step(run.done, f"loss {terms[-1]:.4f}")
                 if interrupt.asked:
                     raise KeyboardInterrupt
-                if state is not None and time.monotonic() - saved > options.save_interval:
-                    save_state(state, key, net, optimiser, run)
-                    saved = time.monotonic()
+                if state is not None and clock.due():
+                    with clock.saving():
+                        save_state(state, key, net, optimiser, run)
     except KeyboardInterrupt:
         if state is not None and run.done > first:
             save_state(state, key, net, optimiser, run)
@@ -193,7 +193,6 @@ def save_state(
     path: Path, key: str, net: Omnimatte, optimiser: torch.optim.Optimizer, run: Run
 ) -> None:
     """Write the run's state whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
     state = {
         "key": key,
         "done": run.done,
@@ -202,8 +201,7 @@ def save_state(
         "net": net.state_dict(),
         "optimiser": optimiser.state_dict(),
     }
-    torch.save(state, partial)
-    partial.replace(path)
+    write_state(path, state)
 
 
 def load_state(

@@ -1,0 +1,78 @@
+"""A folder that one process at a time works in; the system frees it when that process dies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+LOCK = "lock"  # the file in the folder
+
+
+class WorkFolder:
+    """A hidden folder with a locked file in it. `found` says what an earlier owner left there.
+
+    The lock belongs to the open file, so that no crash can leave it behind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: list[str] = []
+        self._file: int | None = None
+
+    def claim(self) -> bool:
+        """Make the folder and lock it; False where another process has it. Raises OSError."""
+        while True:
+            self.path.mkdir(exist_ok=True)
+            try:
+                file = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            except FileNotFoundError:  # its owner has just removed the folder
+                continue
+            if not _lock(file):
+                os.close(file)
+                return False
+            if _still_there(file, self.path / LOCK):
+                break
+            os.close(file)
+        self._file = file
+        self.found = sorted(p.name for p in self.path.iterdir() if p.name != LOCK)
+        return True
+
+    def remove(self) -> None:
+        """Give the lock back and remove the folder, if nothing else is in it."""
+        if self._file is None:
+            return
+        with contextlib.suppress(OSError):
+            (self.path / LOCK).unlink()
+        os.close(self._file)
+        self._file = None
+        with contextlib.suppress(OSError):  # not empty
+            self.path.rmdir()
+
+
+def _still_there(file: int, path: Path) -> bool:
+    """Whether the open file is the one of that name, not one that was removed meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(file: int) -> bool:
+    """Lock an open file without waiting; False where another process has locked it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
