@@ -24,6 +24,8 @@ from omnimatte_cli.errors import InputError
 from omnimatte_cli.media.listing import write_list
 from tests.conftest import encode, scene, write_masks
 
+pytestmark = pytest.mark.slow
+
 SHELL = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 

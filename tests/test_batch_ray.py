@@ -10,6 +10,8 @@ import pytest
 from omnimatte_cli.batch.records import Record
 from tests.test_batch import STUB, jobs_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 def test_ray_begins_a_shot_again_whose_worker_was_killed(tmp_path: Path, monkeypatch) -> None:

@@ -25,6 +25,8 @@ from omnimatte_cli.camera.tracking import Pair
 from omnimatte_cli.ranks import masked_ranks
 from tests.moving_clips import Shoot, cameras, plane, shoot
 
+pytestmark = pytest.mark.slow
+
 
 def corner_errors(camera: Camera, truth: np.ndarray) -> np.ndarray:
     """How far each frame's corners land from where they should, seen in the reference frame."""

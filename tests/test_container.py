@@ -17,6 +17,8 @@ from omnimatte_cli.media.options import ReadOptions, parse_fps, parse_frames, pa
 from omnimatte_cli.media.read import count_frames, iter_frames, probe, read_clip
 from tests.conftest import encode, ffmpeg, scene, write_masks
 
+pytestmark = pytest.mark.slow
+
 X264 = ("-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuv444p")
 
 

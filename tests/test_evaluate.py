@@ -25,6 +25,8 @@ from omnimatte_cli.matte.metrics import PSNR, effect_region, iou, ssim
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.methods import weights
 
+pytestmark = pytest.mark.slow
+
 
 def test_psnr_region_and_iou_by_hand() -> None:
     rng = np.random.default_rng(0)

@@ -29,6 +29,8 @@ from omnimatte_cli.progress import Silent
 from omnimatte_cli.tensors import ClipTensors
 from tests.conftest import scene
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

@@ -21,6 +21,8 @@ from omnimatte_cli.media.encode import VideoWriter
 from omnimatte_cli.media.header import read_header
 from tests.conftest import ffmpeg
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(48, 64), (61, 83), (54, 90)]  # multiples of 16, odd, even but no multiples
 NAMES = ("dog", "far away")
 FRAMES = 3

@@ -42,6 +42,8 @@ from omnimatte_cli.methods.generative.options import (
 )
 from omnimatte_cli.methods.generative.trimask import KEEP, REMOVE, REST, shrink_mask, trimask
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parent / "data"
 SEED = 43  # of the reference's weights
 TINY = replace(BASE, steps=6, frames=3, width=4, lr_drops=(), mask_drops=((3, 0.0),))

@@ -15,6 +15,8 @@ from omnimatte_cli.cli import app
 from omnimatte_cli.media.read import iter_frames
 from tests.conftest import encode, scene, write_masks
 
+pytestmark = pytest.mark.slow
+
 LOSSLESS = ("-c:v", "ffv1", "-pix_fmt", "gbrp")
 FRAMES, SIZE = 6, (64, 96)
 

@@ -41,6 +41,8 @@ from omnimatte_cli.methods.omnimatte2021.network import (
 from omnimatte_cli.methods.omnimatte2021.options import PUBLISHED, LossWeights, Options
 from omnimatte_cli.progress import Silent
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4
 FRAMES = 4  # of the reference clip

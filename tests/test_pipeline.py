@@ -23,6 +23,8 @@ from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.coordination.network import LayerNet
 from tests.conftest import encode, scene, write_masks
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 

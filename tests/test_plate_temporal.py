@@ -15,6 +15,8 @@ from omnimatte_cli.plate.fill import fill_hole, membrane, smooth_fill
 from omnimatte_cli.plate.temporal import FramePlate, frame_plates, pick_neighbours
 from tests.moving_clips import Shoot, cameras, plane, shoot
 
+pytestmark = pytest.mark.slow
+
 SIZE = (96, 168)
 
 

@@ -21,6 +21,8 @@ from omnimatte_cli.deliver.survey import camera_motion, ranges, survey, warnings
 from omnimatte_cli.progress import Silent
 from tests.results import FRAMES, make_result
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
 

@@ -14,6 +14,8 @@ from omnimatte_cli.synth.paths import random_flight
 from omnimatte_cli.synth.render import SceneBatch, render_scenes
 from omnimatte_cli.synth.scenes import SceneOptions, ScenePlan, plan_scene
 
+pytestmark = pytest.mark.slow
+
 SMALL = SceneOptions(frames=3, height=48, width=48, min_objects=1, max_objects=3)
 
 

@@ -20,6 +20,8 @@ from omnimatte_cli.segment.make import BUDGET, working_size
 from tests.segment_clips import TWO, iou, read, render, save
 from tests.test_segment_sam import checkpoint, one_thread
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["checkpoint", "one_thread"]  # fixtures
 
 COUNT = 20

@@ -14,6 +14,8 @@ from omnimatte_cli.segment.prompts import Box, Point, Prompt
 from omnimatte_cli.segment.refine import enlarge_mask, occlusion_order
 from tests.segment_clips import BLUE, GREEN, RED, TWO, Actor, iou, render, walk
 
+pytestmark = pytest.mark.slow
+
 
 def masks_of(rough: methods.Rough) -> dict[str, np.ndarray]:
     return {n: np.stack([unpack_mask(m, rough.size) for m in v]) for n, v in rough.masks.items()}

@@ -26,6 +26,8 @@ from omnimatte_cli.segment.sam import (
 )
 from tests.segment_clips import BLUE, RED, TWO, Actor, iou, render, walk
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

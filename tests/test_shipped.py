@@ -22,6 +22,8 @@ from omnimatte_cli.synth.dataset import write_scene
 from omnimatte_cli.synth.scenes import SceneOptions
 from omnimatte_cli.synth.seeds import DATASET_SEEDS
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parent.parent / "examples" / "walk"
 
 

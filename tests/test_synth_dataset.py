@@ -24,6 +24,8 @@ from omnimatte_cli.synth.jpeg import jpeg
 from omnimatte_cli.synth.render import SceneBatch, render_scenes
 from omnimatte_cli.synth.scenes import SceneOptions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():

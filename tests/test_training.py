@@ -36,6 +36,8 @@ from omnimatte_cli.training.recipe import Recipe, make_recipe
 from omnimatte_cli.training.validation import regions, shared_out, solo_predictions
 from omnimatte_cli.training.widen import widen
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 TINY = Recipe(
     height=32, width_pixels=32, steps=6, batch_size=2, chunk=2, pool=2, reuse=2.0, width=8,

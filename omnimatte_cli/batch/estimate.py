@@ -16,7 +16,7 @@ from omnimatte_cli.media.limits import image_size
 
 SECONDS = 0.9  # per megapixel and frame with one object: ownership on two CPU cores
 START = 6.0  # seconds a shot takes to begin
-BYTES_PER_PIXEL = 0.9  # of a layer's PNG, measured on the shipped example
+BYTES_PER_PIXEL = 0.9  # of a layer's PNG
 
 
 @dataclass(frozen=True)
