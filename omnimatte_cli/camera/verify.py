@@ -1,8 +1,8 @@
 """Does a registration explain the clip better than no motion at all?
 
 Tracked points can agree on a motion that is not the camera's: a shadow's edge, a pattern of grain,
-four corners of a moving thing. Frames far apart tell: if the scene moved, they match clearly better
-once the one is seen from the other.
+water, one large thing that moves. Frames far apart tell: if it was the camera, they match better
+nearly everywhere once the one is seen from the other; if it was not, what stands still gets worse.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from omnimatte_cli.camera.model import Camera, sane
 
 PAIRS = 12  # pairs of frames that are compared
 WIDTH = 480  # pixels at which they are
-GAIN = 0.97  # share of the difference that registration may leave at most to be believed
+TILE = 12  # pixels of a side of the places that are compared
+CLEARLY = 0.9  # share of a place's difference that the better way may leave at most
+MAJORITY = 3.0  # places that get better for each that gets worse
+TEXTURE = 1.0  # levels of detail below which a place says nothing
 UNLIKE = 32.0  # levels; a larger difference counts as this, whatever it is
-FEWEST = 200  # pixels that a pair must share
 
 
 def explains_more(
@@ -27,18 +29,18 @@ def explains_more(
     frame: Callable[[int], np.ndarray],
     hidden: Callable[[int], np.ndarray],
 ) -> bool:
-    """Whether frames seen from each other match clearly better than left where they are.
+    """Whether frames seen from each other match better than left where they are, nearly everywhere.
 
     picks: numbers of frames that can be had, ascending. frame: one of them, (H, W, 3) uint8.
-    hidden: where its objects are, (H, W) bool. True where no pair can be compared: then nothing
+    hidden: where its objects are, (H, W) bool. True where no place can be compared: then nothing
     speaks against the registration.
     """
-    before, after = 0.0, 0.0
+    better, worse = 0, 0
     for a, b in _pairs(camera, picks):
-        left, right = _differences(camera, a, b, frame, hidden)
-        before += left
-        after += right
-    return before == 0 or after <= GAIN * before
+        won, lost = _votes(camera, a, b, frame, hidden)
+        better += won
+        worse += lost
+    return better >= MAJORITY * worse
 
 
 def _pairs(camera: Camera, picks: Sequence[int]) -> list[tuple[int, int]]:
@@ -56,28 +58,34 @@ def _pairs(camera: Camera, picks: Sequence[int]) -> list[tuple[int, int]]:
     return found[:: -(-len(found) // PAIRS)] if found else []
 
 
-def _differences(
+def _votes(
     camera: Camera,
     a: int,
     b: int,
     frame: Callable[[int], np.ndarray],
     hidden: Callable[[int], np.ndarray],
-) -> tuple[float, float]:
-    """Mean difference of two frames, as they are and registered, over what both see."""
+) -> tuple[int, int]:
+    """In how many places two frames match clearly better registered, and in how many worse."""
     h, w = camera.size
     scale = min(1.0, WIDTH / w)
     size = (max(16, round(h * scale)), max(16, round(w * scale)))
-    seen = camera.scaled(size)
     here, there = (_detail(frame(t), size) for t in (a, b))
     free_here, free_there = (_free(hidden(t), size) for t in (a, b))
-    motion = seen.between(b, a)
+    motion = camera.scaled(size).between(b, a)
     moved = cv2.warpPerspective(there, motion, size[::-1], flags=cv2.INTER_LINEAR)
     free_moved = cv2.warpPerspective(free_there, motion, size[::-1], flags=cv2.INTER_NEAREST)
-    both = (free_here > 0) & (free_there > 0) & (free_moved > 0)
-    if np.count_nonzero(both) < FEWEST:
-        return 0.0, 0.0
-    apart = [np.minimum(np.abs(x - here), UNLIKE)[both].mean() for x in (there, moved)]
-    return float(apart[0]), float(apart[1])
+    both = ((free_here > 0) & (free_there > 0) & (free_moved > 0)).astype(np.float32)
+    places = (max(1, size[1] // TILE), max(1, size[0] // TILE))
+
+    def mean(x: np.ndarray) -> np.ndarray:
+        return cv2.resize(x * both, places, interpolation=cv2.INTER_AREA)
+
+    share = mean(np.ones_like(both))
+    still, registered = (mean(np.minimum(np.abs(x - here), UNLIKE)) for x in (there, moved))
+    told = (share > 0.5) & (mean(np.abs(here)) > TEXTURE * share)
+    better = told & (registered < CLEARLY * still)
+    worse = told & (still < CLEARLY * registered)
+    return int(np.count_nonzero(better)), int(np.count_nonzero(worse))
 
 
 def _detail(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

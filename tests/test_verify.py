@@ -1,0 +1,60 @@
+"""A registration is believed if it explains the clip better than standing still."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.camera.verify import explains_more
+
+SIZE = (120, 200)
+
+
+def texture(seed: int, size: tuple[int, int]) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 2.0)
+    return np.clip(128 + 4 * (smooth - smooth.mean()), 0, 255).astype(np.uint8)
+
+
+def shifted(count: int, step: int) -> tuple[list[np.ndarray], Camera]:
+    """A camera that pans over a texture by `step` pixels a frame, and its homographies."""
+    wide = texture(0, (SIZE[0], SIZE[1] + count * step))
+    frames = [wide[:, t * step : t * step + SIZE[1]] for t in range(count)]
+    motions = np.tile(np.eye(3), (count, 1, 1))
+    motions[:, 0, 2] = step * np.arange(count)
+    return frames, Camera(motions, SIZE, shift=float(step * (count - 1)))
+
+
+def nothing(t: int) -> np.ndarray:
+    return np.zeros(SIZE, bool)
+
+
+def test_a_pan_is_believed() -> None:
+    frames, camera = shifted(12, 3)
+    assert explains_more(camera, range(12), frames.__getitem__, nothing)
+
+
+def test_a_motion_that_the_scene_does_not_share_is_not() -> None:
+    """Homographies of a pan, and frames of a tripod."""
+    _, camera = shifted(12, 3)
+    still = texture(1, SIZE)
+    assert not explains_more(camera, range(12), lambda t: still, nothing)
+
+
+def test_one_large_mover_does_not_outvote_what_stands_still() -> None:
+    moving, camera = shifted(12, 3)
+    still = texture(1, SIZE)
+
+    def frame(t: int) -> np.ndarray:
+        out = still.copy()
+        out[:70] = moving[t][:70]  # more than half of the picture moves as the points did
+        return out
+
+    assert not explains_more(camera, range(12), frame, nothing)
+
+
+def test_without_texture_nothing_speaks_against_it() -> None:
+    _, camera = shifted(6, 3)
+    grey = np.full((*SIZE, 3), 128, np.uint8)
+    assert explains_more(camera, range(6), lambda t: grey, nothing)
