@@ -12,8 +12,8 @@ from pathlib import Path
 
 from omnimatte_cli.arrays import to_uint8
 from omnimatte_cli.commands.compose import compose_result, parse_edits
-from omnimatte_cli.deliver.read import read_result
 from omnimatte_cli.deliver.preview import preview_frame
+from omnimatte_cli.deliver.read import read_result
 from omnimatte_cli.media.encode import write_image
 
 FRAME = 17
