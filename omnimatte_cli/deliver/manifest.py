@@ -69,7 +69,8 @@ def describe_masks(masks: Masks) -> dict[str, Any]:
 
 def describe_plate(plate: Plate, given: Path | None) -> dict[str, Any]:
     """Where the plate came from and which share of it no frame shows."""
-    facts: dict[str, Any] = {"from": str(given) if given else "masked median"}
+    estimate = "masked median" if plate.moving is None else "a plate of every frame"
+    facts: dict[str, Any] = {"from": str(given) if given else estimate}
     facts["unseen_share"] = round(plate.unseen_share, 6)
     facts["one_per_frame"] = plate.moving is not None
     facts["unseen_picture"] = None if plate.valid.all() else "background_unseen.png"

@@ -11,8 +11,9 @@ from omnimatte_cli.deliver.extend import edge_extend
 from omnimatte_cli.deliver.linear import to_linear
 from omnimatte_cli.deliver.png import encode_png, write_bytes
 from omnimatte_cli.deliver.video import OPAQUE, for_alpha_codec
-from omnimatte_cli.deliver.writer import PNG_BITS, Delivery, check_formats, quantise
+from omnimatte_cli.deliver.writer import PNG_BITS, Delivery, check_formats
 from omnimatte_cli.errors import OptionError, OutputError
+from omnimatte_cli.matte.quantise import integers
 from omnimatte_cli.media.encode import VideoWriter
 
 BY_SUFFIX = {".mp4": "mp4", ".mov": "prores", ".webm": "webm"}
@@ -79,7 +80,7 @@ class VideoPicture:
         )
 
     def write(self, t: int, image: np.ndarray) -> None:
-        self.video.write(for_alpha_codec(image, self.form) if self.alpha else quantise(image, 16))
+        self.video.write(for_alpha_codec(image, self.form) if self.alpha else integers(image, 16))
 
     def close(self, failed: bool = False) -> None:
         if failed:
@@ -112,7 +113,7 @@ class SequencePicture:
             self._write_exr(path, t, image)
         else:
             deep = edge_extend(image) if image.shape[2] == 4 else image
-            write_bytes(path, encode_png(quantise(deep, PNG_BITS[self.form])))
+            write_bytes(path, encode_png(integers(deep, PNG_BITS[self.form])))
 
     def close(self, failed: bool = False) -> None:
         """With `failed`, removes what was written; else frames of an earlier, other run."""

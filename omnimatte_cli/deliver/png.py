@@ -20,8 +20,8 @@ from omnimatte_cli.deliver.writer import (
     FrameOutput,
     frame_layers,
     free_name,
-    quantise,
 )
+from omnimatte_cli.matte.quantise import integers
 from omnimatte_cli.media.atomic import write_bytes
 
 WRITERS = 2  # threads that compress
@@ -54,9 +54,9 @@ class PngWriter:
         images = dict(zip(frame.names, written, strict=True))
         for name, image in frame_layers(frame).items():
             if name in self.names and name not in images:  # a pass
-                images[name] = quantise(image, self.bits)
+                images[name] = integers(image, self.bits)
         if self.plate:
-            images[self.plate] = quantise(frame.plate, self.bits)
+            images[self.plate] = integers(frame.plate, self.bits)
         for name, image in images.items():
             while len(self.waiting) >= WAITING:
                 self.waiting.popleft().result()

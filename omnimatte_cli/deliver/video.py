@@ -14,8 +14,8 @@ from omnimatte_cli.deliver.writer import (
     FrameOutput,
     frame_layers,
     free_name,
-    quantise,
 )
+from omnimatte_cli.matte.quantise import integers
 from omnimatte_cli.media.codecs import CODECS
 from omnimatte_cli.media.encode import VideoWriter
 
@@ -44,15 +44,15 @@ class VideoLayerWriter:
                 self._open(f"{name}_matte", self.profile, 1, MATTE_CRF)
 
     def write(self, t: int, frame: FrameOutput) -> None:
-        self.videos[self.plate].write(quantise(frame.plate, 16))
+        self.videos[self.plate].write(integers(frame.plate, 16))
         for name, rgba in frame_layers(frame).items():
             if CODECS[self.profile].alpha:
                 self.videos[name].write(for_alpha_codec(rgba, self.profile))
             else:
                 alpha = rgba[..., 3:]
                 ground = np.array(self.info.matte_color, np.float32)
-                self.videos[name].write(quantise(ground + alpha * (rgba[..., :3] - ground), 16))
-                self.videos[f"{name}_matte"].write(quantise(alpha[..., 0], 16))
+                self.videos[name].write(integers(ground + alpha * (rgba[..., :3] - ground), 16))
+                self.videos[f"{name}_matte"].write(integers(alpha[..., 0], 16))
 
     def close(self, failed: bool = False) -> None:
         videos = list(self.videos.values())
@@ -86,7 +86,7 @@ def for_alpha_codec(rgba: np.ndarray, profile: str) -> np.ndarray:
     """
     if not (rgba[..., 3] >= SEEN).any():
         return np.zeros(rgba.shape, np.uint16)
-    pixels = quantise(edge_extend(rgba), 16)
+    pixels = integers(edge_extend(rgba), 16)
     if profile == "prores":
         levels = (np.clip(rgba[..., 3], 0, 1) * ALPHA_LEVELS + np.float32(0.5)).astype(np.uint16)
         pixels[..., 3] = levels * ALPHA_STEP

@@ -16,7 +16,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import Size
 from omnimatte_cli.errors import OptionError
-from omnimatte_cli.matte.quantise import QuantisedLayers, quantise_layers
+from omnimatte_cli.matte.quantise import QuantisedLayers, integers, quantise_layers
 from omnimatte_cli.media.codecs import Audio, ColourTags, Timing
 from omnimatte_cli.media.header import read_header
 from omnimatte_cli.media.read import VideoInfo
@@ -61,7 +61,7 @@ class FrameOutput:
 
     def quantised_pass(self, name: str, part: str, bits: int = 8) -> np.ndarray:
         """One pass of one object as integers, (H, W, 4), rounded to nearest."""
-        return quantise(self.passes[name, part], bits)
+        return integers(self.passes[name, part], bits)
 
 
 @dataclass(frozen=True)
@@ -226,10 +226,3 @@ def free_name(wanted: str, taken: Sequence[str]) -> str:
     while wanted in taken:
         wanted += "_"
     return wanted
-
-
-def quantise(image: np.ndarray, bits: int) -> np.ndarray:
-    """Float in [0, 1] (clipped) to uint8 or uint16, rounded to nearest, any shape."""
-    dtype = np.uint8 if bits == 8 else np.uint16
-    top = np.float32(np.iinfo(dtype).max)
-    return (np.clip(image, 0, 1) * top + np.float32(0.5)).astype(dtype)
