@@ -339,8 +339,8 @@ def test_recipes_from_text() -> None:
     assert recipe.tie is False and recipe.hiding == "prediction"
     for bad in (
         "nothing=1", "lr", "lr=fast", "lr=nan", "lr=-1", "tie=perhaps", "hidden=5", "ema=2",
-        "hiding=rnadom", "effect=rain", "reuse=0", "seed=-1", "frames=12", "objects=9", "objects=0",
-        "validate_steps=0", "mask_drops=5", "textures=/nowhere",
+        "hiding=rnadom", "effects=rain", "reuse=0", "seed=-1", "frames=12", "objects=9",
+        "objects=0", "validate_steps=0", "mask_drops=5", "textures=/nowhere",
     ):  # fmt: skip
         with pytest.raises(OptionError):
             make_recipe({}, [bad])

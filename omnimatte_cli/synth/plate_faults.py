@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from omnimatte_cli.synth.augment import FilmedBatch, _blurred, _chance, _normal, _uniform
 
-WRONG_CHANCE = 0.75  # clips whose plates are wrong at all; the others keep what the network knew
+WRONG_CHANCE = 0.75  # clips whose plates are wrong at all, if the caller does not say
 PAN_CHANCE = 0.35  # clips whose camera moves
 PAN_REACH = 0.12  # of a side, the farthest that a camera moves in a clip
 STRANGER_CHANCE = 0.15  # clips that another clip's body passes through, behind the objects
@@ -46,10 +46,13 @@ class GivenClip:
     unowned: Tensor
 
 
-def given_clip(samples: FilmedBatch, given: Tensor, generator: Generator) -> GivenClip:
+def given_clip(
+    samples: FilmedBatch, given: Tensor, generator: Generator, chance: float = WRONG_CHANCE
+) -> GivenClip:
     """The clips with a camera that may move, strangers that may pass, and plates that may be wrong.
 
     given: (B, 3, H, W), the static plates that the clips would be trained with otherwise.
+    chance: share of the clips whose plates are wrong.
     """
     assert samples.solos is not None
     b, t, _, h, w = samples.frames.shape
@@ -66,7 +69,7 @@ def given_clip(samples: FilmedBatch, given: Tensor, generator: Generator) -> Giv
     # A training step computes in bfloat16, which a picture's levels do not survive.
     with torch.autocast(given.device.type, enabled=False):
         clip = pan(pass_strangers(clip, generator), generator)
-        return replace(clip, given=wrong_plates(clip.given, generator))
+        return replace(clip, given=wrong_plates(clip.given, generator, chance))
 
 
 def pass_strangers(clip: GivenClip, generator: Generator) -> GivenClip:
@@ -119,8 +122,8 @@ def pan(clip: GivenClip, generator: Generator) -> GivenClip:
     )
 
 
-def wrong_plates(plates: Tensor, generator: Generator) -> Tensor:
-    """Plates (B, T, 3, H, W) with the faults of real estimates, each clip by its own chance.
+def wrong_plates(plates: Tensor, generator: Generator, chance: float = WRONG_CHANCE) -> Tensor:
+    """Plates (B, T, 3, H, W) with the faults of real estimates, each clip wrong by `chance`.
 
     Displacement (registration residue, rolling shutter, parallax, restless ground), blending of
     neighbours, two sources with a seam between them, light. The result has the same shape.
@@ -130,7 +133,7 @@ def wrong_plates(plates: Tensor, generator: Generator) -> Tensor:
     def some(probability: float) -> Tensor:
         return _chance(generator, probability, b, 1, 1, 1, 1)
 
-    wrong = some(WRONG_CHANCE)
+    wrong = some(chance)
     field = residue(b, t, h, w, generator)
     field = field + restless(b, t, h, w, generator) * some(0.25)
     moved = displaced(plates, field * wrong)

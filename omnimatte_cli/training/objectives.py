@@ -78,7 +78,7 @@ def ownership_loss(
     n = samples.masks.shape[1]
     masked = n - 1 if n > 1 and rng.random() < UNMASKED_CHANCE else n
     generator = torch.Generator(samples.frames.device).manual_seed(int(rng.integers(2**62)))
-    clip = given_clip(samples, given_plates(samples, rng), generator)
+    clip = given_clip(samples, given_plates(samples, rng), generator, recipe.wrong_plates)
     truth = ownership_truth(clip, masked)
     logits = net(clip.frames, clip.given, clip.masks[:, :masked]).float()
     residual = clip.frames - clip.given

@@ -53,7 +53,9 @@ def render_chunk(
     run = recipe.seed if base == TRAINING_SEEDS else 0  # validation is the same for every run
     rng = np.random.default_rng((run, base, number))
     n = objects or int(rng.choice(recipe.objects))
-    gap = int(rng.choice(recipe.gaps)) if base == TRAINING_SEEDS else VALIDATION_GAP
+    gap, effect = VALIDATION_GAP, "mixed"
+    if base == TRAINING_SEEDS:
+        gap, effect = int(rng.choice(recipe.gaps)), str(rng.choice(recipe.effects))
     options = SceneOptions(
         frames=recipe.frames,
         gap=gap,
@@ -61,7 +63,7 @@ def render_chunk(
         width=recipe.width_pixels,
         min_objects=n,
         max_objects=n,
-        effect=recipe.effect,
+        effect=effect,
         textures=recipe.textures,
     )
     first = base + (run << SEED_BITS) + number * recipe.chunk

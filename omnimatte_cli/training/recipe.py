@@ -34,7 +34,8 @@ class Recipe:
     frames: int = 5  # frames a clip
     gaps: tuple[int, ...] = (3,)  # ticks of 1/12 s between two frames, drawn for each chunk
     objects: tuple[int, ...] = (1, 2, 2, 2, 3, 4)  # drawn for each chunk of clips
-    effect: str = "mixed"  # one of EFFECTS
+    effects: tuple[str, ...] = ("mixed",)  # of EFFECTS, drawn for each chunk
+    wrong_plates: float = 0.75  # share of the ownership network's clips whose plates are wrong
     chunk: int = 16  # clips rendered together; they have equally many objects
     pool: int = 48  # chunks held for replay
     reuse: float = 6.0  # how often each clip is trained on, on average
@@ -62,12 +63,13 @@ class Recipe:
 
         for name, words in (("network", get_args(Network)), ("hiding", get_args(Hiding))):
             check(getattr(self, name) in words, f"{name} must be {' or '.join(words)}")
-        check(self.effect in EFFECTS, f"effect must be {' or '.join(EFFECTS)}")
+        known = bool(self.effects) and set(self.effects) <= set(EFFECTS)
+        check(known, f"effects must be of {', '.join(EFFECTS)}")
         for name in ("steps", "batch_size", "chunk", "pool", "workers", "validate_steps"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1")
         for name in ("lr", "reuse", "clip_norm"):
             check(0 < getattr(self, name) < float("inf"), f"{name} must be above 0")
-        for name in ("final_lr", "ema", "squared_share"):
+        for name in ("final_lr", "ema", "squared_share", "wrong_plates"):
             check(0 <= getattr(self, name) <= 1, f"{name} must be from 0 to 1")
         for name in ("warmup", "weight_decay", "layer_weight", "effect_weight", "save_minutes"):
             check(0 <= getattr(self, name) < float("inf"), f"{name} must be 0 or more")
