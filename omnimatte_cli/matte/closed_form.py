@@ -6,6 +6,7 @@ channels of d / (1 - C) where d > 0 and of -d / C where d < 0; its colour is C +
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from omnimatte_cli.matte.ownership import smoothstep
@@ -31,8 +32,8 @@ def sure_min_alpha(change: np.ndarray, below: np.ndarray, noise: np.ndarray | fl
     noise: (H, W) or a number, deviation of `change` where nothing happens. A change within it needs
     no alpha, and a channel that is nearly black does not multiply it.
     """
-    grain = noise[..., None] if isinstance(noise, np.ndarray) else noise
     size = np.abs(change)
+    grain = cv2.merge([noise] * 3) if isinstance(noise, np.ndarray) else noise
     size = size * smoothstep(size / grain, *SURE_CHANGE)
     room = np.maximum(np.where(change > 0, 1 - below, below), SURE_ROOM)
     return np.minimum(channel_max(size / room), 1)

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.matte.effects import Box, bounding_box, channel_sum
+from omnimatte_cli.matte.box import Box, bounding_box, cropped
+from omnimatte_cli.matte.compositing import grey
+from omnimatte_cli.matte.effects import channel_sum
 from omnimatte_cli.matte.laplacian import MattingLaplacian, solve_alpha
 from omnimatte_cli.matte.ownership import smoothstep
 
@@ -89,22 +91,27 @@ def signed_distance(mask: np.ndarray) -> np.ndarray:
 
 
 def find_alpha(
-    frame: np.ndarray, ground: np.ndarray, mask: np.ndarray, noise: np.ndarray | float
+    frame: np.ndarray,
+    ground: np.ndarray,
+    mask: np.ndarray,
+    noise: np.ndarray | float,
+    side: float | None = None,
 ) -> np.ndarray:
     """Alpha of a body, (H, W) float32 in [0, 1].
 
     frame, ground: (H, W, 3) float32 in [0, 1]; the ground is what would be seen without the body.
     mask: (H, W) bool, its visible part, or float32 where masks of several frames disagree. noise:
-    (H, W) or a number, the residual's deviation where nothing happens.
+    (H, W) or a number, the residual's deviation where nothing happens. side: mean side of the
+    picture that these are part of, in pixels; None: they are all of it.
     """
     shape = mask.shape
-    side = float(np.sqrt(shape[0] * shape[1]))
+    side = side or float(np.sqrt(shape[0] * shape[1]))
     band = max(BAND * side, 2.0)
     alpha = np.zeros(shape, np.float32)
     box: Box | None = bounding_box(mask > 0.05, round(2 * band) + 2)
     if box is not None:
         part = box.slices
-        near = noise[part] if isinstance(noise, np.ndarray) else noise
+        near = cropped(noise, box)
         trimap = make_trimap(mask[part], band)
         alpha[part] = solve_edge(frame[part], ground[part], trimap, near, side)
     return alpha
@@ -149,7 +156,7 @@ def difference_matte(
     off = cv2.GaussianBlur(frame - ground, (0, 0), DENOISE)
     alpha = np.clip(channel_sum(off * way) / np.maximum(length, 1e-6), 0, 1)
     spread = alpha * alpha * variance + quiet
-    aside = channel_sum(np.square(off - alpha[..., None] * way)) / spread
+    aside = channel_sum(np.square(off - grey(alpha) * way)) / spread
     apart = length / (variance + quiet)
     trust = DATA * np.exp(-aside / MIXTURE) * smoothstep(np.sqrt(apart), *APART)
     # Neither the ground, nor the ground in another light: a colour that the inside does not show.
@@ -171,7 +178,7 @@ def in_light(
     its distance from the ground in any light, in deviations.
     """
     light = channel_sum(x * ground) / np.maximum(channel_sum(ground * ground), 1e-4)
-    off = channel_sum(np.square(x - light[..., None] * ground))
+    off = channel_sum(np.square(x - grey(light) * ground))
     usual = smoothstep(light, *SHADOW_LIGHT) * (1 - smoothstep(light, *BRIGHT_LIGHT))
     return usual, np.sqrt(off / variance)
 
@@ -181,16 +188,17 @@ def nearby_mean(x: np.ndarray, weight: np.ndarray, sigma: float) -> tuple[np.nda
 
     Far from any weight the window is widened fourfold.
     """
+    c = x.shape[2]
     out, total = None, None
     for scale in (4 * sigma, sigma):
         w = cv2.GaussianBlur(weight, (0, 0), scale)
-        mean = cv2.GaussianBlur(x * weight[..., None], (0, 0), scale)
-        mean = mean / np.maximum(w, 1e-6)[..., None]
+        sums = cv2.GaussianBlur(x * cv2.merge([weight] * c), (0, 0), scale)
+        mean = sums / cv2.merge([np.maximum(w, 1e-6)] * c)
         if out is None or total is None:
             out, total = mean, w
         else:
             t = smoothstep(w, 0.01, 0.1)
-            out, total = out + t[..., None] * (mean - out), w
+            out, total = out + cv2.merge([t] * c) * (mean - out), w
     assert out is not None and total is not None
     return out, total
 
@@ -210,8 +218,8 @@ def inside_colours(
     off = channel_sum(np.square(cv2.GaussianBlur(frame - ground, (0, 0), DENOISE)))
     off = np.sqrt(off / np.square(np.maximum(noise, GROUND_SPREAD)))
     weight = weight * np.maximum(smoothstep(off, *OFF_GROUND), DOUBT)
-    both = np.concatenate([frame, channel_sum(frame * frame)[..., None]], 2)
+    both = cv2.merge([*cv2.split(frame), channel_sum(frame * frame)])
     mean, _ = nearby_mean(both, weight, sigma)
-    colour = mean[..., :3]
+    colour = np.ascontiguousarray(mean[..., :3])
     variance = (mean[..., 3] - channel_sum(colour * colour)) / 3
     return colour, np.maximum(variance, 0) + np.float32(COLOUR_SPREAD**2)

@@ -30,7 +30,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from omnimatte_cli.matte.box import bounding_box, cropped
 from omnimatte_cli.matte.closed_form import sure_min_alpha
+from omnimatte_cli.matte.compositing import grey
 from omnimatte_cli.matte.ownership import smoothstep
 
 # Lengths are shares of the picture's mean side, the root of its area.
@@ -66,52 +68,33 @@ class Effect:
     mirror: np.ndarray
 
 
-@dataclass(frozen=True)
-class Box:
-    """The part of the picture that an effect needs: rows and columns, in pixels."""
-
-    rows: slice
-    columns: slice
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        return self.rows, self.columns
-
-
 def find_effect(
     change: np.ndarray,
     below: np.ndarray,
     ownership: np.ndarray,
     visible: np.ndarray,
     noise: np.ndarray | float,
+    side: float | None = None,
 ) -> Effect:
     """The smooth effect layer that makes an object's change as well as a smooth layer can.
 
     change: (H, W, 3), frame - plate. below: (H, W, 3), what the effect falls on. ownership: (H, W)
     in [0, 1], the object's share of the change. visible: (H, W) in [0, 1], where the change tells
     of this effect: 0 in bodies and in other objects' effects. noise: (H, W) or a number, the
-    residual's deviation where nothing happens.
+    residual's deviation where nothing happens. side: mean side of the picture that these are part
+    of, in pixels; None: they are all of it.
     """
     shape = ownership.shape
-    side = float(np.sqrt(shape[0] * shape[1]))
+    side = side or float(np.sqrt(shape[0] * shape[1]))
     alpha = np.zeros(shape, np.float32)
     light, mirror = np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32)
     box = bounding_box(ownership * visible > FADE_IN[0], round(3 * SCALES[0] * side) + 1)
     if box is not None:
         part = box.slices
-        near = noise[part] if isinstance(noise, np.ndarray) else noise
+        near = cropped(noise, box)
         found = _find(change[part], below[part], ownership[part], visible[part], near, side)
         alpha[part], light[part], mirror[part] = found
     return Effect(alpha, light, mirror)
-
-
-def bounding_box(mask: np.ndarray, margin: int) -> Box | None:
-    """The smallest box around a mask (H, W) bool, grown by a margin; None if it is empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if rows.size == 0:
-        return None
-    ends = [(max(0, int(x[0]) - margin), int(x[-1]) + margin + 1) for x in (rows, columns)]
-    return Box(slice(*ends[0]), slice(*ends[1]))
 
 
 def _find(
@@ -128,24 +111,26 @@ def _find(
     reach = cv2.GaussianBlur(visible, (0, 0), fade)
     owned = cv2.GaussianBlur(ownership * visible, (0, 0), fade) / np.maximum(reach, 0.05)
     fades = smoothstep(owned, *FADE_IN)
-    goal = fades[..., None] * change
+    goal = grey(fades) * change
 
     windows = Windows(visible, sigmas)
-    dark, glow = fit_shadow(goal, below, windows)
-    left = goal + dark[..., None] * below - glow
+    found = moments(goal, below, windows)
+    dark, glow = fit_shadow(found, windows)
+    left = goal + grey(dark) * below - glow
     mirror = likeness_of_mirror(goal, left, windows, noise)
-    bright = fit_mirror(goal, below, windows, noise) if mirror.max() > 0 else dark
+    bright = fit_mirror(found[0], goal, below, windows, noise) if mirror.max() > 0 else dark
     alpha = dark + mirror * (bright - dark)
-    glow = np.clip(glow, 0, alpha[..., None])
-    picture = np.clip(goal + alpha[..., None] * below, 0, alpha[..., None])
-    light = glow + mirror[..., None] * (picture - glow)
+    limit = grey(alpha)
+    glow = np.clip(glow, 0, limit)
+    picture = np.clip(goal + limit * below, 0, limit)
+    light = glow + grey(mirror) * (picture - glow)
 
-    coherent = cv2.GaussianBlur(goal * visible[..., None], (0, 0), max(sigmas[2], COHERENT))
+    coherent = cv2.GaussianBlur(goal * grey(visible), (0, 0), max(sigmas[2], COHERENT))
     energy = np.maximum.reduce(cv2.split(windows.enlarged(windows.means(coherent**2)[1])))
     shown = smoothstep(np.sqrt(energy) / noise, *EVIDENCE) * smoothstep(owned, 0.02, 0.1)
     faded = np.maximum(alpha * shown - LEAST, 0)
-    light = light * (faded / np.maximum(alpha, LEAST))[..., None]
-    return faded, np.minimum(light, faded[..., None]), mirror
+    light = light * grey(faded / np.maximum(alpha, LEAST))
+    return faded, np.minimum(light, grey(faded)), mirror
 
 
 class Windows:
@@ -186,9 +171,9 @@ class Windows:
 
     def means(self, x: np.ndarray) -> list[np.ndarray]:
         """Means of x (H, W) or (H, W, C) float32 in the windows of every size, on the grid."""
-        weight = self.weight if x.ndim == 2 else self.weight[..., None]
-        sums = self._blurred(self.reduced(x * weight))
-        totals = self.total if x.ndim == 2 else [t[..., None] for t in self.total]
+        flat = x.ndim == 2
+        sums = self._blurred(self.reduced(x * (self.weight if flat else grey(self.weight))))
+        totals = self.total if flat else [grey(t) for t in self.total]
         return [s / t for s, t in zip(sums, totals, strict=True)]
 
     def smooth(self, x: np.ndarray, level: int) -> np.ndarray:
@@ -218,14 +203,14 @@ class Moments:
 
     def regress(self, rho: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Alpha (h, w), light (h, w, 3), and the ridge variance of the plate (h, w)."""
-        spread = self.pp - rho * channel_sum(self.p * self.p) + PRIOR
-        alpha = -(self.pd - rho * channel_sum(self.p * self.d)) / spread
-        return alpha, rho * (self.d + alpha[..., None] * self.p), spread
+        variance = self.pp - rho * channel_sum(self.p * self.p) + PRIOR
+        alpha = -(self.pd - rho * channel_sum(self.p * self.d)) / variance
+        return alpha, rho * (self.d + grey(alpha) * self.p), variance
 
     def left(self, alpha: np.ndarray, light: np.ndarray) -> np.ndarray:
         """Mean square of what alpha (h, w) and light (h, w, 3) do not explain, all channels."""
         square = self.dd + 2 * alpha * self.pd + alpha * alpha * self.pp
-        square += channel_sum(light * (light - 2 * self.d - 2 * alpha[..., None] * self.p))
+        square += channel_sum(light * (light - 2 * self.d - 2 * grey(alpha) * self.p))
         return np.maximum(square, 0)
 
 
@@ -243,32 +228,30 @@ def moments(change: np.ndarray, below: np.ndarray, windows: Windows) -> list[Mom
     return [Moments(*x) for x in zip(p, d, pp, pd, dd, strict=True)]
 
 
-def fit_shadow(
-    change: np.ndarray, below: np.ndarray, windows: Windows
-) -> tuple[np.ndarray, np.ndarray]:
+def fit_shadow(found: list[Moments], windows: Windows) -> tuple[np.ndarray, np.ndarray]:
     """Smooth alpha (H, W) and light (H, W, 3) of what darkens.
 
     From coarse windows to fine ones: a finer window is believed where it differs from the coarser
     by more than its standard error, as it does at a shadow's edge.
     """
     alpha = light = None
-    for level, m in enumerate(moments(change, below, windows)):
-        a, b, spread = m.regress(RHO)
+    for level, m in enumerate(found):
+        a, b, variance = m.regress(RHO)
         black, _, _ = m.regress(0.0)
         # A darker place than black makes it: the plain shadow is the better model there.
-        size = np.abs(b).sum(-1) + 1e-4
+        size = channel_sum(np.abs(b)) + 1e-4
         negative = np.clip(-2 * channel_sum(b) / size, 0, 1)
         a = np.clip(a + negative * (black - a), 0, 1)
-        b = np.clip(RHO * (m.d + a[..., None] * m.p), 0, a[..., None])
+        b = np.clip(RHO * (m.d + grey(a) * m.p), 0, grey(a))
         if alpha is None or light is None:
             alpha, light = a, b
             continue
-        error = m.left(a, b) / (spread * windows.count(level))
+        error = m.left(a, b) / (variance * windows.count(level))
         differs = windows.smooth(np.square(a - alpha), level)
         error = windows.smooth(error, level)
         trust = differs / (differs + SIGNIFICANT * error + 1e-7)
         alpha = alpha + trust * (a - alpha)
-        light = light + trust[..., None] * (b - light)
+        light = light + grey(trust) * (b - light)
     assert alpha is not None and light is not None
     return windows.enlarged(alpha), windows.enlarged(light)
 
@@ -292,14 +275,17 @@ def likeness_of_mirror(
 
 
 def fit_mirror(
-    change: np.ndarray, below: np.ndarray, windows: Windows, noise: np.ndarray | float
+    m: Moments,
+    change: np.ndarray,
+    below: np.ndarray,
+    windows: Windows,
+    noise: np.ndarray | float,
 ) -> np.ndarray:
     """Smooth alpha (H, W) with which a picture's colours make the change: at least the least alpha
     around, more where the ground's texture fades in the frame."""
     least = sure_min_alpha(change, below, noise)
     envelope = windows.means(least**ENVELOPE)[-2] ** np.float32(1 / ENVELOPE)
     envelope = np.minimum(envelope * ENVELOPE_MARGIN, 1)
-    m = moments(change, below, windows)[0]
     texture = np.maximum(m.pp - channel_sum(m.p * m.p), 0)
     together = -(m.pd - channel_sum(m.p * m.d))
     unsure = UNSURE * m.dd / windows.count(0)

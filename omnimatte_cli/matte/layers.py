@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from omnimatte_cli.arrays import Masks, to_float
-from omnimatte_cli.matte.ownership import Ownership, frame_weights
-from omnimatte_cli.matte.resolve import Layers, resolve_frame
+from omnimatte_cli.arrays import Masks, Size, to_float
+from omnimatte_cli.matte.box import Box
+from omnimatte_cli.matte.ownership import Ownership, frame_weights, owned_part
+from omnimatte_cli.matte.passes import PASSES
+from omnimatte_cli.matte.resolve import REACH_PIXELS, Layers, resolve_frame
+
+AROUND = 0.05  # of the picture's mean side: what is computed around what may be owned
 
 MasksAt = Callable[[int], np.ndarray]  # (N, H, W) float32 in [0, 1]
 
@@ -27,13 +31,38 @@ def resolver(
     masks of neighbouring frames say together; None: each frame's own.
     """
 
+    height, width = masks.size
+    side = float(np.sqrt(height * width))
+    margin = round(AROUND * side) + REACH_PIXELS
+
     def layers_at(t: int, frame: np.ndarray, plate: np.ndarray) -> Layers:
-        own = masks.frame(t)
-        weights = frame_weights(ownership, t, own, masks.order[t])
-        bodies = own if agreed is None else agreed(t)
-        order = masks.order[t]
-        return resolve_frame(
-            to_float(frame), to_float(plate), weights, order, noise, exact_layers, bodies
+        own, order = masks.frame(t), masks.order[t]
+        rgba = np.zeros((len(own), height, width, 4), np.float32)
+        box = owned_part(ownership, t, own, margin)
+        if box is None:
+            return Layers(rgba, lambda: np.zeros((len(own), len(PASSES), height, width, 4)))
+        part = box.slices
+        weights = frame_weights(ownership, t, own, order, box)
+        bodies = (own if agreed is None else agreed(t))[:, box.rows, box.columns]
+        found = resolve_frame(
+            to_float(frame[part]),
+            to_float(plate[part]),
+            weights,
+            order,
+            noise[part],
+            exact_layers,
+            bodies,
+            side,
         )
+        rgba[:, box.rows, box.columns] = found.rgba
+        return Layers(rgba, lambda: placed(found, box, masks.size))
 
     return layers_at
+
+
+def placed(part: Layers, box: Box, size: Size) -> np.ndarray:
+    """The passes of a part of a picture in the whole, (N, 3, H, W, 4)."""
+    assert part.passes is not None
+    passes = np.zeros((*part.passes.shape[:2], *size, 4), np.float32)
+    passes[:, :, box.rows, box.columns] = part.passes
+    return passes

@@ -8,16 +8,20 @@ smooth; `frame_weights` turns it into weights at full size with the help of the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from omnimatte_cli.arrays import Plate, Size, frame_or_static
+from omnimatte_cli.matte.box import Box, bounding_box
 
 BLUR = 1.0  # sigma in working pixels of a predicted layer's weight: layers are a little off
 UNOWNED = 0.03  # weight of 'unowned', on the scale of a change summed over 3 channels (0 .. 3)
 SILENT = 0.01  # added to every layer's weight, on that scale: where all are silent, none is right
 OWNED = (0.47, 0.53)  # share of all weights that the objects need: none below, everything above
+POSSIBLE = 0.3  # the same at working size: below, upsampling leaves nothing of it
 SHARPNESS = 2  # power of the weights in the split between objects: the larger one takes more
 GRID_BLUR = 0.8  # sigma in working pixels of a blur after upsampling, against stairs
 EDGE = 0.006  # sigma of a mask's soft edge, share of the picture's mean side: rough masks' error
@@ -87,25 +91,31 @@ class FrameWeights:
 
 
 def frame_weights(
-    ownership: Ownership, t: int, masks: np.ndarray, order: np.ndarray
+    ownership: Ownership,
+    t: int,
+    masks: np.ndarray,
+    order: np.ndarray,
+    box: Box | None = None,
 ) -> FrameWeights:
-    """Ownership weights of frame t at the size of its masks.
+    """Ownership weights of frame t at the size of its masks, or of a part of it.
 
     masks: (N, H, W) bool; order: (N,) indices back to front. Where masks overlap the front object's
-    counts. An object owns its own body and a narrow edge around it; nobody else does.
+    counts. An object owns its own body and a narrow edge around it; nobody else does. box: the part
+    (None: all), on whose border no mask may lie.
     """
     height, width = masks.shape[1:]
     size = (height, width)
-    visible = masks.copy()
+    box = box or Box(slice(0, height), slice(0, width))
+    visible = masks[:, box.rows, box.columns].copy()
     for place, i in enumerate(order):
         for front in order[place + 1 :]:
-            visible[i] &= ~masks[front]
+            visible[i] &= ~masks[front][box.slices]
     sigma = EDGE * (height * width) ** 0.5
     edge = np.stack([soft_edge(m, sigma) for m in visible])
 
-    weights = np.stack([upsample(w, size) for w in ownership.weights[:, t]])
+    weights = np.stack([upsample(w, size, box) for w in ownership.weights[:, t]])
     unowned = frame_or_static(ownership.unowned, t)
-    unowned = upsample(unowned, size) if unowned.size > 1 else unowned.astype(np.float32)
+    unowned = upsample(unowned, size, box) if unowned.size > 1 else unowned.astype(np.float32)
     # An object's weight is as large as its change; in and around its body it is certain.
     weights += BODY_WEIGHT * smoothstep(edge, 0.1, 0.5)
     body = visible.any(0)
@@ -118,19 +128,52 @@ def frame_weights(
     return FrameWeights(weights, smoothstep(edge, 0.5, 0.95), edge)
 
 
+def owned_part(ownership: Ownership, t: int, masks: np.ndarray, margin: int) -> Box | None:
+    """The part of frame t that any object may own, or whose mask it has, grown by a margin.
+
+    masks: (N, H, W) bool. margin: pixels. Beyond it `frame_weights` would be 0 everywhere. None:
+    nobody owns anything.
+    """
+    height, width = masks.shape[1:]
+    total = ownership.weights[:, t].sum(0, dtype=np.float32)
+    unowned = frame_or_static(ownership.unowned, t).astype(np.float32)
+    share = total / np.maximum(total + unowned, 1e-6)
+    # Upsampling spreads a pixel over its neighbours: four on each side see all of it.
+    near = cv2.dilate(share, np.ones((9, 9), np.uint8)) > POSSIBLE
+    owned = cv2.resize(near.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    return bounding_box(owned.astype(bool) | masks.any(0), margin)
+
+
 def soft_edge(mask: np.ndarray, sigma: float) -> np.ndarray:
     """A mask (H, W) bool blurred over its outline only, float32 in [0, 1]."""
     return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), max(sigma, 0.5))
 
 
-def upsample(x: np.ndarray, size: Size) -> np.ndarray:
-    """(h, w) float32 to (H, W), smooth enough to leave no trace of the working pixel grid."""
-    height, width = size
-    out = cv2.resize(x.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    sigma = GRID_BLUR * height / x.shape[0]
+def upsample(x: np.ndarray, size: Size, box: Box | None = None) -> np.ndarray:
+    """(h, w) float32 to (H, W), or to a part of it, without a trace of the working pixel grid."""
+    rows, columns = (enlarging(n, to) for n, to in zip(x.shape, size, strict=True))
+    if box is not None:
+        rows, columns = rows[box.rows], columns[box.columns]
+    out = columns @ np.ascontiguousarray((rows @ x.astype(np.float32)).T)
+    return np.maximum(np.ascontiguousarray(out.T), 0)
+
+
+@lru_cache(maxsize=16)
+def enlarging(short: int, long: int) -> csr_matrix:
+    """The matrix (long, short) that enlarges a line of pixels and blurs it against stairs.
+
+    A cubic resize and a Gaussian blur are linear and work on rows and columns one after the other,
+    so the two together are one sparse matrix for each side: a few products a pixel, however wide
+    the blur, and any part of the picture by itself.
+    """
+    lines = cv2.resize(
+        np.eye(short, dtype=np.float32), (short, long), interpolation=cv2.INTER_CUBIC
+    )
+    sigma = GRID_BLUR * long / short
     if sigma > GRID_BLUR:
-        out = cv2.GaussianBlur(out, (0, 0), sigma)
-    return np.maximum(out, 0)
+        lines = cv2.GaussianBlur(lines, (1, 2 * round(4 * sigma) + 1), sigmaX=1, sigmaY=sigma)
+    lines[np.abs(lines) < 1e-7] = 0
+    return csr_matrix(lines)
 
 
 def working_plates(plate: Plate, size: Size, frames: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from omnimatte_cli.matte.compositing import merge, straight
@@ -45,13 +46,12 @@ def split_layer(rgba: np.ndarray, body: np.ndarray, mirror: np.ndarray) -> np.nd
 
 def _split(rgba: np.ndarray, front: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Back and front part of a layer (H, W, 4), the front one with alpha `front` (H, W)."""
-    parts = []
-    for alpha in (split_alpha(rgba[..., 3], front), front):
-        part = rgba.copy()
-        part[..., :3] *= (alpha > 0)[..., None]
-        part[..., 3] = alpha
-        parts.append(part)
-    return parts[0], parts[1]
+    channels = cv2.split(rgba)
+
+    def part(alpha: np.ndarray) -> np.ndarray:
+        return cv2.merge([*(c * (alpha > 0) for c in channels[:3]), alpha])
+
+    return part(split_alpha(channels[3], front)), part(np.asarray(front, np.float32))
 
 
 def merge_passes(passes: np.ndarray) -> np.ndarray:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from omnimatte_cli.matte.box import bounding_box
 from omnimatte_cli.matte.closed_form import min_alpha
-from omnimatte_cli.matte.compositing import layer_over
+from omnimatte_cli.matte.compositing import grey, layer_over
 
 BITS = (8, 10, 12, 16)
 SLACK = 1e-3  # levels by which alpha may fall short of the next level before it is rounded up
@@ -67,24 +68,29 @@ def quantise_layers(
     indices back to front. extend: continue colours under alpha 0.
     """
     levels = highest(bits)
-    out = np.empty(rgba.shape, np.uint8 if bits == 8 else np.uint16)
-    goal, made = plate, plate
+    out = np.zeros(rgba.shape, np.uint8 if bits == 8 else np.uint16)
+    goal, made = plate.copy(), plate.copy()
     seen = np.ones(plate.shape[:2], np.float32)
     for i in order:
-        alpha = rgba[i, ..., 3]
-        touched = alpha > 0
-        goal = layer_over(rgba[i], goal)
-        change = np.where(touched[..., None], goal - made, 0)
-        needed = np.clip(min_alpha(change, made), alpha, alpha + MEND / levels)
+        box = bounding_box(rgba[i, ..., 3] > 0, EXTENSION)
+        if box is None:
+            continue
+        part = box.slices
+        layer, under = rgba[i][part], made[part]
+        alpha = layer[..., 3]
+        touched = (alpha > 0).astype(np.float32)
+        goal[part] = layer_over(layer, goal[part])
+        change = grey(touched) * (goal[part] - under)
+        needed = np.clip(min_alpha(change, under), alpha, alpha + MEND / levels)
         alpha_int = round_up(needed * touched, bits)
         alpha = floats(alpha_int, bits)
         # A fully opaque pixel gets its colour from nothing but the goal.
-        colour = made + change / np.maximum(alpha, 1 / levels)[..., None]
+        colour = under + change / grey(np.maximum(alpha, np.float32(1 / levels)))
         colour_int = integers(colour, bits)
-        made = made + alpha[..., None] * (floats(colour_int, bits) - made)
-        seen = seen * (1 - alpha)
-        out[i, ..., :3] = edge_extend(colour_int, alpha, bits) if extend else colour_int
-        out[i, ..., 3] = alpha_int
+        made[part] = under + grey(alpha) * (floats(colour_int, bits) - under)
+        seen[part] *= 1 - alpha
+        colour_int = edge_extend(colour_int, alpha, bits) if extend else colour_int
+        out[i][part] = cv2.merge([*cv2.split(colour_int), alpha_int])
     return QuantisedLayers(out, made, seen, bits)
 
 
@@ -101,8 +107,9 @@ def edge_extend(colour: np.ndarray, alpha: np.ndarray, bits: int = 8) -> np.ndar
     the layer.
     """
     size = (2 * EXTENSION + 1,) * 2
-    near = cv2.blur(colour * alpha[..., None], size)
+    near = cv2.blur(colour * grey(alpha), size)
     weight = cv2.blur(alpha, size)
-    spread = near / np.maximum(weight, 1e-4)[..., None]
-    out = np.where((alpha > 0)[..., None], colour, np.clip(spread + 0.5, 0, highest(bits)))
-    return out.astype(colour.dtype)
+    around = near / grey(np.maximum(weight, np.float32(1e-4)))
+    around = np.clip(around + np.float32(0.5), 0, highest(bits)).astype(colour.dtype)
+    cv2.copyTo(colour, (alpha > 0).astype(np.uint8), around)
+    return around

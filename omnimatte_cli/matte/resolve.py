@@ -8,23 +8,30 @@ that explains every pixel by itself (`closed_form.py`). What the layers do not e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 
+from omnimatte_cli.matte.box import Box, bounding_box, cropped
 from omnimatte_cli.matte.closed_form import channel_max, min_alpha, sure_min_alpha
-from omnimatte_cli.matte.compositing import layer_over, straight
+from omnimatte_cli.matte.compositing import grey, layer_over, straight
 from omnimatte_cli.matte.edges import find_alpha
-from omnimatte_cli.matte.effects import find_effect
+from omnimatte_cli.matte.effects import Effect, find_effect
 from omnimatte_cli.matte.ownership import FrameWeights, smoothstep
-from omnimatte_cli.matte.passes import BODY, PASSES, effect_passes, merge_passes, split_layer
+from omnimatte_cli.matte.passes import BODY, PASSES, effect_passes, split_layer
 
 SMOOTHING = 1.5  # pixels; sigma over which a faint change must be coherent to count
 EVIDENCE = (0.3, 0.6)  # smoothed change, in noise deviations: nothing counts below, all above
 BODY_CHANGE = (0.02, 0.12)  # change that makes an edge pixel of a mask transparent .. opaque
 PARTIAL_CHANGE = 3 / 255  # the most of a change that may be split between objects and nobody
 RIM = (0.4, 0.6)  # soft mask at which the residual begins to count as body, and counts in full
+
+TOUCHED = 0.02  # ownership or mask from which a pixel is looked at
+REACH = 0.0375  # of the mean side: how far around those the smoothest effect reaches
+REACH_PIXELS = 8  # besides: rims
 
 REST_GAIN = 4.0  # times what the layers leave over that the residual plate may change
 GROUND = (0.02, 0.3)  # soft mask up to which a pixel shows the ground .. from which it does not
@@ -36,12 +43,19 @@ MIXED = (0.005, 0.1)  # blurred alpha at which pixels begin to be mixed, and are
 class Layers:
     """One frame's layers, float32 straight alpha in [0, 1].
 
-    rgba: (N, H, W, 4). passes: (N, 3, H, W, 4), the same in parts, in the order of
-    `passes.PASSES`, back to front; None where a method does not tell them apart.
+    rgba: (N, H, W, 4). split: makes `passes`; None where a method does not tell them apart.
     """
 
     rgba: np.ndarray
-    passes: np.ndarray | None = None
+    split: Callable[[], np.ndarray] | None = None
+
+    @cached_property
+    def passes(self) -> np.ndarray | None:
+        """The same in parts, (N, 3, H, W, 4), in the order of `passes.PASSES`, back to front.
+
+        They take three times the memory of the layers, and are made when they are asked for.
+        """
+        return None if self.split is None else self.split()
 
 
 def resolve_frame(
@@ -52,18 +66,21 @@ def resolve_frame(
     noise: np.ndarray | float,
     exact_layers: bool = False,
     masks: np.ndarray | None = None,
+    side: float | None = None,
 ) -> Layers:
     """Every object's layer in one frame.
 
     frame, plate: (H, W, 3) float32 in [0, 1]. order: (N,) back to front. noise: (H, W) or a number,
     deviation of the residual where nothing happens, in [0, 1]. exact_layers: explain every owned
     pixel exactly, texture, noise and faults of the plate included. masks: (N, H, W) bool, or
-    float32 where masks of several frames disagree; without them the soft edges stand in.
+    float32 where masks of several frames disagree; without them the soft edges stand in. side:
+    mean side of the picture that these are part of, in pixels; None: they are all of it.
     """
     if exact_layers:
         return _exact_layers(frame, plate, owners, order, noise)
     bodies = owners.edge if masks is None else visible_masks(masks, order)
-    return _smooth_layers(frame, plate, owners, bodies, order, noise)
+    side = side or float(np.sqrt(frame.shape[0] * frame.shape[1]))
+    return _smooth_layers(frame, plate, owners, bodies, order, noise, side)
 
 
 def visible_masks(masks: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -82,48 +99,67 @@ def _smooth_layers(
     bodies: np.ndarray,
     order: np.ndarray,
     noise: np.ndarray | float,
+    side: float,
 ) -> Layers:
     shape = frame.shape[:2]
-    passes = np.zeros((len(order), len(PASSES), *shape, 4), np.float32)
     rgba = np.zeros((len(order), *shape, 4), np.float32)
-    residual = frame - plate
+    parts: dict[int, tuple[Box, Effect, np.ndarray]] = {}
     total = owners.weights.sum(0)
     # An effect is learnt from where no body can be.
     ground = 1 - smoothstep(owners.edge.max(0), *GROUND)
-    below = plate
+    below = plate.copy()
     for i in order:
-        mine = owners.weights[i]
-        visible = ground * (1 - np.clip(total - mine, 0, 1))
-        effect = find_effect(residual, below, mine, visible, noise)
-        floor = below + effect.light - effect.alpha[..., None] * below
-        alpha = find_alpha(frame, floor, bodies[i], noise)
-        others = np.delete(bodies, i, 0).max(0, initial=0)
-        alpha = alpha * np.minimum(1, 2 - 2 * others) if len(bodies) > 1 else alpha
-        body = body_layer(frame, floor, alpha, mine, noise)
-        passes[i] = np.stack([*effect_passes(effect), body])
-        rgba[i] = merge_passes(passes[i])
-        below = layer_over(rgba[i], below)
-    return Layers(rgba, passes)
+        touched = np.maximum(owners.weights[i], bodies[i]) > TOUCHED
+        box = bounding_box(touched, round(REACH * side) + REACH_PIXELS)
+        if box is None:
+            continue
+        part = box.slices
+        here, under, mine = frame[part], below[part], owners.weights[i][part]
+        near = cropped(noise, box)
+        visible = ground[part] * (1 - np.clip(total[part] - mine, 0, 1))
+        effect = find_effect(here - plate[part], under, mine, visible, near, side)
+        floor = under + effect.light - grey(effect.alpha) * under
+        alpha = find_alpha(here, floor, bodies[i][part], near, side)
+        if len(bodies) > 1:
+            others = np.delete(bodies[:, part[0], part[1]], i, 0).max(0)
+            alpha = alpha * np.minimum(1, 2 - 2 * others)
+        light, alpha = body_light(here, floor, alpha, mine, near)
+        through = 1 - alpha
+        rgba[i][part] = straight(
+            light + grey(through) * effect.light, alpha + through * effect.alpha
+        )
+        below[part] = layer_over(rgba[i][part], under)
+        parts[i] = box, effect, straight(light, alpha)
+
+    def split() -> np.ndarray:
+        passes = np.zeros((len(order), len(PASSES), *shape, 4), np.float32)
+        for i, (box, effect, body) in parts.items():
+            for place, layer in enumerate((*effect_passes(effect), body)):
+                passes[i, place][box.slices] = layer
+        return passes
+
+    return Layers(rgba, split)
 
 
-def body_layer(
+def body_light(
     frame: np.ndarray,
     ground: np.ndarray,
     alpha: np.ndarray,
     weight: np.ndarray,
     noise: np.ndarray | float,
-) -> np.ndarray:
-    """The body (H, W, 4) that over its own effect gives the frame.
+) -> tuple[np.ndarray, np.ndarray]:
+    """The body that over its own effect gives the frame: premultiplied colour and alpha.
 
     frame, ground: (H, W, 3), the ground with the effect on it. alpha, weight: (H, W), the body's
     alpha and the object's ownership. Pixels next to the outline are mixed: there alpha grows to
-    what the frame needs. Where alpha is too small the colour is the nearest one.
+    what the frame needs. Where alpha is too small the colour is the nearest one. Returns (H, W, 3)
+    and (H, W).
     """
     rim = smoothstep(cv2.GaussianBlur(alpha, (0, 0), RIM_SIGMA), *MIXED) * weight
-    needed = sure_min_alpha(rim[..., None] * (frame - ground), ground, noise)
+    needed = sure_min_alpha(grey(rim) * (frame - ground), ground, noise)
     alpha = np.maximum(alpha, needed)
-    light = frame - (1 - alpha[..., None]) * ground
-    return straight(np.clip(light, 0, alpha[..., None]), alpha)
+    limit = grey(alpha)
+    return np.clip(frame - (1 - limit) * ground, 0, limit), alpha
 
 
 def _exact_layers(
@@ -140,23 +176,27 @@ def _exact_layers(
     opaque = smoothstep(size, *BODY_CHANGE)
     weights = commit_large_changes(owners.weights * np.maximum(evidence, owners.body), size)
 
-    passes = np.zeros((len(order), len(PASSES), *size.shape, 4), np.float32)
     rgba = np.zeros((len(order), *size.shape, 4), np.float32)
+    parts: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     owned = np.zeros_like(size)
     below = plate
     for i in order:
         owned = owned + weights[i]
-        touched = weights[i] > 0
-        change = np.where(touched[..., None], plate + owned[..., None] * residual - below, 0)
+        touched = (weights[i] > 0).astype(np.float32)
+        change = grey(touched) * (plate + grey(owned) * residual - below)
         # At the mask's rim the residual says what is object and what is plate.
         solid = np.maximum(owners.body[i], smoothstep(owners.edge[i], *RIM) * opaque)
         solid = solid * (weights[i] > 0.5)
         alpha = np.clip(np.maximum(min_alpha(change, below), solid), 0, 1) * touched
-        rgba[i] = straight(alpha[..., None] * below + change, alpha)
+        rgba[i] = straight(grey(alpha) * below + change, alpha)
         brightens = (channel_max(change) > channel_max(-change)).astype(np.float32)
-        passes[i] = split_layer(rgba[i], solid, brightens)
+        parts[i] = solid, brightens
         below = layer_over(rgba[i], below)
-    return Layers(rgba, passes)
+
+    def split() -> np.ndarray:
+        return np.stack([split_layer(rgba[i], *parts[i]) for i in range(len(order))])
+
+    return Layers(rgba, split)
 
 
 def commit_large_changes(weights: np.ndarray, size: np.ndarray) -> np.ndarray:
@@ -184,8 +224,8 @@ def residual_plate(
     rest = frame - composite
     # Behind a nearly opaque layer hardly anything of the plate is seen: a change large enough to
     # mend the composite there would be a blotch wherever the layer is taken away.
-    gain = np.minimum(1 / np.maximum(transmittance, 1 / 255), REST_GAIN)[..., None]
-    out = plate + gain * rest
+    gain = np.minimum(1 / np.maximum(transmittance, 1 / 255), REST_GAIN)
+    out = plate + grey(gain) * rest
     return np.clip(out, 0, 1)
 
 

@@ -1,0 +1,38 @@
+"""Parts of a picture: most of a layer is empty, and only the rest is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Box:
+    """Rows and columns of a picture, in pixels, both with start and stop."""
+
+    rows: slice
+    columns: slice
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The index of the part in an array (H, W, ...)."""
+        return self.rows, self.columns
+
+
+def bounding_box(mask: np.ndarray, margin: int) -> Box | None:
+    """The smallest box around a mask (H, W) bool, grown by a margin; None if it is empty.
+
+    margin: pixels on each side, as far as there is picture.
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if rows.size == 0:
+        return None
+    spans = zip((rows, columns), mask.shape, strict=True)
+    ends = [(max(0, int(x[0]) - margin), min(n, int(x[-1]) + margin + 1)) for x, n in spans]
+    return Box(slice(*ends[0]), slice(*ends[1]))
+
+
+def cropped(x: np.ndarray | float, box: Box) -> np.ndarray | float:
+    """A part of a picture (H, W, ...), or the number that holds for all of it."""
+    return x[box.slices] if isinstance(x, np.ndarray) else x
