@@ -14,6 +14,7 @@ import torch
 from omnimatte_cli import device as devices
 from omnimatte_cli.arrays import Plate
 from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.deliver.finish import finish_result
 from omnimatte_cli.deliver.manifest import describe_camera, describe_run, write_manifest
 from omnimatte_cli.deliver.plates import (
     check_plate_target,
@@ -48,6 +49,7 @@ class Result:
     composite: Path
     preview: Path
     manifest: dict[str, Any]
+    report: Path | None = None
 
 
 class StageTimer:
@@ -125,14 +127,17 @@ def decompose(
         timer.stage("writing", info.frames)
         scores = writer.write(timer)
         timer.finish()
-        facts = describe_run(settings, choice, info, shot, plate, separation, scores, timer.seconds)
+        seconds = dict(timer.seconds)
+        facts = describe_run(settings, choice, info, shot, plate, separation, scores, seconds)
         facts["camera"] = describe_camera(shot.camera)
         facts["device"] = devices.describe(device)
         write_manifest(folder / "manifest.json", facts)
     separation.forget()
+    report = finish_result(out, settings.formats, settings.report, timer)
+    timer.finish()
     layers = {name: out / "layers" / name for name in shot.masks.names}
     movies = (out / "composite.mp4", out / "preview.mp4")
-    return Result(out, layers, out / "background.png", *movies, facts)
+    return Result(out, layers, out / "background.png", *movies, facts, report)
 
 
 def ownership_network(network: str | None, name: str, device: torch.device) -> OwnerNet | None:

@@ -185,7 +185,8 @@ class Settings:
     )
     formats: tuple[str, ...] = option(
         (),
-        "More formats of the layers: png16, prores, webm, exr or mp4. May be repeated.",
+        "More formats of the layers: png16, prores, webm, exr or mp4; with any (png, too) come "
+        "layers.nk for Nuke and layers.otio for Resolve and Premiere. May be repeated.",
         flag="--format",
         metavar="FORMAT",
     )
@@ -215,6 +216,9 @@ class Settings:
     invert_masks: bool = option(False, "The masks are white where the object is not.")
     matte_color: str = option("#000000", "What mp4 layers lie on.", metavar="#RRGGBB")
     no_audio: bool = option(False, "Leave the input's sound out of composite.mp4.")
+    report: bool = option(
+        True, "Write report.html, to judge the result by.", flag="--report/--no-report"
+    )
     overwrite: bool = option(False, "Replace an existing result.")
     ffmpeg: Path | None = option(None, "The ffmpeg program to encode with.", metavar="PATH")
     making: MaskSettings = field(default_factory=MaskSettings, metadata={"shown": False})

@@ -13,9 +13,9 @@ import torch
 from omnimatte_cli import device as devices
 from omnimatte_cli.arrays import Masks, Plate, Size, resize_frames
 from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.deliver.finish import finish_result
 from omnimatte_cli.deliver.manifest import (
     describe_camera,
-    describe_input,
     describe_masks,
     describe_plate,
     library_versions,
@@ -24,6 +24,7 @@ from omnimatte_cli.deliver.manifest import (
 )
 from omnimatte_cli.deliver.plates import write_result_plate
 from omnimatte_cli.deliver.result import ResultWriter
+from omnimatte_cli.deliver.source import describe_input
 from omnimatte_cli.deliver.writer import delivery_of
 from omnimatte_cli.errors import MaskError, OptionError
 from omnimatte_cli.masks.load import load_masks
@@ -77,6 +78,7 @@ class LayersSettings:
     size: Size | None = None  # (height, width) of the base optimisation, multiples of 32
     device: DeviceName = "auto"
     exact: bool = False
+    report: bool = True
     overwrite: bool = False
     ffmpeg: Path | None = None
 
@@ -168,7 +170,7 @@ def layers(
         facts = {
             "versions": library_versions(),
             "input": describe_input(info),
-            "objects": describe_masks(masks),
+            "objects": describe_masks(masks, settings.masks),
             "background": describe_plate(shot.plate, settings.background),
             "options": plain_options(settings),
             "seed": settings.options.seed,
@@ -179,16 +181,18 @@ def layers(
             "fit": fit,
             "losses": made.losses or None,
             "psnr": scores,
-            "seconds": timer.seconds,
+            "seconds": dict(timer.seconds),
             "peak_memory_mb": peak_memory_mb(),
             **shot.facts,
         }
         write_manifest(folder / "manifest.json", facts)
     for path in state.parent.glob(f"{state.name}.*"):
         path.unlink(missing_ok=True)
+    report = finish_result(out, (), settings.report, timer)
+    timer.finish()
     folders = {name: out / "layers" / name for name in masks.names}
     movies = (out / "composite.mp4", out / "preview.mp4")
-    return Result(out, folders, out / "background.png", *movies, facts)
+    return Result(out, folders, out / "background.png", *movies, facts, report)
 
 
 def removal_shot(source: Path, settings: LayersSettings, progress: StageTimer) -> SoloShot:

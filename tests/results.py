@@ -8,6 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from omnimatte_cli.deliver.source import describe_input
+from omnimatte_cli.media.read import probe
 from tests.conftest import encode
 
 SIZE = (40, 72)
@@ -58,12 +60,15 @@ def write_png(path: Path, image: np.ndarray) -> None:
     assert cv2.imwrite(str(path), cv2.cvtColor(pixels, code) if image.ndim == 3 else pixels)
 
 
-def make_result(folder: Path, drift: float = 0.0, residual: bool = True) -> Path:
+def make_result(
+    folder: Path, drift: float = 0.0, residual: bool = True, sound: bool = False
+) -> Path:
     """Write a result to `folder`/out, and its lossless input and masks beside it."""
     out, source = folder / "out", folder / "input.mkv"
     frames = np.stack([composite_at(t, drift) for t in range(FRAMES)])
     pixels = np.round(frames * 255).astype(np.uint8)
-    encode(source, pixels, "-c:v", "ffv1", "-pix_fmt", "bgr0")
+    tone = ("-f", "lavfi", "-i", "sine=frequency=400:duration=0.8", "-c:a", "aac") if sound else ()
+    encode(source, pixels, "-c:v", "ffv1", "-pix_fmt", "bgr0", before=tone)
     for t in range(FRAMES):
         for name, rgba, mask in zip(NAMES, layers_at(t), masks_at(t), strict=True):
             write_png(out / "layers" / name / f"{t:05d}.png", rgba)
@@ -79,17 +84,15 @@ def make_result(folder: Path, drift: float = 0.0, residual: bool = True) -> Path
             json.dumps({"homographies": shifts, "rms_px": [0.2] * 7 + [2], "cuts": [4]})
         )
     facts = {
-        "input": {
-            "source": str(source),
-            "frames": FRAMES,
-            "height": SIZE[0],
-            "width": SIZE[1],
-            "fps": "10/1",
-            "times": [t / 10 for t in range(FRAMES)],
+        "input": describe_input(probe(source)),
+        "objects": {
+            "names": list(NAMES),
+            "order": list(NAMES),
+            "masks": str(folder / "masks"),
+            "notes": ["A note <of> masks."],
         },
-        "objects": {"names": list(NAMES), "order": list(NAMES), "notes": ["A note <of> masks."]},
         "background": {"unseen_share": 0.02},
-        "options": {"masks": str(folder / "masks"), "exact": residual},
+        "options": {"exact": residual},
         "method": "ownership",
         "psnr": {"after_detail": 41.0},
         "seconds": {"reading": 1.5},

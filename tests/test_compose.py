@@ -17,8 +17,7 @@ from omnimatte_cli.compose.edits import Appearance, Edits, feet_of, moved, place
 from omnimatte_cli.compose.render import Composition, weakening
 from omnimatte_cli.deliver.read import read_result
 from omnimatte_cli.errors import OptionError, ResultError
-from omnimatte_cli.media.header import read_header
-from tests.conftest import ffmpeg
+from omnimatte_cli.media.read import probe
 from tests.results import (
     FRAMES,
     NAMES,
@@ -227,10 +226,10 @@ def test_the_command_in_every_form(out: Path, tmp_path: Path) -> None:
     ]:
         done = run(out, "-o", tmp_path / name, "-q", "--remove", "box", *more)
         assert done.exit_code == 0, done.output
-    assert sorted(p.name for p in (tmp_path / "pngs").iterdir())[0] == "out.1001.png"
-    image = cv2.imread(str(tmp_path / "pngs/out.1004.png"), -1)
+    assert sorted(p.name for p in (tmp_path / "pngs").iterdir())[0] == "input.1001.png"
+    image = cv2.imread(str(tmp_path / "pngs/input.1004.png"), -1)
     assert image.shape == (*SIZE, 4) and image[16, 27, 3] == 255 and image[2, 2, 3] == 0
-    assert cv2.imread(str(tmp_path / "deep/out.0003.png"), -1).dtype == np.uint16
+    assert cv2.imread(str(tmp_path / "deep/input.0003.png"), -1).dtype == np.uint16
     assert len(list((tmp_path / "exrs").iterdir())) == FRAMES
     again = ["--overwrite", "--background", "transparent", "--start-frame", "0"]
     assert run(out, "-o", tmp_path / "pngs", "-q", *again).exit_code == 0
@@ -238,20 +237,15 @@ def test_the_command_in_every_form(out: Path, tmp_path: Path) -> None:
 
 
 def test_sound_goes_along_unless_unwanted(tmp_path: Path) -> None:
-    out = make_result(tmp_path)
-    source, silent = tmp_path / "input.mkv", tmp_path / "silent.mkv"
-    source.rename(silent)
-    tone = ["-f", "lavfi", "-i", "sine=frequency=400:duration=0.8"]
-    ffmpeg("-i", str(silent), *tone, "-c:v", "copy", "-c:a", "aac", str(source))
+    out = make_result(tmp_path, sound=True)
     for name, more, sound in [
         ("a.mp4", [], "aac"),
         ("a.webm", [], "opus"),
         ("b.mp4", ["--no-audio"], None),
     ]:
         assert run(out, "-o", tmp_path / name, "-q", *more).exit_code == 0
-        header = read_header(tmp_path / name)
-        assert (header.audio.codec if header.audio else None) == sound
-        assert read_header(source).audio is not None
+        heard = probe(tmp_path / name).audio
+        assert (heard.codec if heard else None) == sound
 
 
 def test_a_video_of_another_size_goes_below(out: Path, tmp_path: Path) -> None:
@@ -260,7 +254,7 @@ def test_a_video_of_another_size_goes_below(out: Path, tmp_path: Path) -> None:
     write_png(tmp_path / "blue.png", image)
     args = ["--background", tmp_path / "blue.png", "--only", "box"]
     assert run(out, "-o", tmp_path / "o", "-q", *args).exit_code == 0
-    got = cv2.imread(str(tmp_path / "o/out.0000.png"))[..., ::-1]
+    got = cv2.imread(str(tmp_path / "o/input.0000.png"))[..., ::-1]
     assert tuple(got[2, 2]) == (0, 0, 255) and tuple(got[25, 40]) == (26, 153, 76)
 
 

@@ -48,7 +48,7 @@ def test_every_format_lies_in_its_folder(out: Path) -> None:
     assert {p.name for p in (out / "prores").iterdir()} == {"ball.mov", "box.mov", "plate.mov"}
     assert {p.name for p in (out / "webm").iterdir()} == {"ball.webm", "box.webm", "plate.webm"}
     assert len(list((out / "mp4").iterdir())) == 5
-    assert min(p.name for p in (out / "exr").iterdir()) == "out.1001.exr"
+    assert min(p.name for p in (out / "exr").iterdir()) == "input.1001.exr"
     for name in (*NAMES, "plate"):
         files = sorted(p.name for p in (out / "layers16" / name).iterdir())
         assert files == [f"{n:05d}.png" for n in range(1001, 1001 + FRAMES)]
@@ -57,7 +57,7 @@ def test_every_format_lies_in_its_folder(out: Path) -> None:
 def test_exr_layers_over_the_plate_are_the_input_in_linear_light(out: Path) -> None:
     import OpenEXR
 
-    with OpenEXR.File(str(out / "exr/out.1005.exr"), separate_channels=True) as file:
+    with OpenEXR.File(str(out / "exr/input.1005.exr"), separate_channels=True) as file:
         c = {k: v.pixels.astype(np.float64) for k, v in file.channels().items()}
     got = np.stack([c[f"plate.{x}"] for x in "RGB"], -1)
     for name in NAMES:
@@ -82,7 +82,7 @@ def test_an_overwritten_format_holds_the_new_frames_alone(tmp_path: Path) -> Non
     out = make_result(tmp_path)
     assert convert(out, "exr", "--start-frame", "1001", "-q").exit_code == 0
     assert convert(out, "exr", "-q", "--overwrite").exit_code == 0
-    assert sorted(p.name for p in (out / "exr").iterdir())[-1] == "out.0007.exr"
+    assert sorted(p.name for p in (out / "exr").iterdir())[-1] == "input.0007.exr"
     assert not [p for p in out.iterdir() if p.name.startswith(".")]
     (out / "exr/notes.txt").write_text("mine")
     done = convert(out, "exr", "--overwrite")
@@ -161,7 +161,7 @@ def test_the_nuke_script_merges_exr_layers_in_order(out: Path) -> None:
     assert knobs["Root"]["first_frame"] == "1001" and knobs["Root"]["last_frame"] == "1008"
     assert knobs["Root"]["fps"] == "10" and "script_directory" in knobs["Root"]["project_directory"]
     read = knobs["Read_Layers"]
-    assert read["file"] == '"exr/out.%04d.exr"' and read["colorspace"] == "linear"
+    assert read["file"] == '"exr/input.%04d.exr"' and read["colorspace"] == "linear"
     assert inputs["Over_ball"] == ["Shuffle_Plate", "Shuffle_ball"]  # input 0 is B, below
     assert inputs["Over_box"] == ["Over_ball", "Shuffle_box"]
     assert inputs["Shuffle_box"] == ["Read_Layers"] and knobs["Shuffle_box"]["in"] == "box"

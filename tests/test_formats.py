@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from omnimatte_cli.deliver.exr import layer_name, timecode_after
+from omnimatte_cli.deliver.exr import layer_name
 from omnimatte_cli.deliver.extend import edge_extend
 from omnimatte_cli.deliver.layers import lay_over, merge
 from omnimatte_cli.deliver.linear import linear_layers, to_linear
@@ -18,7 +18,8 @@ from omnimatte_cli.deliver.writer import Delivery, FrameOutput, open_writers
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.media.codecs import ColourTags, Timing
 from omnimatte_cli.media.encode import VideoWriter
-from omnimatte_cli.media.header import read_header
+from omnimatte_cli.media.read import probe
+from omnimatte_cli.media.timecode import time_code_after
 from tests.conftest import ffmpeg
 
 pytestmark = pytest.mark.slow
@@ -196,15 +197,15 @@ def test_tags_rate_shape_and_time_code(form: str, tmp_path: Path) -> None:
     files = sorted((tmp_path / form).iterdir())
     assert len(files) == (5 if form == "mp4" else 3)
     for path in files:
-        header = read_header(path)
-        assert header.tags == tags, path
-        assert header.sample_aspect == Fraction(4, 3)
+        info = probe(path)
+        assert info.tags == tags, path
+        assert info.sar == Fraction(4, 3)
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             assert stream.average_rate == Fraction(24000, 1001)
             assert next(container.decode(video=0)).color_range == 1  # limited
         if form != "webm":  # WebM has no place for one
-            assert header.timecode == "01:00:00:00"
+            assert info.timecode == "01:00:00:00"
 
 
 @pytest.mark.parametrize(("form", "tick"), [("prores", 1e-5), ("mp4", 1e-5), ("webm", 1e-3)])
@@ -239,7 +240,7 @@ def test_sound_goes_along_from_the_first_frame_of_a_range(tmp_path: Path) -> Non
     source = tmp_path / "in.mp4"
     make = "testsrc=size=64x48:rate=10:duration=3", "sine=frequency=500:duration=3"
     ffmpeg("-f", "lavfi", "-i", make[0], "-f", "lavfi", "-i", make[1], "-c:a", "aac", str(source))
-    heard = read_header(source).audio
+    heard = probe(source).audio
     assert (
         heard is not None and heard.codec == "aac" and heard.duration == pytest.approx(3, abs=0.1)
     )
@@ -337,8 +338,25 @@ def test_known_values_of_the_curves() -> None:
 
 def test_names_and_time_codes() -> None:
     assert [layer_name(n) for n in ("dog", "my dog", "2nd")] == ["dog", "my_dog", "_2nd"]
-    assert timecode_after("00:59:59:23", 24, 1) == (1, 0, 0, 0)
-    assert timecode_after("01:00:00;00", 30, 1) is None and timecode_after(None, 24, 0) is None
+    assert str(time_code_after("00:59:59:23", Fraction(24), 1)) == "01:00:00:00"
+    assert time_code_after(None, Fraction(24), 0) is None
+
+
+@pytest.mark.parametrize(
+    ("start", "fps", "frames", "code"),
+    [
+        ("00:00:59;29", 30, 1, "00:01:00;02"),  # 2 numbers a minute are left out
+        ("00:09:59;29", 30, 1, "00:10:00;00"),  # not in each tenth
+        ("00:00:59;59", 60, 1, "00:01:00;04"),
+        ("00:00:00;00", 30, 107_892, "01:00:00;00"),  # an hour of 29.97: the clock's
+        ("23:59:59;29", 30, 1, "00:00:00;00"),
+        ("01:00:00:00", 25, 1500, "01:01:00:00"),
+        ("00:00:59:29", 30, 1, "00:01:00:00"),
+    ],
+)
+def test_time_codes_that_drop_numbers(start: str, fps: int, frames: int, code: str) -> None:
+    rate = Fraction(fps * 1000, 1001) if ";" in start else Fraction(fps)
+    assert str(time_code_after(start, rate, frames)) == code
 
 
 # ------------------------------------------------------------------------------------------ common

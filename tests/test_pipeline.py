@@ -59,7 +59,7 @@ def test_everything_is_written(result, clip: Path) -> None:
     out = result.out
     assert sorted(p.name for p in out.iterdir()) == [
         ".omnimatte.json", "background", "background.png", "composite.mp4", "layers",
-        "manifest.json", "preview.mp4",
+        "manifest.json", "preview.mp4", "report.html",
     ]  # fmt: skip
     assert result.layers == {"a": out / "layers" / "a", "b": out / "layers" / "b"}
     for folder in result.layers.values():

@@ -42,7 +42,12 @@ FormatOption = Annotated[
     typer.Option("--format", help="Default: by the name. A folder may hold png, png16 or exr."),
 ]
 StartFrame = Annotated[
-    int, typer.Option("--start-frame", min=0, help="Number of the first frame in file names.")
+    int | None,
+    typer.Option(
+        "--start-frame",
+        min=0,
+        help="Number of the first frame in file names; default: as in the result.",
+    ),
 ]
 MatteColor = Annotated[
     str, typer.Option("--matte-color", help="What mp4 layers lie on.", metavar="#RRGGBB")

@@ -81,7 +81,7 @@ def compose(
         Repeated, repeated("Show an object in grey or shades of a colour.", "NAME:gray|#RRGGBB")
     ] = None,
     form: FormatOption = None,
-    start_frame: StartFrame = 0,
+    start_frame: StartFrame = None,
     no_audio: NoAudio = False,
     overwrite: Overwrite = False,
     ffmpeg: FFmpeg = None,
@@ -127,8 +127,9 @@ def compose(
                 "This result has no residual plate: what no layer owns (strangers, grain) is not "
                 "shown. `decompose --exact` writes one."
             )
-        audio = None if no_audio else found.header.audio
-        info = found.delivery(first=start_frame, audio=audio, ffmpeg=ffmpeg)
+        first = found.first_number if start_frame is None else start_frame
+        audio = None if no_audio else found.input.audio
+        info = found.delivery(first=first, audio=audio, ffmpeg=ffmpeg)
         writer = open_picture(out, kind, info, transparent)
         psnr = render(composition, writer, progress, measure=untouched)
     if quiet:

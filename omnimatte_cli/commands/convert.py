@@ -30,7 +30,7 @@ def convert(
         Path | None,
         typer.Option("-o", "--out", help="Folder to write; default: the result's.", metavar="DIR"),
     ] = None,
-    start_frame: StartFrame = 0,
+    start_frame: StartFrame = None,
     matte_color: MatteColor = "#000000",
     clean: Annotated[
         bool, typer.Option("--clean", help="Deliver the clean plate, not the residual one.")

@@ -62,7 +62,7 @@ def decompose(
     if as_json:
         print(json.dumps(result.manifest, indent=2))
     elif not quiet:
-        print_result(result.manifest, out)
+        print_result(result.manifest, out, result.report)
 
 
 def making_masks(settings: dict[str, Any], making: dict[str, Any]) -> MaskSettings:
@@ -71,7 +71,7 @@ def making_masks(settings: dict[str, Any], making: dict[str, Any]) -> MaskSettin
     return MaskSettings(**making, device=settings["device"], seed=seed)
 
 
-def print_result(manifest: dict[str, Any], out: Path) -> None:
+def print_result(manifest: dict[str, Any], out: Path, report: Path | None) -> None:
     """Where the result is and how good it is, in a few lines on stdout."""
     psnr = manifest["psnr"]
     seconds = sum(manifest["seconds"].values())
@@ -79,6 +79,8 @@ def print_result(manifest: dict[str, Any], out: Path) -> None:
     for name in manifest["objects"]["names"]:
         print(f"  {out / 'layers' / name}")
     print(f"  {out / 'background.png'}, composite.mp4, preview.mp4, manifest.json")
+    if report is not None:
+        print(f"  {report}: look at it first")
     outside, whole = psnr["plate_outside_layers"], psnr["after_detail"]
     if outside is not None:
         print(f"Outside the layers the plate matches the video to {outside:.1f} dB.")

@@ -135,4 +135,4 @@ def layers(
     if as_json:
         print(json.dumps(result.manifest, indent=2))
     elif not quiet:
-        print_result(result.manifest, out)
+        print_result(result.manifest, out, result.report)

@@ -188,22 +188,19 @@ def weakening(result: FinishedResult, names: tuple[str, ...]) -> tuple[Weaken, s
     """
     if all(BODY in result.passes(name) for name in names):
         return lambda name, t, rgba, factor: body_over_effects(result, name, t, factor), None
-    masks = mask_source(result)
+    masks = result.masks
     if masks is None:
         raise OptionError(
             "--shadow needs to know what is body and what is effect: decompose again with "
             "--passes body,shadow,reflection."
         )
-    from omnimatte_cli.masks.load import load_masks
-
-    loaded = load_masks(masks, result.frames, result.size, None)
-    strange = [name for name in names if name not in loaded.names]
+    strange = [name for name in names if name not in masks.names]
     if strange:
-        raise OptionError(f"--shadow {strange[0]}: {masks} holds no mask of it.")
+        raise OptionError(f"--shadow {strange[0]}: there is no mask of it any more.")
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * GROWN + 1,) * 2)
 
     def weaken(name: str, t: int, rgba: np.ndarray, factor: float) -> np.ndarray:
-        mask = loaded.at(loaded.names.index(name), t).astype(np.float32)
+        mask = masks.at(masks.names.index(name), t).astype(np.float32)
         body = cv2.GaussianBlur(cv2.dilate(mask, kernel), (0, 0), SOFT_EDGE)
         return ed.weakened_effects(rgba, body, factor)
 
@@ -218,11 +215,3 @@ def body_over_effects(result: FinishedResult, name: str, t: int, factor: float) 
         strength = np.float32(1 if part == BODY else factor)
         layers.append(result.one_pass(name, part, t) * np.array([1, 1, 1, strength], np.float32))
     return merge(layers, result.size)
-
-
-def mask_source(result: FinishedResult) -> Path | None:
-    """The masks that the result was made with, if they are still there."""
-    if (result.folder / "masks").is_dir():
-        return result.folder / "masks"
-    given = (result.manifest.get("options") or {}).get("masks")
-    return Path(given) if given and Path(given).exists() else None

@@ -17,6 +17,7 @@ from omnimatte_cli.deliver.linear import PQ_WHITE, linear_layers, to_linear
 from omnimatte_cli.deliver.writer import PLATE, Delivery, FrameOutput, free_name
 from omnimatte_cli.errors import MissingLibraryError, OutputError
 from omnimatte_cli.media.atomic import replacing
+from omnimatte_cli.media.timecode import time_code_after
 
 # CIE xy of red, green, blue and white, by ffmpeg's name of the primaries (ITU-T H.273, table 2).
 WHITE_D65 = (0.3127, 0.3290)
@@ -75,9 +76,10 @@ def exr_header(exr: Any, info: Delivery, t: int) -> dict[str, Any]:
         header["chromaticities"] = CHROMATICITIES[tags.primaries]
     if tags.transfer == "smpte2084":
         header["whiteLuminance"] = PQ_WHITE
-    code = timecode_after(timing.timecode, round(timing.fps), t)
+    code = time_code_after(timing.timecode, timing.fps, t)
     if code is not None:
-        header["timeCode"] = exr.TimeCode(*code, *[0] * 14)
+        labels = (code.hours, code.minutes, code.seconds, code.frame, int(code.drop))
+        header["timeCode"] = exr.TimeCode(*labels, *[0] * 13)
     return header
 
 
@@ -104,21 +106,6 @@ def exr_channels(frame: FrameOutput, transfer: str) -> dict[str, np.ndarray]:
         for prefix, image in images.items()
         for c, letter in enumerate("RGBA"[: image.shape[2]])
     }
-
-
-def timecode_after(start: str | None, fps: int, frames: int) -> tuple[int, int, int, int] | None:
-    """Hours, minutes, seconds and frame of a time code, `frames` after `start` ("HH:MM:SS:FF").
-
-    None without a start, and for drop-frame codes ("HH:MM:SS;FF"), which skip numbers.
-    """
-    if start is None or not re.fullmatch(r"\d+:\d+:\d+:\d+", start):
-        return None
-    hours, minutes, seconds, frame = (int(part) for part in start.split(":"))
-    total = ((hours * 60 + minutes) * 60 + seconds) * fps + frame + frames
-    total, frame = divmod(total, fps)
-    total, seconds = divmod(total, 60)
-    hours, minutes = divmod(total, 60)
-    return hours % 24, minutes, seconds, frame
 
 
 def write_exr(exr: Any, path: Path, channels: dict[str, np.ndarray], header: dict) -> None:

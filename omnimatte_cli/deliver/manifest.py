@@ -12,6 +12,7 @@ from typing import Any
 from omnimatte_cli import __version__
 from omnimatte_cli.arrays import Masks, Plate
 from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.deliver.source import describe_input
 from omnimatte_cli.media.atomic import write_text
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods.base import Separation
@@ -38,31 +39,18 @@ def library_version(name: str) -> str:
         return "unknown"
 
 
-def describe_input(info: VideoInfo) -> dict[str, Any]:
-    """Facts about the input video."""
-    return {
-        "source": str(info.source),
-        "kind": info.kind,
-        "frames": info.frames,
-        "height": info.size[0],
-        "width": info.size[1],
-        "fps": f"{info.fps.numerator}/{info.fps.denominator}",
-        "duration": round(info.duration, 4),
-        "times": [round(t, 6) for t in info.times],
-        "codec": info.codec,
-        "pixel_format": info.pixel_format,
-        "sha256": info.sha256,
-    }
+def describe_masks(masks: Masks, given: Path | None) -> dict[str, Any]:
+    """Objects and their order, back to front: one list if it is the same in all frames.
 
-
-def describe_masks(masks: Masks) -> dict[str, Any]:
-    """Objects and their order, back to front: one list if it is the same in all frames."""
+    given: where the masks came from; None where they were made, and lie in the result.
+    """
     orders = [[masks.names[i] for i in row] for row in masks.order.tolist()]
     fixed = all(row == orders[0] for row in orders)
     return {
         "names": list(masks.names),
         "order": orders[0] if fixed else orders,
         "order_from": masks.order_source,
+        "masks": str(given.absolute()) if given else None,
         "notes": list(masks.notes),
     }
 
@@ -118,7 +106,7 @@ def describe_run(
         "schema": SCHEMA,
         "versions": library_versions(),
         "input": describe_input(info),
-        "objects": describe_masks(shot.masks),
+        "objects": describe_masks(shot.masks, settings.masks),
         "background": describe_plate(plate, settings.background),
         "options": describe_options(settings, choice),
         "seed": settings.seed,

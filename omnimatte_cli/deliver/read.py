@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size
+from omnimatte_cli.arrays import Masks, Size
 from omnimatte_cli.deliver.layers import lay_over
-from omnimatte_cli.deliver.writer import LAYER_FOLDERS, Delivery, FrameOutput
-from omnimatte_cli.errors import ResultError, VideoError
-from omnimatte_cli.media.codecs import Timing
-from omnimatte_cli.media.header import Header, read_header
+from omnimatte_cli.deliver.source import read_input
+from omnimatte_cli.deliver.writer import LAYER_FOLDERS, Delivery, FrameOutput, delivery_of
+from omnimatte_cli.errors import ResultError
+from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.media.images import list_images, quiet_opencv, read_image
-from omnimatte_cli.media.read import iter_frames
+from omnimatte_cli.media.read import VideoInfo, iter_frames
 
+MASKS = "masks"  # in a result whose masks the tool made
 PASSES = "passes"  # <result>/passes/<object>/<pass>/00000.png
 READABLE = ("png16", "png")  # the deeper first
 BODY = "body"  # the pass that holds the object itself
@@ -38,34 +37,50 @@ RESIDUAL, CLEAN = "background", "plate"  # folders of plates of every frame
 class FinishedResult:
     """A folder that `omnimatte decompose` wrote.
 
-    size: (H, W). order: indices into `names`, back to front, for each frame.
+    input: the video that was decomposed; it may be gone. order: indices into `names`, back to
+    front, for each frame.
     homographies: (T, 3, 3) float64, frame to canvas pixels, or None before a static camera.
     """
 
     folder: Path
     manifest: dict[str, Any]
     names: tuple[str, ...]
-    size: Size
-    frames: int
-    fps: Fraction
-    times: tuple[float, ...]
+    input: VideoInfo
     order: tuple[tuple[int, ...], ...]
     homographies: np.ndarray | None
 
     @property
+    def size(self) -> Size:
+        """(H, W) of the layers."""
+        return self.input.size
+
+    @property
+    def frames(self) -> int:
+        return self.input.frames
+
+    @property
     def source(self) -> Path:
         """The video that was decomposed; it may be gone."""
-        return Path(self.manifest["input"]["source"])
+        return self.input.source
+
+    @property
+    def first_number(self) -> int:
+        """The number of the first frame in file names."""
+        return self.input.first_number
 
     @cached_property
-    def header(self) -> Header:
-        """What the video says of its colours, pixel shape and sound; nothing if it is gone."""
-        if not self.source.exists():
-            return Header()
-        try:
-            return read_header(self.source)
-        except VideoError:
-            return Header()
+    def masks(self) -> Masks | None:
+        """The masks that the result was made with, or None where they are gone.
+
+        Raises MaskError where others are in their place.
+        """
+        given = self.manifest["objects"].get("masks")
+        places = [self.folder / MASKS, *([Path(given)] if given else [])]
+        folder = next((p for p in places if p.exists()), None)
+        if folder is None:
+            return None
+        options = self.input.options
+        return load_masks(folder, self.frames, self.size, options=options, video=self.input)
 
     @cached_property
     def layer_folder(self) -> Path:
@@ -137,20 +152,14 @@ class FinishedResult:
         return lay_over((layers[i] for i in self.order[t]), plate)
 
     def source_frames(self) -> Iterator[np.ndarray] | None:
-        """The input's frames, (H, W, 3) uint8, or None where the video is gone or changed size."""
+        """The input's frames, (H, W, 3) uint8, or None where the video is gone."""
         if not self.source.exists():
             return None
-        first = int(self.manifest["input"].get("first") or 0)
-        return islice(iter_frames(self.source, first + self.frames), first, None)
-
-    def timing(self) -> Timing:
-        """Rate, times, pixel shape and time code of the input."""
-        return Timing(self.fps, self.times, self.header.sample_aspect, self.header.timecode)
+        return iter_frames(self.source, options=self.input.options)
 
     def delivery(self, **facts: Any) -> Delivery:
-        """What writers of this result need; `facts` are further fields of Delivery."""
-        shot = self.folder.resolve().name
-        return Delivery(self.size, self.frames, self.timing(), self.header.tags, shot=shot, **facts)
+        """What writers of this result need. facts: fields of Delivery to be different."""
+        return replace(delivery_of(self.input), **facts)
 
     def _image(self, folder: Path, t: int, channels: int) -> np.ndarray:
         if folder not in self._files:
@@ -192,10 +201,7 @@ def read_result(folder: Path) -> FinishedResult:
             folder,
             manifest,
             names,
-            (int(facts["height"]), int(facts["width"])),
-            frames,
-            Fraction(facts["fps"]),
-            tuple(float(t) for t in facts["times"]),
+            read_input(facts),
             _orders(objects["order"], names, frames),
             _homographies(folder / "camera.json", frames),
         )

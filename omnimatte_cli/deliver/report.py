@@ -104,20 +104,13 @@ def render_report(result: FinishedResult, found: Survey, masks: MaskAt | None) -
 
 def find_masks(result: FinishedResult) -> MaskAt | None:
     """The masks that the result was made with, if they are still there and fit."""
-    inside = result.folder / "masks"
-    given = (result.manifest.get("options") or {}).get("masks")
-    folder = inside if inside.is_dir() else Path(given) if given else None
-    if folder is None or not folder.exists():
-        return None
-    from omnimatte_cli.masks.load import load_masks
-
     try:
-        loaded = load_masks(folder, result.frames, result.size, None)
+        masks = result.masks
     except MaskError:  # another clip's by now
         return None
-    if not set(result.names) <= set(loaded.names):
+    if masks is None or not set(result.names) <= set(masks.names):
         return None
-    return lambda name, t: loaded.at(loaded.names.index(name), t)
+    return lambda name, t: masks.at(masks.names.index(name), t)
 
 
 # ------------------------------------------------------------------------------------------ images
@@ -215,7 +208,7 @@ def headline(result: FinishedResult) -> list[tuple[str, str]]:
     manifest = result.manifest
     height, width = result.size
     facts = [
-        ("video", f"{width} x {height}, {result.frames} frames, {float(result.fps):.4g} fps"),
+        ("video", f"{width} x {height}, {result.frames} frames, {float(result.input.fps):.4g} fps"),
         ("objects", ", ".join(result.names)),
         ("method", str(manifest.get("method", "unknown"))),
     ]

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from omnimatte_cli.arrays import Plate, to_float, to_uint8
 from omnimatte_cli.deliver.png import PngWriter
 from omnimatte_cli.deliver.preview import checkerboard, preview_frame
 from omnimatte_cli.deliver.writer import Delivery, FrameOutput, open_writers
+from omnimatte_cli.matte.compositing import composite as over
 from omnimatte_cli.matte.metrics import PSNR
 from omnimatte_cli.matte.passes import PASSES
 from omnimatte_cli.matte.resolve import Layers, residual_plate
@@ -33,11 +34,13 @@ LayersAt = Callable[[int, np.ndarray, np.ndarray], Layers]  # (t, frame, plate)
 class FrameResult:
     """All that is written of one frame, and its part of the scores.
 
-    composite: (H, W, 3) uint8, of the 8-bit layers. preview: (h, w, 3) uint8. rest: (H, W, 3)
-    uint8, the plate with what no layer explains, or None.
+    output: for 8-bit PNGs. deep: for other formats, or None where there are none; with the plate
+    that they get. composite: (H, W, 3) uint8, of the 8-bit layers. preview: (h, w, 3) uint8. rest:
+    (H, W, 3) uint8, the plate with what no layer explains, or None.
     """
 
     output: FrameOutput
+    deep: FrameOutput | None
     composite: np.ndarray
     preview: np.ndarray
     rest: np.ndarray | None
@@ -50,7 +53,7 @@ class ResultWriter:
 
     names: of the layers. order: (T, N) back to front. numbers: of the frames in file names. passes:
     which parts of each layer are written beside it. formats: besides 8-bit PNG. exact: also write
-    the plate with what no layer explains.
+    the plate with what no layer explains, which is then the plate of the other formats, too.
 
     Scores are PSNRs in dB of the written 8-bit layers over the plate against the input: of the
     whole picture ("after_detail"), where any alpha is above 0.02 ("after_detail_in_layers") and,
@@ -78,19 +81,19 @@ class ResultWriter:
         """
         totals: dict[str, PSNR] = {}
         info = self.delivery
-        formats = [form for form in self.formats if form != "png"]
         everything = [*self.names, *(f"{n}_{p}" for n in self.names for p in self.passes)]
         with ExitStack() as stack:
             layers = PngWriter(self.folder / "layers", self.names, info)
             pngs = stack.enter_context(layers)
             images = stack.enter_context(ImageWriter(self.folder))
-            others = stack.enter_context(open_writers(formats, self.folder, everything, info))
+            others = stack.enter_context(open_writers(self._others, self.folder, everything, info))
             movies: dict[str, VideoWriter] = {}
             for t, result in enumerate(self.frames()):
                 output = result.output
                 file = f"{output.number:05d}.png"
                 pngs.write(t, output)
-                others.write(t, output)
+                if result.deep is not None:
+                    others.write(t, result.deep)
                 for name, part in output.passes:
                     image = output.quantised_pass(name, part)
                     images.write(Path("passes") / name / part / file, image)
@@ -130,15 +133,9 @@ class ResultWriter:
         """Frame t with its plate, both (H, W, 3) uint8."""
         layers = self.layers_at(t, frame, plate)
         truth, below = to_float(frame), to_float(plate)
-        output = FrameOutput(
-            self.numbers[t],
-            layers.rgba,
-            below,
-            truth,
-            self.names,
-            tuple(self.order[t].tolist()),
-            self._passes(layers),
-        )
+        order = tuple(self.order[t].tolist())
+        passes = self._passes(layers)
+        output = FrameOutput(self.numbers[t], layers.rgba, below, truth, self.names, order, passes)
         written = output.quantised(8)
         names = ("after_detail", "after_detail_in_layers", "plate_outside_layers")
         scores = {name: PSNR() for name in names}
@@ -153,10 +150,22 @@ class ResultWriter:
             scores["exact"] = PSNR()
             exact = written.composite + written.transmittance[..., None] * change
             scores["exact"].add(exact, truth)
+        deep = None
+        if self._others:
+            image, seen_through = over(layers.rgba, below, order)
+            if self.exact:
+                below = residual_plate(truth, below, image, seen_through)
+                image, _ = over(layers.rgba, below, order)
+            deep = replace(output, plate=below, composite=image, cache={})
         composite = to_uint8(written.composite)
         tiles = [("input", frame), ("composite", composite)]
         tiles += [(n, on_checker(x)) for n, x in zip(self.names, written.rgba, strict=True)]
-        return FrameResult(output, composite, preview_frame(tiles), rest, scores)
+        return FrameResult(output, deep, composite, preview_frame(tiles), rest, scores)
+
+    @property
+    def _others(self) -> tuple[str, ...]:
+        """The formats besides 8-bit PNG."""
+        return tuple(form for form in self.formats if form != "png")
 
     def _passes(self, layers: Layers) -> dict[tuple[str, str], np.ndarray]:
         if not self.passes or layers.passes is None:

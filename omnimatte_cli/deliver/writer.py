@@ -17,9 +17,9 @@ import numpy as np
 from omnimatte_cli.arrays import Size
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.matte.quantise import QuantisedLayers, integers, quantise_layers
-from omnimatte_cli.media.codecs import Audio, ColourTags, Timing
-from omnimatte_cli.media.header import read_header
+from omnimatte_cli.media.codecs import ColourTags, Timing
 from omnimatte_cli.media.read import VideoInfo
+from omnimatte_cli.media.sound import Audio
 
 FORMATS = ("png", "png16", "prores", "webm", "exr", "mp4")
 PLATE = "plate"  # what the plate's file is called, unless an object is
@@ -189,21 +189,20 @@ def check_formats(formats: Sequence[str]) -> None:
 
 
 def delivery_of(
-    info: VideoInfo, ffmpeg: str, matte_color: str = "#000000", sound: bool = True
+    info: VideoInfo,
+    ffmpeg: Path | str | None = None,
+    matte_color: str = "#000000",
+    sound: bool = True,
 ) -> Delivery:
     """What all writers of a result share: size, times, colours and sound of the input."""
-    header = read_header(info.source)
-    audio = header.audio if sound else None
-    if audio is not None and info.frames < info.total:
-        audio = audio.part(info.first / float(info.fps), info.duration)
     return Delivery(
         info.size,
         info.frames,
-        Timing(info.fps, info.times if info.variable else None, info.sar, info.timecode),
-        header.tags,
+        info.timing,
+        info.tags,
         info.first_number,
         info.source.stem,
-        audio,
+        info.audio if sound else None,
         ffmpeg,
         parse_colour(matte_color),
     )

@@ -7,7 +7,7 @@ trip through independent decoders at even, odd and other sizes (tests/test_forma
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,25 @@ import numpy as np
 
 from omnimatte_cli.arrays import Size
 from omnimatte_cli.errors import OptionError
+from omnimatte_cli.media.colour import ColourFacts, assumed_matrix
+from omnimatte_cli.media.sound import Audio
 
 CLOCK = 90_000  # ticks a second, for files whose frames have times of their own
 JITTER = 0.002  # seconds that a frame may be off a constant rate: Matroska rounds to 1 ms
 
 # swscale's default rounding is 1.0 to 1.5 levels dark on BT.709.
 EXACT_SCALING = "bicubic+accurate_rnd+full_chroma_int"
+
+
+# What is written, in ffmpeg's names (ITU-T H.273).
+MATRICES = ("bt709", "bt470bg", "smpte170m", "smpte240m", "bt2020nc")
+PRIMARIES = (
+    *("bt709", "bt470m", "bt470bg", "smpte170m", "smpte240m", "bt2020", "smpte431", "smpte432"),
+)
+TRANSFERS = (
+    *("bt709", "gamma22", "gamma28", "smpte170m", "smpte240m", "linear", "iec61966-2-4"),
+    *("iec61966-2-1", "bt2020-10", "bt2020-12", "smpte2084", "arib-std-b67"),
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,18 @@ class ColourTags:
     matrix: str = "bt709"
     primaries: str = "bt709"
     transfer: str = "bt709"
+
+    @classmethod
+    def of(cls, colour: ColourFacts, size: Size) -> ColourTags:
+        """Tags for frames (H, W) that were read from a file with these colours.
+
+        What the file does not say, or no encoder here can make, is taken as players take it.
+        """
+        return cls(
+            colour.matrix if colour.matrix in MATRICES else assumed_matrix(size),
+            colour.primaries if colour.primaries in PRIMARIES else "bt709",
+            colour.transfer if colour.transfer in TRANSFERS else "bt709",
+        )
 
 
 @dataclass(frozen=True)
@@ -53,25 +78,6 @@ class Timing:
         if self.times is None:
             return False
         return any(abs(t - i / self.fps) > JITTER for i, t in enumerate(self.times))
-
-
-@dataclass(frozen=True)
-class Audio:
-    """Sound to copy beside the video.
-
-    codec: ffmpeg's name of the first track's codec. start: seconds from the file's start to the
-    first frame. duration: seconds to copy.
-    """
-
-    path: Path
-    codec: str
-    start: float
-    duration: float
-
-    def part(self, begin: float, length: float) -> Audio:
-        """The sound of a range: `begin` seconds after the first frame, `length` seconds."""
-        left = max(0.0, self.duration - begin)
-        return replace(self, start=self.start + begin, duration=min(length, left))
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,14 @@ whatever the flags: there only its chroma interpolation is used, and the matrix 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+
+from omnimatte_cli.arrays import Size
 
 HD_WIDTH, SD_HEIGHT = 1280, 576  # untagged video at least this wide or taller than this is BT.709
 UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED, and the same number of primaries and transfer functions
@@ -59,21 +62,30 @@ class ColourFacts:
         return self.primaries in ("bt2020", "smpte431", "smpte432")
 
     @classmethod
-    def of(cls, frame: av.VideoFrame) -> ColourFacts:
-        """The tags of a decoded frame."""
+    def of(cls, frame: av.VideoFrame, stream: Any = None) -> ColourFacts:
+        """The tags of a decoded frame, or of its stream's header where the frame has none.
+
+        stream: PyAV's codec context; libvpx hands over frames without primaries and transfer.
+        """
+
+        def tag(name: str, unspecified: int = UNTAGGED) -> int:
+            number = int(getattr(frame, name))
+            if number != unspecified or stream is None:
+                return number
+            return int(getattr(stream, name) or unspecified)
+
         kind = frame.format
         rgb = kind.is_rgb or kind.has_palette
-        number = int(frame.colorspace)
-        hd = frame.width >= HD_WIDTH or frame.height > SD_HEIGHT
-        guess = "bt709" if hd else "smpte170m"
+        number = tag("colorspace")
+        guess = assumed_matrix((frame.height, frame.width))
         assumed = number == UNTAGGED and not rgb
         matrix = "gbr" if rgb else guess if assumed else MATRICES.get(number, UNKNOWN)
         full = rgb or kind.name.startswith("yuvj")
         return cls(
             matrix,
-            "pc" if full else RANGES.get(int(frame.color_range), UNKNOWN),
-            PRIMARIES.get(int(frame.color_primaries), UNKNOWN),
-            TRANSFERS.get(int(frame.color_trc), UNKNOWN),
+            "pc" if full else RANGES.get(tag("color_range", 0), UNKNOWN),
+            PRIMARIES.get(tag("color_primaries"), UNKNOWN),
+            TRANSFERS.get(tag("color_trc"), UNKNOWN),
             max(c.bits for c in kind.components),
             assumed,
         )
@@ -93,6 +105,12 @@ class ColourFacts:
         return None
 
 
+def assumed_matrix(size: Size) -> str:
+    """The matrix that players take for untagged video of (height, width): BT.709 from HD on."""
+    height, width = size
+    return "bt709" if width >= HD_WIDTH or height > SD_HEIGHT else "smpte170m"
+
+
 def to_rgb(
     frame: av.VideoFrame, reformatter: VideoReformatter, alpha: bool = False, deep: bool = False
 ) -> np.ndarray:
@@ -103,7 +121,7 @@ def to_rgb(
     """
     if deep:
         return _to_deep_rgb(frame, reformatter, alpha)
-    hd = frame.width >= HD_WIDTH or frame.height > SD_HEIGHT
+    hd = assumed_matrix((frame.height, frame.width)) == "bt709"
     matrix = Colorspace.ITU709 if hd else Colorspace.ITU601
     return reformatter.reformat(
         frame,

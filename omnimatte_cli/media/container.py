@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -26,6 +25,8 @@ from omnimatte_cli.media.boxes import NO_CROP, Crop, bytes_missing, read_crop
 from omnimatte_cli.media.colour import ColourFacts, to_rgb, tone_map
 from omnimatte_cli.media.images import wxh
 from omnimatte_cli.media.options import ReadOptions
+from omnimatte_cli.media.sound import Audio, sound_of
+from omnimatte_cli.media.timecode import first_time_code
 
 COVERS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own leave the alpha out
@@ -56,6 +57,7 @@ class Facts:
     tick: Fraction | None = None
     start: Fraction | None = None
     timecode: str | None = None
+    audio: Audio | None = None
     stream: int = 0
     streams: int = 1
     notes: list[str] = field(default_factory=list)
@@ -113,7 +115,8 @@ class FileReader:
         rates = (chosen.average_rate, chosen.base_rate, chosen.guessed_rate)
         facts.rates = tuple(Fraction(r) for r in rates if r)
         facts.tick = chosen.time_base
-        facts.timecode = _timecode(container, chosen)
+        others = (s.metadata for s in container.streams)
+        facts.timecode = first_time_code([chosen.metadata, *others, container.metadata])
         ratio = chosen.sample_aspect_ratio
         facts.sar = Fraction(ratio) if ratio and ratio > 0 else Fraction(1)
         stored = chosen.codec_context.height, chosen.codec_context.width
@@ -138,7 +141,8 @@ class FileReader:
             index, self.total = self.total, self.total + 1
             if index == 0:
                 matrix = _display_matrix(frame)
-                self._study(frame, matrix, start)
+                self._study(frame, stream, matrix, start)
+                facts.audio = sound_of(self.path, container, start)
             end = (start if start is not None else end) + (length or 0)
             since = start - facts.start if start is not None and facts.start is not None else None
             if _is_past(options, index, since):
@@ -195,10 +199,14 @@ class FileReader:
             ) from error
 
     def _study(
-        self, frame: av.VideoFrame, matrix: np.ndarray | None, start: Fraction | None
+        self,
+        frame: av.VideoFrame,
+        stream: av.video.stream.VideoStream,
+        matrix: np.ndarray | None,
+        start: Fraction | None,
     ) -> None:
         facts, options = self.facts, self.options
-        facts.colour, facts.start = ColourFacts.of(frame), start
+        facts.colour, facts.start = ColourFacts.of(frame, stream.codec_context), start
         facts.pixel_format = frame.format.name
         facts.turned = matrix is not None and not _is_identity(matrix)
         if matrix is not None and abs(int(matrix[1])) > abs(int(matrix[0])):
@@ -279,17 +287,6 @@ def _rank(stream: av.video.stream.VideoStream) -> tuple[bool, int, int]:
     """What makes a stream the best: default first, then size, then the first one."""
     area = (stream.width or 0) * (stream.height or 0)
     return bool(stream.disposition & Disposition.default), area, -stream.index
-
-
-def _timecode(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream
-) -> str | None:
-    places = [stream.metadata, *(s.metadata for s in container.streams), container.metadata]
-    for metadata in places:
-        for key in ("timecode", "TIMECODE"):
-            if key in metadata:
-                return re.sub(r"\d+", lambda m: m[0].zfill(2), metadata[key])
-    return None
 
 
 # ----------------------------------------------------------------------------------------- decoding

@@ -20,6 +20,7 @@ import numpy as np
 from omnimatte_cli.arrays import Clip, Size
 from omnimatte_cli.errors import VideoError
 from omnimatte_cli.media.boxes import NO_CROP, Crop
+from omnimatte_cli.media.codecs import ColourTags, Timing
 from omnimatte_cli.media.colour import ColourFacts
 from omnimatte_cli.media.container import FileReader, Picture, count_packets, shown_size
 from omnimatte_cli.media.cuts import cuts_note, find_cuts
@@ -27,6 +28,8 @@ from omnimatte_cli.media.images import list_images
 from omnimatte_cli.media.limits import check_pixels
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.sequence import IMAGE_FPS, FolderReader
+from omnimatte_cli.media.sound import Audio
+from omnimatte_cli.media.timecode import time_code_after
 from omnimatte_cli.progress import Progress, Silent
 
 # What counts as a video where one is looked for; a file that is named may have any suffix.
@@ -73,7 +76,8 @@ class VideoInfo:
     turned: bool = False  # whether a display matrix was applied
     variable: bool = False  # whether frames follow each other unevenly: `times` tells how
     start_time: float = 0.0  # seconds of the first frame of the whole video on its own clock
-    timecode: str | None = None  # of the first frame of the whole video, "hh:mm:ss:ff"
+    timecode: str | None = None  # of the first frame (of the part), "hh:mm:ss:ff"
+    audio: Audio | None = None  # the sound of the frames (of the part)
     stream: int = 0  # number of the video stream that was read
     first: int = 0  # place of the first frame in the whole video
     total: int = 0  # frames of the whole video
@@ -106,6 +110,22 @@ class VideoInfo:
         if self.options.start_frame is None and self.numbers:
             return self.numbers
         return tuple(range(self.first_number, self.first_number + self.frames))
+
+    @property
+    def tags(self) -> ColourTags:
+        """The colour tags of videos made from the frames as `iter_frames` gives them."""
+        colour = self.colour
+        if self.options.tone_map and colour.hdr:
+            return ColourTags()
+        if self.kind == "images":  # stills are sRGB by custom; linear ones are read into its curve
+            colour = replace(colour, transfer="iec61966-2-1")
+        return ColourTags.of(colour, self.size)
+
+    @property
+    def timing(self) -> Timing:
+        """When the frames are shown and how, for videos made from them."""
+        times = self.times if self.variable else None
+        return Timing(self.fps, times, self.sar, self.timecode)
 
     @property
     def scenes(self) -> tuple[tuple[int, int], ...]:
@@ -247,6 +267,13 @@ def _describe(
         numbers = tuple(reader.numbers[i] for i in wanted) if reader.numbers else None
     elif reader.first is not None:
         first = reader.first
+    audio = facts.audio
+    if audio is not None and options.ranged:
+        start = pictures[0].start
+        known = start is not None and facts.start is not None
+        begin = start - facts.start if known else first / fps  # type: ignore[operator]
+        audio = audio.part(float(begin), duration)
+    code = time_code_after(facts.timecode, fps, first)
     cuts = find_cuts(small)
     if cuts:
         notes.append(cuts_note(cuts))
@@ -268,7 +295,8 @@ def _describe(
         turned=facts.turned,
         variable=variable,
         start_time=float(facts.start or 0),
-        timecode=facts.timecode,
+        timecode=str(code) if code else None,
+        audio=audio,
         stream=facts.stream,
         first=first,
         total=reader.total,

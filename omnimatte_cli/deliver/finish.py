@@ -1,0 +1,28 @@
+"""What is made from a finished result, once it stands in its place: scripts and report.
+
+A failure or an interrupt here costs neither layers nor plate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omnimatte_cli.deliver.read import read_result
+from omnimatte_cli.deliver.report import write_report
+from omnimatte_cli.deliver.scripts import write_scripts
+from omnimatte_cli.progress import Progress
+
+
+def finish_result(
+    folder: Path, formats: Sequence[str], report: bool, progress: Progress
+) -> Path | None:
+    """Write layers.nk and layers.otio, if `formats` were asked for, and report.html.
+
+    Returns the report's path, or None where none was wanted.
+    """
+    result = read_result(folder)
+    if formats:
+        numbers = result.input.frame_numbers
+        write_scripts(folder, formats, result, result.delivery(), numbers, progress)
+    return write_report(result, progress) if report else None
