@@ -72,15 +72,15 @@ def deterministic() -> Iterator[None]:
 
     Restores torch's global switches and random state on leaving.
     """
-    before = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    before = torch.get_deterministic_debug_mode()
     benchmark = torch.backends.cudnn.benchmark
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # Not use_deterministic_algorithms, which imports torch's compiler first: a second or more.
+    torch.set_deterministic_debug_mode("error")
     torch.backends.cudnn.benchmark = False
     try:
         with torch.random.fork_rng():
             yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(before)
         torch.backends.cudnn.benchmark = benchmark

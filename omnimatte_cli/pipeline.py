@@ -222,4 +222,4 @@ def find_owners(shot: Shot, run: Run, progress: Progress) -> FindOwners | None:
     net = run.ownership
     if net is None:
         return None
-    return lambda plates: shot.ownership(net, plates, run.device, progress)
+    return lambda plates: shot.ownership(net, plates, run.device, progress, coarse=True)

@@ -82,14 +82,19 @@ class Shot:
         device: torch.device,
         progress: Progress,
         stride: int | None = None,
+        coarse: bool = False,
     ) -> Ownership:
         """Who owns each change over working plates (1 or T, h, w, 3), by the ownership network.
 
-        stride: frames between neighbours that it sees; None: a quarter of a second.
+        stride: frames between neighbours that it sees; None: a quarter of a second. coarse: ask
+        about two frames a stride only, which a plate can be estimated with.
         """
         progress.stage("ownership", len(self))
         clip, stride = self.tensors(plates, device), stride or self.frame_stride
-        return predict_ownership(net, clip, stride, float(self.fps), progress, self.strangers)
+        every = max(1, stride // 2) if coarse else 1
+        return predict_ownership(
+            net, clip, stride, float(self.fps), progress, self.strangers, every
+        )
 
     def noise(self, plates: np.ndarray) -> np.ndarray:
         """How much the residual varies where nothing happens, at full size, (H, W) float32."""

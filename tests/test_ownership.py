@@ -79,6 +79,26 @@ def test_every_frame_is_computed_once_with_its_context(length: int, gap: int) ->
     assert (kept == 1).all()
 
 
+def test_a_coarse_answer_is_exact_where_it_was_asked_for_and_owns_enough_between(
+    net: OwnerNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners, "average_static", lambda ownership, frames, fps: ownership)
+    rng = np.random.default_rng(0)
+    t, stride, every = 26, 4, 2
+    frames = rng.integers(0, 256, (t, 32, 48, 3), np.uint8)
+    masks = rng.random((1, t, 32, 48)) > 0.9
+    order = np.zeros((t, 1), int)
+    clip = ClipTensors.from_arrays(frames, masks, frames[:1], order, torch.device("cpu"))
+    whole = predict_ownership(net, clip, stride, 12.0, Silent())
+    found = predict_ownership(net, clip, stride, 12.0, Silent(), every=every)
+    assert np.array_equal(found.weights[:, ::every], whole.weights[:, ::every])
+    assert np.array_equal(found.unowned[::every], whole.unowned[::every])
+    for between in range(1, t - 1, every):
+        around = found.weights[:, [between - 1, between + 1]]
+        assert np.array_equal(found.weights[:, between], around.max(1))
+    assert np.array_equal(found.weights[:, t - 1], found.weights[:, t - 2])
+
+
 def test_chunks_give_what_the_whole_clip_gives(
     net: OwnerNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,8 +64,12 @@ class TimeAttention(nn.Module):
 
         k, v = (heads(z[:, around].flatten(2, 3)) for z in (k, v))
         bias = self.time_bias[None].masked_fill(~inside[:, None], -1e4)  # (T, heads, R)
-        bias = bias[..., None, :, None].expand(-1, -1, s, -1, s).flatten(3)
-        z = F.scaled_dot_product_attention(heads(q), k, v, attn_mask=bias.to(q.dtype))
+        # The same for all places of a frame: one row for every query. With four dimensions torch
+        # takes its fused kernel, four times as fast on a CPU as plain products of matrices.
+        row = bias[..., None].expand(-1, -1, -1, s).flatten(2)[None, :, :, None]
+        mask = row.expand(b * n, -1, -1, s, -1).flatten(0, 1).to(q.dtype)
+        q, k, v = (z.flatten(0, 1) for z in (heads(q), k, v))
+        z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).unflatten(0, (b * n, t))
         x = x + self.out(z.transpose(-2, -3).flatten(-2)).unflatten(0, (b, n))
         x = x + self.exchange(x.amax(1, keepdim=True))
         return x + self.mlp(self.mlp_norm(x))

@@ -26,13 +26,14 @@ def frame_stride(fps: Fraction, frames: int) -> int:
     return max(1, min(round(float(fps) * SPACING), (frames - 1) // 4))
 
 
-def chunks(frames: int, stride: int) -> Iterator[tuple[np.ndarray, slice]]:
-    """Frame indices to compute together, and which of them are kept; each frame is kept once.
+def chunks(frames: int, stride: int, every: int = 1) -> Iterator[tuple[np.ndarray, slice]]:
+    """Frame indices to compute together, and which of them are kept; no frame is kept twice.
 
     Frames `stride` apart form a sequence of their own; a long one is cut into pieces with as much
-    context at both ends as a frame's result can depend on.
+    context at both ends as a frame's result can depend on. every: of these sequences, the one of
+    every so many frames is computed; 1: all of them, and so all frames.
     """
-    for phase in range(stride):
+    for phase in range(0, min(stride, frames), every):
         line = np.arange(phase, frames, stride)
         for start in range(0, len(line), CHUNK):
             stop = min(start + CHUNK, len(line))
@@ -47,12 +48,15 @@ def predict_ownership(
     fps: float,
     progress: Progress,
     strangers: np.ndarray | None = None,
+    every: int = 1,
 ) -> Ownership:
     """Who owns every pixel's residual: the network's weights, which add to 1 with 'unowned'.
 
     stride: frames between neighbours that the network sees. fps: frames a second; where nothing
     changes, the answers of neighbouring frames are averaged. strangers: (S, T, h, w) bool, movers
-    that nobody masked: they own changes as objects do, and what they own is unowned here.
+    that nobody masked: they own changes as objects do, and what they own is unowned here. every:
+    above 1, only one in so many frames is asked about, and between two of them an object owns what
+    it owns in either: enough to leave it out of a plate.
     """
     n, t = len(clip.masks), len(clip)
     everyone = clip
@@ -64,7 +68,7 @@ def predict_ownership(
     unowned = np.zeros((t, h, w), np.float16)
     seen = np.zeros(t, bool)
     net.eval()
-    for line, kept in chunks(t, stride):
+    for line, kept in chunks(t, stride, every):
         index = torch.from_numpy(line).to(clip.frames.device)[None]
         frames, masks, plates, _ = everyone.windows(index)
         with torch.inference_mode(), autocast(frames.device):
@@ -73,12 +77,25 @@ def predict_ownership(
         weights[:, line[kept]], unowned[line[kept]] = share[:n], share[n:].sum(0)
         seen[line[kept]] = True
         progress.step(int(seen.sum()))
-    assert seen.all(), np.flatnonzero(~seen)
+    fill_between(weights, unowned, seen)
     frames_now = np.moveaxis(clip.frames.cpu().numpy(), 1, -1)
     ownership = average_static(Ownership(weights, unowned), frames_now, fps)
     absent = far_from_sight(clip.masks.flatten(2).any(2).cpu().numpy(), ABSENCE * stride)
     ownership.weights[absent] = 0
     return ownership
+
+
+def fill_between(weights: np.ndarray, unowned: np.ndarray, seen: np.ndarray) -> None:
+    """Frames that were not asked about, in place: what is owned before or after them is owned.
+
+    weights: (N, T, h, w). unowned: (T, h, w). seen: (T,) bool, at least one of them.
+    """
+    known = np.flatnonzero(seen)
+    for t in np.flatnonzero(~seen):
+        place = int(np.searchsorted(known, t))
+        a, b = known[max(0, place - 1)], known[min(place, len(known) - 1)]
+        weights[:, t] = np.maximum(weights[:, a], weights[:, b])
+        unowned[t] = np.minimum(unowned[a], unowned[b])
 
 
 def far_from_sight(seen: np.ndarray, reach: int) -> np.ndarray:
