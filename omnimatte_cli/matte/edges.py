@@ -30,6 +30,8 @@ from omnimatte_cli.matte.ownership import smoothstep
 BAND = 0.0125  # half width of the unknown band: 6 px at 640x360
 NEAR = 0.015  # sigma over which the inside's colours are taken
 
+GRID = 2.5  # cells of a grid that a sigma of a blur on it has at least
+
 COLOUR_SPREAD = 0.04  # least deviation of the object's colours in [0, 1]
 GROUND_SPREAD = 0.012  # least deviation of the frame from the ground
 OFF_GROUND = (1.0, 3.0)  # deviations off the ground: the ground .. not
@@ -191,8 +193,8 @@ def nearby_mean(x: np.ndarray, weight: np.ndarray, sigma: float) -> tuple[np.nda
     c = x.shape[2]
     out, total = None, None
     for scale in (4 * sigma, sigma):
-        w = cv2.GaussianBlur(weight, (0, 0), scale)
-        sums = cv2.GaussianBlur(x * cv2.merge([weight] * c), (0, 0), scale)
+        w = wide_blur(weight, scale)
+        sums = wide_blur(x * cv2.merge([weight] * c), scale)
         mean = sums / cv2.merge([np.maximum(w, 1e-6)] * c)
         if out is None or total is None:
             out, total = mean, w
@@ -201,6 +203,18 @@ def nearby_mean(x: np.ndarray, weight: np.ndarray, sigma: float) -> tuple[np.nda
             out, total = out + cv2.merge([t] * c) * (mean - out), w
     assert out is not None and total is not None
     return out, total
+
+
+def wide_blur(x: np.ndarray, sigma: float) -> np.ndarray:
+    """A Gaussian blur of x (H, W) or (H, W, C) float32, on a grid that is fine enough for it."""
+    h, w = x.shape[:2]
+    step = max(1, int(sigma / GRID))
+    if step == 1:
+        return cv2.GaussianBlur(x, (0, 0), sigma)
+    size = (max(1, w // step), max(1, h // step))
+    small = cv2.resize(x, size, interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), sigmaX=sigma * size[0] / w, sigmaY=sigma * size[1] / h)
+    return cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR)
 
 
 def inside_colours(

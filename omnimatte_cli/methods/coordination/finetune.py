@@ -32,6 +32,7 @@ from omnimatte_cli.tensors import ClipTensors
 
 log = logging.getLogger(__name__)
 
+READ_EVERY = 10  # iterations between two looks at the loss: each waits for the device
 LOSS_SPAN = 20  # iterations that the reported final losses are averaged over
 
 
@@ -64,22 +65,26 @@ def finetune(
     if not options.iterations:
         return None
     net.train()
-    optimiser = torch.optim.AdamW(net.parameters(), lr=options.lr)
-    first, history = load_state(state, key, net, optimiser, progress)
+    optimiser = make_optimiser(net, options)
+    first, read = load_state(state, key, net, optimiser, progress)
     if first:
         progress.say(f"Resuming the finetuning at iteration {first}.")
     clock = SaveClock(options.save_interval)
+    history = [torch.tensor(terms) for terms in read]
+    note = ""
     with held_interrupts() as interrupt:
         for iteration in range(first, options.iterations):
             terms = step(net, optimiser, clip, options, seed, iteration)
             history = [*history[-(LOSS_SPAN - 1) :], terms]
             done = iteration + 1
-            progress.step(done, f"loss {terms[-1]:.4f}")
+            if done % READ_EVERY == 0 or done == first + 1:
+                note = f"loss {float(terms[-1]):.4f}"
+            progress.step(done, note)
             # A second interrupt ends the step where it is, and then nothing is saved: half of the
             # weights may have moved.
             if state is not None and (interrupt.asked or clock.due()):
                 with clock.saving():
-                    save_state(state, key, net, optimiser, done, history)
+                    save_state(state, key, net, optimiser, done, [x.tolist() for x in history])
             if interrupt.asked:
                 if state is not None:
                     progress.say(
@@ -87,7 +92,13 @@ def finetune(
                     )
                 raise KeyboardInterrupt
     net.eval()
-    return Losses(*np.mean(history, axis=0).tolist())
+    return Losses(*np.mean([x.tolist() for x in history], axis=0).tolist())
+
+
+def make_optimiser(net: LayerNet, options: Options) -> torch.optim.Optimizer:
+    """AdamW over all weights; on a GPU as one kernel."""
+    fused = next(net.parameters()).device.type == "cuda"
+    return torch.optim.AdamW(net.parameters(), lr=options.lr, fused=fused)
 
 
 def step(
@@ -97,8 +108,11 @@ def step(
     options: Options,
     seed: int,
     iteration: int,
-) -> list[float]:
-    """One optimiser step. Returns reconstruction, l1, l0, mask and total loss."""
+) -> Tensor:
+    """One optimiser step. Returns reconstruction, l1, l0, mask and total loss, (5,), on the device.
+
+    Nothing here waits for the device: it may still be computing when the next step is prepared.
+    """
     rng = np.random.default_rng((seed, iteration))
     torch.manual_seed(int(rng.integers(2**63)))  # for dropout
     index, hidden = draw_windows(rng, len(clip), options)
@@ -115,7 +129,7 @@ def step(
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
-    return torch.stack([recon, l1, l0, mask, loss]).detach().tolist()
+    return torch.stack([recon, l1, l0, mask, loss]).detach()
 
 
 def draw_windows(rng: np.random.Generator, length: int, options: Options) -> tuple[Tensor, Tensor]:

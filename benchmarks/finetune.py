@@ -1,0 +1,56 @@
+"""One step of finetuning, against the machine's own convolution rate, quiet and beside others.
+
+usage: python -m benchmarks.finetune [--widths 16,64] [--threads 2] [--busy 0] [--steps 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+
+from benchmarks.common import busy, convolution_ceiling, gflop, peak_memory, spent, table
+from omnimatte_cli.device import has_bfloat16
+from omnimatte_cli.methods.coordination.finetune import make_optimiser, step
+from omnimatte_cli.methods.coordination.network import LayerNet
+from omnimatte_cli.methods.coordination.options import Options
+from omnimatte_cli.tensors import ClipTensors
+
+HEIGHT, WIDTH, FRAMES, OBJECTS, BATCH = 128, 224, 24, 2, 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--widths", default="16,64")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--busy", type=int, default=0, help="other processes that use a core each")
+    parser.add_argument("--steps", type=int, default=3)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    device = torch.device("cpu")
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+    masks = rng.random((OBJECTS, FRAMES, HEIGHT, WIDTH)) > 0.95
+    order = np.tile(np.arange(OBJECTS), (FRAMES, 1))
+    clip = ClipTensors.from_arrays(frames, masks, frames[:1], order, device)
+    kind = "bfloat16" if has_bfloat16(device) else "float32"
+    rows = []
+    with busy(asked.busy):
+        ceiling = convolution_ceiling(kind)
+        for width in (int(x) for x in asked.widths.split(",")):
+            options = Options(iterations=1000, batch_size=BATCH)
+            net = LayerNet(width).train()
+            optimiser = make_optimiser(net, options)
+            work = gflop(lambda: step(net, optimiser, clip, options, 0, 0))  # noqa: B023
+            took = spent(lambda: step(net, optimiser, clip, options, 0, 0), asked.steps)  # noqa: B023
+            rate = work / took.wall
+            rows.append((width, took.wall, took.cpu, work, rate, ceiling, rate / ceiling))
+    head = ("width", "wall s", "CPU s", "GFLOP", "GFLOP/s", "convolution GFLOP/s", "share")
+    title = f"A step of {BATCH} windows, {OBJECTS} objects, {WIDTH}x{HEIGHT}, {kind}, "
+    table(title + f"{asked.threads} threads, {asked.busy} busy processes", head, rows)
+    print(f"\nPeak memory {peak_memory():.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()
