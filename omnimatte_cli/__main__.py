@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from omnimatte_cli.interrupt import run
+from omnimatte_cli.terminal import guard_streams
 
 # Threads that wait for each other spin by default, which ruins them where another process has one
 # of the cores: a step of finetuning took five times as long. Read once, when torch loads OpenMP.
@@ -13,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 def main() -> None:
     """Run the command line. A termination request ends like an interrupt: cleanly, saved."""
+    guard_streams()
     run(_app)
 
 

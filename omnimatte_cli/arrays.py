@@ -110,6 +110,20 @@ class Masks:
         """Where any object is in frame t, (H, W) bool."""
         return np.any(self.frame(t), axis=0)
 
+    def part(self, first: int, stop: int) -> Masks:
+        """The masks of frames `first` up to `stop`, without the objects that are not there."""
+        empty = pack_mask(np.zeros(self.size, bool))
+        kept = [i for i, p in enumerate(self.packed) if any(m != empty for m in p[first:stop])]
+        place = {old: new for new, old in enumerate(kept)}
+        rows = [[place[i] for i in row if i in place] for row in self.order[first:stop].tolist()]
+        return Masks(
+            tuple(self.names[i] for i in kept),
+            self.size,
+            np.array(rows, int).reshape(stop - first, len(kept)),
+            tuple(self.packed[i][first:stop] for i in kept),
+            self.order_source,
+        )
+
     def resized(self, size: Size) -> np.ndarray:
         """All masks at another size, (N, T, h, w) bool: on where at least half a pixel is covered.
 

@@ -23,6 +23,10 @@ class MaskError(InputError):
     """A mask is missing, unreadable or unfit; names the object, the frame and the file."""
 
 
+class NoObjectError(MaskError):
+    """There is no object to work on: nothing moves, or no mask has anything."""
+
+
 class PlateError(InputError):
     """The background given by the user cannot be read or does not fit the video."""
 

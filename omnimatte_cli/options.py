@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -195,4 +196,4 @@ def plain(value: Any) -> Any:
         return {k: plain(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
         return [plain(v) for v in value]
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path | Fraction) else value

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,15 @@ from typing import Any
 import torch
 
 from omnimatte_cli import device as devices
-from omnimatte_cli.arrays import Plate
+from omnimatte_cli.arrays import Masks, Plate
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.deliver.finish import finish_result
-from omnimatte_cli.deliver.manifest import describe_camera, describe_run, write_manifest
+from omnimatte_cli.deliver.manifest import (
+    describe_camera,
+    describe_run,
+    describe_shots,
+    write_manifest,
+)
 from omnimatte_cli.deliver.plates import (
     check_plate_target,
     unseen_warning,
@@ -24,14 +31,19 @@ from omnimatte_cli.deliver.plates import (
 )
 from omnimatte_cli.deliver.result import ResultWriter
 from omnimatte_cli.deliver.writer import delivery_of
+from omnimatte_cli.errors import NoObjectError
+from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.media.encode import find_ffmpeg
 from omnimatte_cli.media.folder import output_folder, state_path
+from omnimatte_cli.media.options import reading
+from omnimatte_cli.media.read import MIN_FRAMES, VideoInfo, probe
 from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import Run
 from omnimatte_cli.plate.estimate import FindOwners, clean_plate, find_camera
 from omnimatte_cli.plate.load import load_plate
 from omnimatte_cli.progress import Progress, Silent
+from omnimatte_cli.segment.prompts import prompts_between
 from omnimatte_cli.segment.strangers import find_strangers
 from omnimatte_cli.settings import Settings, SolveSettings
 from omnimatte_cli.shot import Shot, read_shot
@@ -41,7 +53,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """What `decompose` wrote. layers: object name to the folder of its PNGs."""
+    """What `decompose` wrote. layers: object name to the folder of its PNGs.
+
+    Of a video split at its cuts, `shots` holds each shot's result, `layers` has names such as
+    "shot01/dog", and the other files are those of the first shot.
+    """
 
     out: Path
     layers: dict[str, Path]
@@ -50,6 +66,14 @@ class Result:
     preview: Path
     manifest: dict[str, Any]
     report: Path | None = None
+    shots: tuple[Result, ...] = ()
+
+    @classmethod
+    def at(cls, out: Path, manifest: dict[str, Any], report: Path | None) -> Result:
+        """The result that the folder `out` holds."""
+        layers = {n: out / "layers" / n for n in manifest["objects"]["names"]}
+        movies = (out / "composite.mp4", out / "preview.mp4")
+        return cls(out, layers, out / "background.png", *movies, manifest, report)
 
 
 class StageTimer:
@@ -79,65 +103,210 @@ class StageTimer:
             self.name = ""
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What is decided before any frame is read."""
+
+    device: torch.device
+    choice: registry.Choice
+    ffmpeg: str
+    ownership: OwnerNet | None
+
+    @classmethod
+    def of(cls, settings: Settings, progress: Progress) -> Setup:
+        device = devices.choose(settings.device)
+        choice = registry.choose(settings, devices.kind(device))
+        progress.say(choice.reason)
+        ffmpeg = find_ffmpeg(settings.ffmpeg)
+        net = ownership_network(choice.options.network, settings.weights, device)
+        return cls(device, choice, ffmpeg, net)
+
+
 def decompose(
     source: Path, out: Path, settings: Settings, progress: Progress | None = None
 ) -> Result:
     """Split a video into one RGBA layer per object and a clean plate, and write them to `out`.
 
-    Raises the errors of `omnimatte_cli.errors`; on any error `out` is as it was before.
+    With `split_cuts`, a video with scene cuts gets a result for each shot, in `out`/shot01 and so
+    on. Raises the errors of `omnimatte_cli.errors`; on any error `out` is as it was before.
     """
     timer = StageTimer(progress or Silent())
-    device = devices.choose(settings.device)
-    choice = registry.choose(settings, devices.kind(device))
-    timer.say(choice.reason)
-    ffmpeg = find_ffmpeg(settings.ffmpeg)
-    run = Run(
-        device,
-        settings.seed,
-        settings.weights,
-        ownership_network(choice.options.network, settings.weights, device),
-        exact_layers=choice.solve.exact_layers,
-        state=state_path(out),
-    )
-    method = registry.make(choice, run)
+    setup = Setup.of(settings, timer)
+    parts = scenes_of(source, settings, timer) if settings.split_cuts else None
     inputs = [source, *(p for p in (settings.masks, settings.background) if p)]
     with (
         output_folder(out, settings.overwrite, inputs, timer.say) as folder,
         devices.deterministic(),
     ):
-        info, shot = read_shot(source, folder / "masks", settings, timer)
-        shot = replace(shot, camera=camera_of(shot, settings, timer))
-        shot = with_strangers(shot, settings, timer)
-        plate = plate_of(shot, settings, choice.solve, run, folder, info.frame_numbers, timer)
-        write_result_plate(folder, plate, shot, timer)
-        separation = method.separate(shot, plate, timer)
-        writer = ResultWriter(
-            folder,
-            shot.masks.names,
-            shot.masks.order,
-            plate,
-            shot.open_frames,
-            separation.layers_at,
-            delivery_of(info, ffmpeg, settings.matte_color, not settings.no_audio),
-            info.frame_numbers,
-            settings.exact,
-            settings.passes,
-            settings.formats,
-        )
-        timer.stage("writing", info.frames)
-        scores = writer.write(timer)
+        if parts is None:
+            state = state_path(out)
+            facts, forget = decompose_shot(source, folder, settings, setup, state, timer)
+            done: list[dict[str, Any]] = []
+            forgets = [forget]
+        else:
+            facts, done, forgets = decompose_shots(
+                parts, folder, settings, setup, state_path(out), timer
+            )
+    for forget in forgets:
+        forget()
+
+    def result_at(place: Path, manifest: dict[str, Any]) -> Result:
+        report = finish_result(place, settings.formats, settings.report, timer)
+        return Result.at(place, manifest, report)
+
+    if parts is None:
+        result = result_at(out, facts)
         timer.finish()
-        seconds = dict(timer.seconds)
-        facts = describe_run(settings, choice, info, shot, plate, separation, scores, seconds)
-        facts["camera"] = describe_camera(shot.camera)
-        facts["device"] = devices.describe(device)
-        write_manifest(folder / "manifest.json", facts)
-    separation.forget()
-    report = finish_result(out, settings.formats, settings.report, timer)
+        return result
+    shots = tuple(result_at(out / s["folder"], s["manifest"]) for s in done)
     timer.finish()
-    layers = {name: out / "layers" / name for name in shot.masks.names}
-    movies = (out / "composite.mp4", out / "preview.mp4")
-    return Result(out, layers, out / "background.png", *movies, facts, report)
+    layers = {f"{s.out.name}/{n}": path for s in shots for n, path in s.layers.items()}
+    return replace(shots[0], out=out, layers=layers, manifest=facts, shots=shots)
+
+
+def decompose_shot(
+    source: Path,
+    folder: Path,
+    settings: Settings,
+    setup: Setup,
+    state: Path,
+    timer: StageTimer,
+    masks: Masks | None = None,
+) -> tuple[dict[str, Any], Callable[[], None]]:
+    """Decompose one shot into `folder`.
+
+    masks: None: those that the settings name, or made first. state: the beginning of the path of an
+    unfinished training. Returns the manifest, and what removes that state, to be called when the
+    result is in its place.
+    """
+    device, choice = setup.device, setup.choice
+    run = Run(
+        device,
+        settings.seed,
+        settings.weights,
+        setup.ownership,
+        exact_layers=choice.solve.exact_layers,
+        state=state,
+    )
+    method = registry.make(choice, run)
+    info, shot = read_shot(source, folder / "masks", settings, timer, masks=masks)
+    shot = replace(shot, camera=camera_of(shot, settings, timer))
+    shot = with_strangers(shot, settings, timer)
+    plate = plate_of(shot, settings, choice.solve, run, folder, info, timer)
+    write_result_plate(folder, plate, shot, timer)
+    separation = method.separate(shot, plate, timer)
+    writer = ResultWriter(
+        folder,
+        shot.masks.names,
+        shot.masks.order,
+        plate,
+        shot.open_frames,
+        separation.layers_at,
+        delivery_of(info, setup.ffmpeg, settings.matte_color, not settings.no_audio),
+        info.frame_numbers,
+        settings.exact,
+        settings.passes,
+        settings.formats,
+    )
+    timer.stage("writing", info.frames)
+    scores = writer.write(timer)
+    timer.finish()
+    seconds = dict(timer.seconds)
+    facts = describe_run(settings, choice, info, shot, plate, separation, scores, seconds)
+    facts["camera"] = describe_camera(shot.camera)
+    facts["device"] = devices.describe(device)
+    write_manifest(folder / "manifest.json", facts)
+    return facts, separation.forget
+
+
+def scenes_of(source: Path, settings: Settings, timer: StageTimer) -> VideoInfo | None:
+    """The facts of a video that has scene cuts; None, which is said, where it has none."""
+    info = probe(source, progress=timer, options=reading(settings))
+    if info.cuts:
+        return info
+    timer.say("There is no scene cut to split at.")
+    return None
+
+
+def decompose_shots(
+    info: VideoInfo,
+    folder: Path,
+    settings: Settings,
+    setup: Setup,
+    state: Path,
+    timer: StageTimer,
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[Callable[[], None]]]:
+    """Decompose each shot between the cuts of a video into a folder of its own.
+
+    Shots without any object are left out, and said. Returns the manifest of all, folder, frames and
+    manifest of each, and what removes the states of trainings.
+    """
+    masks = whole_masks(info, settings, timer) if settings.masks else None
+    done: list[dict[str, Any]] = []
+    left_out: list[dict[str, Any]] = []
+    forgets = []
+    for number, (first, stop) in enumerate(info.scenes, start=1):
+        name = f"shot{number:02d}"
+        entry = {"folder": name, "frames": [first, stop - 1]}
+        timer.say(f"Shot {number} of {len(info.scenes)}: frames {first} to {stop - 1}.")
+        place = folder / name
+        place.mkdir()
+        try:
+            if stop - first < MIN_FRAMES:
+                raise NoObjectError(f"At least {MIN_FRAMES} frames are needed.")
+            part = settings_of_part(settings, info, first, stop)
+            own = masks and masks.part(first - info.first, stop - info.first)
+            if own is not None and not own.names:
+                raise NoObjectError("No mask has anything there.")
+            path = state.with_name(f"{state.name}.{name}")
+            clock = StageTimer(timer.progress)
+            facts, forget = decompose_shot(info.source, place, part, setup, path, clock, own)
+        except NoObjectError as error:
+            shutil.rmtree(place)
+            timer.say(f"Shot {number} is left out: {error}")
+            left_out.append({**entry, "left_out": str(error)})
+            continue
+        done.append({**entry, "manifest": facts})
+        forgets.append(forget)
+    if not done:
+        raise NoObjectError(
+            f"None of the {len(info.scenes)} shots of {info.source} has an object: point at one "
+            "in each shot with --point or --box, or give masks with --masks."
+        )
+    facts = describe_shots(info, settings, setup.choice, done, left_out)
+    write_manifest(folder / "manifest.json", facts)
+    return facts, done, forgets
+
+
+def whole_masks(info: VideoInfo, settings: Settings, timer: StageTimer) -> Masks:
+    """The user's masks for all shots: names and order are the same in each."""
+    assert settings.masks is not None
+    return load_masks(
+        settings.masks, info.frames, info.size, settings.order, timer, info.options, info
+    )
+
+
+def settings_of_part(settings: Settings, info: VideoInfo, first: int, stop: int) -> Settings:
+    """The settings of the shot from frame `first` up to `stop`. Raises NoObjectError.
+
+    Points and boxes are those in its frames.
+    """
+    start = settings.start_frame
+    if start is not None:
+        start += first - info.first
+    made = settings.making
+    points, boxes = prompts_between(made.points, made.boxes, first, stop)
+    if (made.points or made.boxes) and not (points or boxes):
+        raise NoObjectError("No --point or --box is in it.")
+    return replace(
+        settings,
+        frames=f"{first}:{stop}",
+        begin=None,
+        end=None,
+        start_frame=start,
+        split_cuts=False,
+        making=replace(made, points=points, boxes=boxes),
+    )
 
 
 def ownership_network(network: str | None, name: str, device: torch.device) -> OwnerNet | None:
@@ -205,16 +374,16 @@ def plate_of(
     solve: SolveSettings,
     run: Run,
     folder: Path,
-    numbers: tuple[int, ...],
+    info: VideoInfo,
     progress: Progress,
 ) -> Plate:
     """The plate: the user's, or estimated; plates of single frames are written to `folder`."""
     if settings.background is not None:
-        return load_plate(settings.background, shot.full_size, len(shot), progress)
+        return load_plate(settings.background, shot.full_size, len(shot), progress, info)
     # With --exact, background/ holds what no layer owns as well.
     plates = folder / ("plate" if settings.exact else "background")
     owners = find_owners(shot, run, progress)
-    return clean_plate(shot, solve.plate_passes, owners, plates, numbers, progress)
+    return clean_plate(shot, solve.plate_passes, owners, plates, info.frame_numbers, progress)
 
 
 def find_owners(shot: Shot, run: Run, progress: Progress) -> FindOwners | None:

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol
 
+from omnimatte_cli.terminal import printable, rich_console
+
 
 class Progress(Protocol):
     """What computing code tells the outside. `stage` names a step, `step` advances within it."""
@@ -65,7 +67,7 @@ class Plain(AbstractContextManager["Plain"]):
         self._line(message)
 
     def _line(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
     def __exit__(self, *exc: object) -> None: ...
 
@@ -74,7 +76,6 @@ class Bars(AbstractContextManager["Bars"]):
     """rich progress bars on stderr for a terminal."""
 
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -84,7 +85,7 @@ class Bars(AbstractContextManager["Bars"]):
         )
         from rich.progress import Progress as RichProgress
 
-        self.console = Console(stderr=True)
+        self.console = rich_console(stderr=True)
         self.bars = RichProgress(
             TextColumn("{task.description:<22}"),
             BarColumn(bar_width=28),
@@ -113,14 +114,14 @@ class Bars(AbstractContextManager["Bars"]):
 
     def stage(self, name: str, total: int | None = None) -> None:
         self._finish()
-        self.task = self.bars.add_task(name, total=total, note="")
+        self.task = self.bars.add_task(printable(name), total=total, note="")
 
     def step(self, done: int, note: str = "") -> None:
         assert self.task is not None
-        self.bars.update(self.task, completed=done, note=note)  # type: ignore[arg-type]
+        self.bars.update(self.task, completed=done, note=printable(note))  # type: ignore[arg-type]
 
     def say(self, message: str) -> None:
-        self.console.print(message, markup=False, highlight=False)
+        self.console.print(printable(message), markup=False, highlight=False)
 
     def _finish(self) -> None:
         if self.task is None:

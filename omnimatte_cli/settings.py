@@ -18,6 +18,8 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PASSES = ("body", "shadow", "reflection")
 FORMATS = ("png", "png16", "prores", "webm", "exr", "mp4")
 SAM_MODELS = ("vit_b", "vit_l", "vit_h")
+# Fields of Settings that say how a video is read: every command that reads one takes them.
+READING = ("frames", "begin", "end", "fps", "stream", "deinterlace", "tone_map")
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,13 @@ class MaskSettings:
     max_objects: int = option(4, "The most objects to find where none is pointed at.")
     device: DeviceName = option("auto", "For SAM: auto, cpu, cuda or mps.")
     seed: int = option(0, "Seed of all random choices.")
-    from_masks: Path | None = option(
-        None, "Masks to carry anew from the frames in --keep.", flag="--from", metavar="MASKS"
+    corrected: Path | None = option(
+        None, "Masks to carry anew from the frames in --keep.", metavar="MASKS"
     )
     keep: tuple[int, ...] = option(
-        (), "Frames of --from that are right, such as 0,31: kept as they are.", metavar="FRAMES"
+        (),
+        "Frames of --corrected that are right, such as 0,31: kept as they are.",
+        metavar="FRAMES",
     )
     overwrite: bool = option(False, "Replace an existing result.")
 
@@ -70,10 +74,13 @@ class MaskSettings:
         check(self.max_objects >= 1, "--max-objects must be at least 1")
         check(0 <= self.seed < 2**31, "--seed must be from 0 to 2147483647")
         check(all(t >= 0 for t in self.keep), "--keep takes frame numbers from 0")
-        check(not self.keep or self.from_masks is not None, "--keep needs --from MASKS")
         check(
-            self.from_masks is None or bool(self.keep),
-            "--from needs --keep, the frames whose masks are right, such as --keep 0,31",
+            not self.keep or self.corrected is not None,
+            "--keep needs --corrected MASKS (before, this was --from, which is a time now)",
+        )
+        check(
+            self.corrected is None or bool(self.keep),
+            "--corrected needs --keep, the frames whose masks are right, such as --keep 0,31",
         )
         if self.uses_sam:
             check(
@@ -83,8 +90,8 @@ class MaskSettings:
         elif self.sam is not None:
             raise OptionError("--sam contradicts --method motion.")
         check(
-            self.from_masks is None or not (self.points or self.boxes),
-            "--from cannot be combined with --point or --box: the kept masks are the prompts",
+            self.corrected is None or not (self.points or self.boxes),
+            "--corrected cannot be combined with --point or --box: the kept masks are the prompts",
         )
 
     @property
@@ -213,6 +220,9 @@ class Settings:
     tone_map: bool = option(
         False, "Bring HDR (PQ, HLG) to BT.709 instead of keeping it as encoded."
     )
+    split_cuts: bool = option(
+        False, "Split at scene cuts: a result for each shot, in shot01, shot02 and so on."
+    )
     invert_masks: bool = option(False, "The masks are white where the object is not.")
     matte_color: str = option("#000000", "What mp4 layers lie on.", metavar="#RRGGBB")
     no_audio: bool = option(False, "Leave the input's sound out of composite.mp4.")
@@ -234,8 +244,15 @@ class Settings:
         check(not (given and self.camera == "static"), "--homographies contradicts --camera static")
         plated = self.background is not None and (given or self.camera != "auto")
         check(not plated, "--background gives the plate: --camera and --homographies have no use")
+        given = given or self.background is not None
+        check(
+            not (given and self.split_cuts),
+            "--split-cuts works with neither --background nor --homographies: run each shot with "
+            "--frames",
+        )
         for part in self.passes:
-            check(part in PASSES, f"--passes takes {', '.join(PASSES)}, not {part!r}")
+            old = " (the number of plates is --set plate_passes)" if part.isdecimal() else ""
+            check(part in PASSES, f"--passes takes {', '.join(PASSES)}, not {part!r}{old}")
         for form in self.formats:
             check(form in FORMATS, f"--format takes {', '.join(FORMATS)}, not {form!r}")
         colour = re.fullmatch(r"#[0-9a-fA-F]{6}", self.matte_color)

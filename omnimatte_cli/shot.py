@@ -20,7 +20,7 @@ from omnimatte_cli.matte.noise import residual_noise
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.predict import frame_stride, predict_ownership
 from omnimatte_cli.matte.resolve import Layers
-from omnimatte_cli.media.options import ReadOptions, parse_fps, parse_frames, parse_time
+from omnimatte_cli.media.options import ReadOptions, reading
 from omnimatte_cli.media.pin import Pin
 from omnimatte_cli.media.read import VideoInfo, iter_frames, read_clip
 from omnimatte_cli.media.samples import FrameSamples
@@ -109,36 +109,25 @@ class Shot:
         return resolver(ownership, self.masks, self.noise(plates), exact_layers)
 
 
-def reading(settings: Settings) -> ReadOptions:
-    """How the input is read, from what the user said. Raises OptionError."""
-    first, stop = parse_frames(settings.frames) if settings.frames else (None, None)
-    return ReadOptions(
-        stream=settings.stream,
-        fps=parse_fps(settings.fps) if settings.fps else None,
-        first=first,
-        stop=stop,
-        start_time=parse_time(settings.begin) if settings.begin else None,
-        stop_time=parse_time(settings.end, "--to") if settings.end else None,
-        start_frame=settings.start_frame,
-        deinterlace=settings.deinterlace,
-        tone_map=settings.tone_map,
-        invert_masks=settings.invert_masks,
-    )
-
-
 def read_shot(
-    source: Path, made: Path | None, settings: Settings, progress: Progress
+    source: Path,
+    made: Path | None,
+    settings: Settings,
+    progress: Progress,
+    options: ReadOptions | None = None,
+    masks: Masks | None = None,
 ) -> tuple[VideoInfo, Shot]:
     """Read a video and its masks; without masks they are made first and kept in `made`.
 
-    made: None leaves a video without masks without any.
+    made: None leaves a video without masks without any. options: None: as the settings say. masks:
+    where they are known already.
 
     The video is decoded once, and once more where masks are made.
     """
     progress.stage("reading")
     pin = Pin.of(source)
     samples = FrameSamples()
-    options = reading(settings)
+    options = options or reading(settings)
     info, clip = read_clip(
         source,
         lambda size: settings.size or working_size(size),
@@ -154,16 +143,17 @@ def read_shot(
         progress.say(note)
     progress.stage("masks")
     folder = settings.masks
-    if folder is None and made is not None:
+    if folder is None and masks is None and made is not None:
         result = make_masks(
             source, made, settings.making, progress, settings.ffmpeg, (info, open_frames)
         )
         progress.say(f"Masks made for {', '.join(result.names)}: look at masks/preview.mp4.")
         progress.stage("masks")
         folder = made
-    if folder is None:
+    if masks is None and folder is None:
         masks = Masks.none(info.frames, info.size)
-    else:
+    elif masks is None:
+        assert folder is not None
         masks = load_masks(folder, info.frames, info.size, settings.order, progress, options, info)
     for note in masks.notes:
         progress.say(note)

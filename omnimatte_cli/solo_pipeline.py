@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -35,6 +35,7 @@ from omnimatte_cli.media import encode as export
 from omnimatte_cli.media import folder as output
 from omnimatte_cli.media import read as video
 from omnimatte_cli.media.images import IMAGE_SUFFIXES
+from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods import registry
 from omnimatte_cli.methods.base import Run
@@ -51,7 +52,7 @@ from omnimatte_cli.methods.generative.method import (
 from omnimatte_cli.methods.generative.network import STRIDE
 from omnimatte_cli.methods.generative.options import BASE_AREA, GenerativeOptions
 from omnimatte_cli.methods.generative.solos import AUTO, RemovalVideo, SoloError, open_removal
-from omnimatte_cli.options import check
+from omnimatte_cli.options import check, plain
 from omnimatte_cli.pipeline import Result, StageTimer, camera_of, ownership_network, plate_of
 from omnimatte_cli.plate.load import load_plate
 from omnimatte_cli.progress import Progress, Silent
@@ -81,6 +82,7 @@ class LayersSettings:
     report: bool = True
     overwrite: bool = False
     ffmpeg: Path | None = None
+    reading: ReadOptions = field(default_factory=ReadOptions)
 
     def __post_init__(self) -> None:
         check(
@@ -158,7 +160,7 @@ def layers(
             masks.names,
             masks.order,
             shot.plate,
-            lambda: video.iter_frames(source),
+            lambda: video.iter_frames(source, options=settings.reading),
             made,
             delivery_of(info, ffmpeg),
             info.frame_numbers,
@@ -200,7 +202,9 @@ def removal_shot(source: Path, settings: LayersSettings, progress: StageTimer) -
     assert settings.solos is not None and settings.background is not None
     names = tuple(settings.solos)
     progress.stage("reading")
-    info, clip = video.read_clip(source, settings.working_size)
+    info, clip = video.read_clip(source, settings.working_size, options=settings.reading)
+    for note in info.notes:
+        progress.say(note)
     size = (clip.frames.shape[1], clip.frames.shape[2])
     masks = None
     if settings.masks is not None:
@@ -245,19 +249,18 @@ def owned_shot(
         background=settings.background,
         method="ownership",
         device=settings.device,
-        size=settings.working_size(video.probe(source).size),
+        size=settings.working_size(video.probe(source, options=settings.reading).size),
         exact=settings.exact,
     )
     net = ownership_network("ownership", "auto", device)
     if net is None:
         raise OptionError("--solo auto needs the ownership weights, which are not there.")
     run = Run(device, settings.options.seed, ownership=net)
-    info, shot = read_shot(source, folder / "masks", shared, progress)
+    info, shot = read_shot(source, folder / "masks", shared, progress, settings.reading)
     solve = registry.choose(shared, devices.kind(device)).solve
     camera = camera_of(shot, shared, progress)
     shot = replace(shot, camera=camera)
-    numbers = info.frame_numbers
-    plate = plate_of(shot, shared, solve, run, folder, numbers, progress)
+    plate = plate_of(shot, shared, solve, run, folder, info, progress)
     write_result_plate(folder, plate, shot, progress)
     plates = working_plates(plate, shot.size, len(shot))
     found = shot.ownership(net, plates, device, progress)
@@ -278,7 +281,7 @@ def owned_shot(
 
 def chosen_masks(folder: Path, info: VideoInfo, order: str | None, names: tuple[str, ...]) -> Masks:
     """The masks of the objects that have a solo video, in the order of the solos."""
-    masks = load_masks(folder, info.frames, info.size)
+    masks = load_masks(folder, info.frames, info.size, options=info.options, video=info)
     if len(names) == len(masks.names) == 1:
         masks = replace(masks, names=names)  # a single folder of masks has no name of its own
     missing = [n for n in names if n not in masks.names]
@@ -312,7 +315,7 @@ def removal_plate(
     """The clean background as a plate, from a video or an image, and notes about it."""
     still = path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES
     if still:
-        return load_plate(path, info.size, info.frames, progress), []
+        return load_plate(path, info.size, info.frames, progress, info), []
     plates: RemovalVideo = open_removal("background", path, info, covered)
     first = next(plates.stream())
     return Plate(first, np.ones(info.size, bool), plates.stream), list(plates.notes)
@@ -324,7 +327,8 @@ def full_clip(shot: SoloShot, i: int) -> SmallClip:
     size = (height, width)
 
     def solos() -> Iterator[np.ndarray]:
-        pairs = zip(video.iter_frames(shot.info.source), shot.plate.stream(), strict=False)
+        frames = video.iter_frames(shot.info.source, options=shot.info.options)
+        pairs = zip(frames, shot.plate.stream(), strict=False)
         for t, (frame, plate) in enumerate(pairs):
             yield shot.solos.at(t, frame, plate)[i]
 
@@ -344,7 +348,7 @@ def read_depth(path: Path | None, info: VideoInfo, size: Size) -> np.ndarray | N
 def open_depth(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
     """Grey levels (H, W) float32 of a depth video with a frame for each of the shot's."""
     count = 0
-    for frame in video.iter_frames(path, info.frames):
+    for frame in video.iter_frames(path, info.frames, options=video.same_part(path, info)):
         count += 1
         yield frame.astype(np.float32).mean(2)
     if count < info.frames:
@@ -353,10 +357,5 @@ def open_depth(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
 
 def plain_options(settings: LayersSettings) -> dict[str, object]:
     """All options in force, for the manifest."""
-
-    def plain(value: object) -> object:
-        if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items()}
-        return str(value) if isinstance(value, Path) else value
-
-    return {k: plain(v) for k, v in asdict(settings).items()}
+    options: dict[str, object] = plain(settings)
+    return options

@@ -15,6 +15,7 @@ from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.media import encode as export
 from omnimatte_cli.media import folder as output
 from omnimatte_cli.media import read as video
+from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods.generative.trimask import (
     default_growth,
@@ -40,19 +41,22 @@ def write_trimasks(
     images: bool = False,
     overwrite: bool = False,
     ffmpeg: Path | None = None,
+    options: ReadOptions | None = None,
 ) -> list[Path]:
     """Write one trimask video a solo and one for the clean background. Returns their paths.
 
     size: (height, width) of the removal model, None: the shot's. grow: pixels of that size, side
     of the square by which masks grow; None: by the published share. invert: black keeps and white
-    removes. images: a folder of PNGs each instead of a video.
+    removes. options: how the video is read. images: a folder of PNGs each instead of a video.
     """
     program = export.find_ffmpeg(ffmpeg)
     check(grow is None or grow >= 0, "--grow must be 0 or more")
     with output.output_folder(out, overwrite, [source, masks_folder]) as folder:
         progress.stage("reading")
-        info = video.probe(source)
-        masks = load_masks(masks_folder, info.frames, info.size, progress=progress)
+        info = video.probe(source, options=options)
+        for note in info.notes:
+            progress.say(note)
+        masks = load_masks(masks_folder, info.frames, info.size, None, progress, info.options, info)
         if BACKGROUND in masks.names:
             raise MaskError(f"An object cannot be called '{BACKGROUND}' here: rename its masks.")
         shape = size or info.size
@@ -94,7 +98,7 @@ def trimask_writer(
     if images:
         pictures = stack.enter_context(export.ImageWriter(folder))
         return lambda name, t, levels: pictures.write(
-            Path(name) / f"{t:05d}.png", np.dstack([levels] * 3)
+            Path(name) / f"{info.frame_numbers[t]:05d}.png", np.dstack([levels] * 3)
         )
     movies = {
         name: stack.enter_context(

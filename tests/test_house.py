@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent / "omnimatte_cli"
 
 # From the ground up: a room may import from its own floor and from those below it.
 FLOORS = (
-    ("errors",),
+    ("errors", "terminal"),
     ("options", "arrays", "progress", "interrupt", "ranks", "settings", "device", "tensors"),
     ("media",),
     ("masks", "camera"),

@@ -97,7 +97,7 @@ def test_frames_that_are_kept_stay_and_the_others_follow(
             mask = right[t] if t == 9 else np.zeros_like(right[t])
             mask[:3, :3] = t != 9
             cv2.imwrite(str(work / name / f"{t:05d}.png"), mask.astype(np.uint8) * 255)
-    settings = MaskSettings(from_masks=work, keep=(9,))
+    settings = MaskSettings(corrected=work, keep=(9,))
     result = make_masks(video, tmp_path / "again", settings)
     assert result.confidence["near"][9] == 1
     for name, right in truth.items():
@@ -107,7 +107,7 @@ def test_frames_that_are_kept_stay_and_the_others_follow(
         assert kept.read_bytes() == old.read_bytes()
         assert iou(found, right) >= 0.85
     with pytest.raises(OptionError, match=r"--keep 20: the video's frames are 0 to 19"):
-        make_masks(video, tmp_path / "no", MaskSettings(from_masks=work, keep=(20,)))
+        make_masks(video, tmp_path / "no", MaskSettings(corrected=work, keep=(20,)))
 
 
 def test_larger_videos_get_masks_of_their_own_size(tmp_path: Path) -> None:
@@ -157,13 +157,13 @@ def test_the_command_says_what_it_made(two: Two, tmp_path: Path) -> None:
         (["--point", "dog:0:500,10"], "outside the picture of 320x180"),
         (["--point", "dog:20:5,10"], "frames are 0 to 19"),
         (["--keep", "x"], "--keep takes"),
-        (["--keep", "3"], "--keep needs --from"),
+        (["--keep", "3"], "--keep needs --corrected"),
         (["--method", "sam"], "--sam vit_b"),
         (["--method", "best"], "--method takes"),
         (["--sam", "nowhere.pth"], r"nowhere\.pth does not exist"),
         (["--sam", __file__], "cannot be read"),
-        (["--from", "nowhere", "--keep", "1"], "does not exist"),
-        (["--from", "x", "--keep", "1", "--point", "a:0:1,1"], "cannot be combined"),
+        (["--corrected", "nowhere", "--keep", "1"], "does not exist"),
+        (["--corrected", "x", "--keep", "1", "--point", "a:0:1,1"], "cannot be combined"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from omnimatte_cli.cli import app
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.segment import MaskSettings
-from omnimatte_cli.segment.prompts import Box, Point, Prompt, check_prompts, parse_prompts
+from omnimatte_cli.segment.prompts import Box, Point, Prompt, parse_prompts, within_part
 
 
 def test_points_and_boxes_are_gathered_by_object_and_frame() -> None:
@@ -68,13 +68,18 @@ def test_only_background_points_are_refused() -> None:
 
 def test_prompts_outside_the_video_are_refused() -> None:
     size = (100, 200)
-    check_prompts(parse_prompts(["a:9:199,99"], ["b:0:0,0,200,100"]), 10, size)
+    within_part(parse_prompts(["a:9:199,99"], ["b:0:0,0,200,100"]), 0, 10, size)
+    # In a part, frames count as in the whole video.
+    assert within_part(parse_prompts(["a:25:1,1"], []), 20, 10, size)[0].frame == 5
+    for outside in (19, 30):
+        with pytest.raises(OptionError, match="chosen part's frames are 20 to 29"):
+            within_part(parse_prompts([f"a:{outside}:1,1"], []), 20, 10, size)
     with pytest.raises(OptionError, match="frames are 0 to 9"):
-        check_prompts(parse_prompts(["a:10:1,1"], []), 10, size)
+        within_part(parse_prompts(["a:10:1,1"], []), 0, 10, size)
     with pytest.raises(OptionError, match=r"'a' in frame 0: 200,5 is outside.*200x100"):
-        check_prompts(parse_prompts(["a:0:200,5"], []), 10, size)
+        within_part(parse_prompts(["a:0:200,5"], []), 0, 10, size)
     with pytest.raises(OptionError, match="outside"):
-        check_prompts(parse_prompts([], ["a:0:10,10,50,120"]), 10, size)
+        within_part(parse_prompts([], ["a:0:10,10,50,120"]), 0, 10, size)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +91,7 @@ def test_prompts_outside_the_video_are_refused() -> None:
         ({"method": "motion", "sam": "vit_b"}, "contradict"),
         ({"every": 0}, "--every"),
         ({"max_objects": 0}, "--max-objects"),
-        ({"keep": (1,)}, "--keep needs --from"),
+        ({"keep": (1,)}, "--keep needs --corrected"),
     ],
 )
 def test_contradicting_settings_are_refused(options: dict, says: str) -> None:
@@ -96,6 +101,6 @@ def test_contradicting_settings_are_refused(options: dict, says: str) -> None:
 
 def test_frames_to_keep() -> None:
     for text in ("a", "1,-2", "1.5"):
-        args = ["masks", "video.mp4", "-o", "out", "--from", "masks", "--keep", text]
+        args = ["masks", "video.mp4", "-o", "out", "--corrected", "masks", "--keep", text]
         done = CliRunner().invoke(app, args)
         assert done.exit_code == 2 and "--keep takes" in done.stderr

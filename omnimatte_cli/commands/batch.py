@@ -19,6 +19,7 @@ from omnimatte_cli.errors import OptionError
 from omnimatte_cli.options import check
 from omnimatte_cli.progress import terminal_progress
 from omnimatte_cli.settings import Settings
+from omnimatte_cli.terminal import printable, rich_console
 
 if TYPE_CHECKING:
     from omnimatte_cli.batch.plan import Flags, Job, Step
@@ -302,7 +303,6 @@ def print_table(records: Sequence[Record]) -> None:
 
 def show(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> None:
     """A table on stdout; long texts are broken, never cut."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -312,9 +312,9 @@ def show(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[s
         justify: Any = "right" if title in right else "left"
         table.add_column(title, justify=justify, no_wrap=not wide, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console = Console()
-    (console if console.is_terminal else Console(width=WIDTH)).print(table)
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console = rich_console()
+    (console if console.is_terminal else rich_console(width=WIDTH)).print(table)
 
 
 def print_plan(steps: Sequence[Step], jobs: int, out: Path, as_json: bool) -> None:

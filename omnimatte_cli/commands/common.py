@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from omnimatte_cli.errors import OmnimatteError
+from omnimatte_cli.terminal import printable
 
 INTERRUPTED = 130
 NO_MEMORY = "Not enough memory: try a smaller --size or --set batch_size=1."
@@ -107,5 +108,6 @@ def missing_library(error: ImportError) -> str:
 
 def fail(message: str, code: int) -> None:
     """Print one sentence to stderr and leave."""
+    message = printable(message)
     print(f"Error: {message}" if code != INTERRUPTED else message, file=sys.stderr)
     raise typer.Exit(code)

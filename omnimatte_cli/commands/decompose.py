@@ -12,7 +12,7 @@ from omnimatte_cli.commands.common import Json, Quiet, Verbose, Video, friendly,
 from omnimatte_cli.commands.options import Group, help_text, takes
 from omnimatte_cli.options import table
 from omnimatte_cli.progress import terminal_progress
-from omnimatte_cli.settings import MaskSettings, Settings, SolveSettings
+from omnimatte_cli.settings import READING, MaskSettings, Settings, SolveSettings
 
 
 def show_set(value: bool) -> None:
@@ -62,7 +62,8 @@ def decompose(
     if as_json:
         print(json.dumps(result.manifest, indent=2))
     elif not quiet:
-        print_result(result.manifest, out, result.report)
+        for shot in result.shots or (result,):
+            print_result(shot.manifest, shot.out, shot.report)
 
 
 def making_masks(settings: dict[str, Any], making: dict[str, Any]) -> MaskSettings:
@@ -94,13 +95,8 @@ BACKGROUND_OPTIONS = (
     "masks",
     "camera",
     "homographies",
-    "frames",
-    "begin",
-    "end",
-    "fps",
-    "stream",
-    "deinterlace",
-    "tone_map",
+    *READING,
+    "start_frame",
     "invert_masks",
     "size",
     "device",

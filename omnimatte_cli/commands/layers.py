@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,11 +18,13 @@ from omnimatte_cli.commands.common import (
     set_up_logging,
 )
 from omnimatte_cli.commands.decompose import print_result
+from omnimatte_cli.commands.options import takes
 from omnimatte_cli.progress import terminal_progress
-from omnimatte_cli.settings import parse_size
+from omnimatte_cli.settings import READING, Settings, parse_size
 
 
 @friendly
+@takes(shared=(Settings, (*READING, "start_frame", "invert_masks")))
 def layers(
     source: Video,
     solo: Annotated[
@@ -35,6 +37,7 @@ def layers(
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")],
+    shared: dict[str, Any],
     background: Annotated[
         Path | None,
         typer.Option(
@@ -114,6 +117,7 @@ def layers(
         detail=not keep_colours,
     )
     shape = parse_size(size) if size else None
+    from omnimatte_cli.media.options import reading
     from omnimatte_cli.solo_pipeline import LayersSettings
     from omnimatte_cli.solo_pipeline import layers as run
 
@@ -129,6 +133,7 @@ def layers(
         exact=exact,
         overwrite=overwrite,
         ffmpeg=ffmpeg,
+        reading=reading(Settings(**shared)),
     )
     with terminal_progress(quiet) as progress:
         result = run(source, out, settings, progress)

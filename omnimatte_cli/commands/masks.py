@@ -10,14 +10,15 @@ import typer
 
 from omnimatte_cli.commands.common import Json, Quiet, Verbose, Video, friendly, set_up_logging
 from omnimatte_cli.commands.options import takes
+from omnimatte_cli.errors import OptionError
 from omnimatte_cli.progress import terminal_progress
-from omnimatte_cli.settings import MaskSettings, Settings
+from omnimatte_cli.settings import READING, MaskSettings, Settings
 
 UNSURE = 0.5  # confidence below which a frame is named to the user
 
 
 @friendly
-@takes(making=MaskSettings, settings=(Settings, ("ffmpeg",)))
+@takes(making=MaskSettings, settings=(Settings, (*READING, "start_frame", "ffmpeg")))
 def masks(
     source: Video,
     out: Annotated[
@@ -31,11 +32,17 @@ def masks(
 ) -> None:
     """Make rough masks of the objects in VIDEO: what moves, or what you point at."""
     set_up_logging(verbose)
-    chosen = MaskSettings(**making)
+    begin = settings["begin"]
+    if begin and Path(begin).exists():
+        raise OptionError(
+            f"--from is a time now, and {begin} is a file: give corrected masks with --corrected."
+        )
+    chosen, shared = MaskSettings(**making), Settings(**settings)
+    from omnimatte_cli.media.options import reading
     from omnimatte_cli.segment.make import make_masks
 
     with terminal_progress(quiet) as progress:
-        result = make_masks(source, out, chosen, progress, settings["ffmpeg"])
+        result = make_masks(source, out, chosen, progress, shared.ffmpeg, options=reading(shared))
     if as_json:
         print(json.dumps(result.facts, indent=1))
     elif not quiet:

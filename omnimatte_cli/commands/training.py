@@ -12,6 +12,7 @@ from omnimatte_cli.options import check
 from omnimatte_cli.progress import terminal_progress
 from omnimatte_cli.settings import Settings, parse_size
 from omnimatte_cli.synth.seeds import DATASET_SEEDS, EFFECTS
+from omnimatte_cli.terminal import printable, rich_console
 from omnimatte_cli.training.recipe import Recipe, make_recipe
 
 WIDTH = 180  # columns of the table where the output is no terminal
@@ -173,8 +174,8 @@ def evaluate(
 
 def print_table(lines: list[dict]) -> None:
     """One line a way of answering and set."""
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None)
     for name, value in lines[0].items():
@@ -185,8 +186,6 @@ def print_table(lines: list[dict]) -> None:
             f"{v:.3f}" if isinstance(v, float) else "-" if v is None else str(v)
             for v in line.values()
         )
-        table.add_row(*cells)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
-    console.print(table)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    console = rich_console()
+    (console if console.is_terminal else rich_console(width=WIDTH)).print(table)

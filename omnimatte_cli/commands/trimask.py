@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,12 +15,14 @@ from omnimatte_cli.commands.common import (
     friendly,
     set_up_logging,
 )
+from omnimatte_cli.commands.options import takes
 from omnimatte_cli.options import check
 from omnimatte_cli.progress import terminal_progress
-from omnimatte_cli.settings import parse_size
+from omnimatte_cli.settings import READING, Settings, parse_size
 
 
 @friendly
+@takes(shared=(Settings, (*READING, "invert_masks")))
 def trimask(
     source: Video,
     masks: Annotated[
@@ -32,6 +34,7 @@ def trimask(
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")],
+    shared: dict[str, Any],
     size: Annotated[
         str | None,
         typer.Option(help="Size that the model takes. Default: the video's.", metavar="WxH"),
@@ -64,11 +67,22 @@ def trimask(
     set_up_logging(verbose)
     shape = parse_size(size) if size else None
     check(shape is None or min(shape) >= 16, "--size must be at least 16 each way")
+    from omnimatte_cli.media.options import reading
     from omnimatte_cli.trimask_pipeline import write_trimasks
 
     with terminal_progress(quiet) as progress:
         written = write_trimasks(
-            source, masks, out, progress, shape, grow, invert, images, overwrite, ffmpeg
+            source,
+            masks,
+            out,
+            progress,
+            shape,
+            grow,
+            invert,
+            images,
+            overwrite,
+            ffmpeg,
+            reading(Settings(**shared)),
         )
     if not quiet:
         for path in written:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,53 @@ def describe_run(
         "psnr": psnr | scores,
         "seconds": seconds,
         "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def describe_shots(
+    info: VideoInfo,
+    settings: Settings,
+    choice: Choice,
+    done: Sequence[dict[str, Any]],
+    left_out: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """The manifest of a video that was split at its cuts.
+
+    done: "folder", "frames" (first and last) and "manifest" of each shot; left_out: the first two,
+    and why. Figures are the lowest PSNR of any shot, and the seconds of all.
+    """
+    each = [shot["manifest"] for shot in done]
+    shots = [
+        {
+            "folder": shot["folder"],
+            "frames": shot["frames"],
+            "objects": shot["manifest"]["objects"]["names"],
+            "psnr": shot["manifest"]["psnr"],
+        }
+        for shot in done
+    ]
+    names = list(dict.fromkeys(n for shot in shots for n in shot["objects"]))
+    psnr: dict[str, float | None] = {}
+    for key in each[0]["psnr"]:
+        values = [m["psnr"].get(key) for m in each]
+        psnr[key] = min((v for v in values if v is not None), default=None)
+    seconds: dict[str, float] = {}
+    for manifest in each:
+        for stage, value in manifest["seconds"].items():
+            seconds[stage] = round(seconds.get(stage, 0.0) + value, 2)
+    return {
+        "schema": SCHEMA,
+        "versions": library_versions(),
+        "input": describe_input(info),
+        "shots": sorted([*shots, *left_out], key=lambda shot: shot["folder"]),
+        "objects": {"names": names},
+        "options": describe_options(settings, choice),
+        "seed": settings.seed,
+        "method": choice.name,
+        "psnr": psnr,
+        "seconds": seconds,
+        "peak_memory_mb": peak_memory_mb(),
+        "device": each[0]["device"],
     }
 
 

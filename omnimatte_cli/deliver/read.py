@@ -194,6 +194,8 @@ def read_result(folder: Path) -> FinishedResult:
         )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
+        if "shots" in manifest:
+            raise ResultError(_of_shots(folder, manifest["shots"]))
         facts, objects = manifest["input"], manifest["objects"]
         names = tuple(str(n) for n in objects["names"])
         frames = int(facts["frames"])
@@ -208,6 +210,11 @@ def read_result(folder: Path) -> FinishedResult:
     except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise ResultError(f"{path} is damaged or of another kind ({error!r}).") from error
     return result
+
+
+def _of_shots(folder: Path, shots: list[dict[str, Any]]) -> str:
+    there = [str(folder / s["folder"]) for s in shots if "left_out" not in s]
+    return f"{folder} holds a result for each shot ({', '.join(there)}): name one of them."
 
 
 def _orders(order: list[Any], names: tuple[str, ...], frames: int) -> tuple[tuple[int, ...], ...]:

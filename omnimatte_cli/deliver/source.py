@@ -21,7 +21,8 @@ def describe_input(info: VideoInfo) -> dict[str, Any]:
     """Facts about the input video, for JSON.
 
     "first" is the place of the first frame in the whole video of "total" frames, "first_number" its
-    number in file names; "tags" are those of the videos written.
+    number in file names; "cuts" are
+    frames of the whole video; "tags" are those of the videos written.
     """
     options = info.options
     facts: dict[str, Any] = {
@@ -43,6 +44,9 @@ def describe_input(info: VideoInfo) -> dict[str, Any]:
         "pixel_format": info.pixel_format,
         "colour": asdict(info.colour),
         "tags": asdict(info.tags),
+        "field_order": info.field_order,
+        "cuts": [info.first + t for t in info.cuts],
+        "notes": list(info.notes),
         "audio": None,
         "start_frame": options.start_frame,
         "stream": options.stream,
@@ -79,6 +83,7 @@ def read_input(facts: Mapping[str, Any]) -> VideoInfo:
         colour=ColourFacts(**facts["colour"]),
         sar=Fraction(facts["sample_aspect"]),
         variable=bool(facts["variable"]),
+        field_order=facts.get("field_order", "progressive"),
         timecode=facts["timecode"],
         audio=Audio(source, **audio) if audio and source.exists() else None,
         first=first,

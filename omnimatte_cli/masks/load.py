@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Masks, Size, pack_mask
-from omnimatte_cli.errors import MaskError, OptionError
+from omnimatte_cli.errors import MaskError, NoObjectError, OptionError
 from omnimatte_cli.masks import kinds
 from omnimatte_cli.masks.kinds import NoMaskError, Reading
 from omnimatte_cli.masks.layout import Source, Wanted, find_sources
@@ -53,8 +53,9 @@ def load_masks(
     options = options or ReadOptions()
     notes: list[str] = []
     objects: dict[str, tuple[bytes, ...]] = {}
+    wanted = _wanted(frames, video, options)
     with quiet_opencv():
-        sources = find_sources(folder, _wanted(frames, video, options), notes)
+        sources = find_sources(folder, wanted, notes)
         names = read_names(folder)
         shown = None if video is None else video.shown_size
         progress.stage("reading masks", len(sources))
@@ -62,10 +63,18 @@ def load_masks(
             for name, packed in _read(source, size, shown, names, len(sources) > 1, notes).items():
                 objects[_free(name, objects)] = packed
             progress.step(done, source.name)
-    ranks, order_source = read_order(folder, tuple(objects), frames, order)
+    ranks, order_source = read_order(folder, tuple(objects), frames, order, wanted.part)
+    masks = Masks(tuple(objects), size, ranks, tuple(objects.values()), order_source)
+    if wanted.part is not None:
+        masks = masks.part(0, frames)
+        absent = [f"'{n}'" for n in objects if n not in masks.names]
+        if not masks.names:
+            raise NoObjectError(f"No mask in {folder} has anything in the chosen frames.")
+        if absent:
+            notes.append(f"In no chosen frame, and left out: {', '.join(absent)}.")
     for note in notes:
         progress.say(note)
-    return Masks(tuple(objects), size, ranks, tuple(objects.values()), order_source, tuple(notes))
+    return replace(masks, notes=tuple(notes))
 
 
 def _wanted(frames: int, video: VideoInfo | None, options: ReadOptions) -> Wanted:
@@ -230,8 +239,9 @@ def _objects(
     for value, name in named.items():
         held = {t: c[value] for t, c in cuts.items() if value in c and c[value].cover > 0}
         if not held:
-            _refuse_empty(source, frames, cuts)
-        _check_plausible(source, name, held)
+            _check_empty(source, frames, cuts)
+        else:
+            _check_plausible(source, name, held)
         packed = tuple(held[t].packed if t in held else nothing for t in range(frames))
         plain = folder_name(name) if reading.labels else name
         if reading.labels and several:
@@ -246,13 +256,16 @@ def _name_of(value: int, names: dict[int, str], reach: int) -> str | None:
     return names[min(near, key=lambda v: abs(v - value))] if near else None
 
 
-def _refuse_empty(source: Source, frames: int, cuts: dict[int, dict[int, _Cut]]) -> None:
+def _check_empty(source: Source, frames: int, cuts: dict[int, dict[int, _Cut]]) -> None:
+    """An object that is nowhere is a mistake, unless it may be in another part of the video."""
     levels = {v for c in cuts.values() for x in c.values() for v in (x.low, x.high)}
     if len(levels) == 1 and levels != {0}:
         raise MaskError(
             f"Object '{source.name}' has one level in all {frames} frames of {source.path}: "
             f"{levels.pop()} everywhere."
         )
+    if source.wanted.part is not None:
+        return
     raise MaskError(f"Object '{source.name}' is empty in all {frames} frames of {source.path}.")
 
 

@@ -10,12 +10,17 @@ from omnimatte_cli.errors import MaskError
 
 
 def read_order(
-    folder: Path, names: tuple[str, ...], frames: int, option: str | None
+    folder: Path,
+    names: tuple[str, ...],
+    frames: int,
+    option: str | None,
+    part: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, str]:
     """Order (T, N) of indices into `names`, back to front, and where it came from.
 
     The option (names with commas between) wins over order.txt in the masks folder, and that over
-    the order of `names`. Raises MaskError for names or counts that do not fit.
+    the order of `names`. part: (first, total) where the frames are a part of a video of `total`,
+    each of whose frames may have a line. Raises MaskError for names or counts that do not fit.
     """
     if option is not None:
         words = [w.strip() for w in option.split(",") if w.strip()]
@@ -28,6 +33,10 @@ def read_order(
         lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise MaskError(f"{path} cannot be read as text.") from error
+    above = 0
+    if part and len(lines) == part[1]:
+        above = part[0]
+        lines = lines[above : above + frames]
     if len(lines) != frames:
         wrong = min(len(lines), frames) + 1
         state = "missing" if len(lines) < frames else "one too many"
@@ -36,7 +45,7 @@ def read_order(
         )
     rows = [
         _ranks(line.split(), names, f"{path}, line {i}", numbers=True)
-        for i, line in enumerate(lines, start=1)
+        for i, line in enumerate(lines, start=above + 1)
     ]
     return np.stack(rows), "order.txt"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from omnimatte_cli.errors import OptionError
+from omnimatte_cli.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,23 @@ class ReadOptions:
         """Whether only a part is read."""
         bounds = (self.first, self.stop, self.start_time, self.stop_time)
         return any(b is not None for b in bounds)
+
+
+def reading(settings: Settings) -> ReadOptions:
+    """How the input is read, from what the user said. Raises OptionError."""
+    first, stop = parse_frames(settings.frames) if settings.frames else (None, None)
+    return ReadOptions(
+        stream=settings.stream,
+        fps=parse_fps(settings.fps) if settings.fps else None,
+        first=first,
+        stop=stop,
+        start_time=parse_time(settings.begin) if settings.begin else None,
+        stop_time=parse_time(settings.end, "--to") if settings.end else None,
+        start_frame=settings.start_frame,
+        deinterlace=settings.deinterlace,
+        tone_map=settings.tone_map,
+        invert_masks=settings.invert_masks,
+    )
 
 
 def parse_frames(text: str) -> tuple[int | None, int | None]:

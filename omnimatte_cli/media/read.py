@@ -167,6 +167,16 @@ def count_frames(source: Path, options: ReadOptions | None = None) -> int:
     )
 
 
+def same_part(companion: Path, info: VideoInfo) -> ReadOptions:
+    """How a video is read that goes with another, such as its plates: whole, or the same part.
+
+    It has frames for all of the other video, or for just the part that is worked on.
+    """
+    if info.frames == info.total or count_frames(companion) != info.total:
+        return ReadOptions()
+    return ReadOptions(first=info.first, stop=info.first + info.frames)
+
+
 def probe(
     source: Path,
     fps: Fraction | None = None,

@@ -10,12 +10,21 @@ import numpy as np
 from omnimatte_cli.arrays import Plate, Size
 from omnimatte_cli.errors import PlateError, VideoError
 from omnimatte_cli.media.images import IMAGE_SUFFIXES, list_images, quiet_opencv, read_image, wxh
-from omnimatte_cli.media.read import iter_frames
+from omnimatte_cli.media.options import ReadOptions
+from omnimatte_cli.media.read import VideoInfo, iter_frames, same_part
 from omnimatte_cli.progress import Progress, Silent
 
 
-def load_plate(source: Path, size: Size, frames: int, progress: Progress | None = None) -> Plate:
+def load_plate(
+    source: Path,
+    size: Size,
+    frames: int,
+    progress: Progress | None = None,
+    video: VideoInfo | None = None,
+) -> Plate:
     """A plate from the user: one image, or a video or folder of images with a plate per frame.
+
+    video: with it, there may be plates for all of a video of which only a part is worked on.
 
     An image of another size with the same aspect is resized, and that is said; everything else
     that does not fit the video's `size` (H, W) and number of `frames` is a PlateError.
@@ -28,8 +37,10 @@ def load_plate(source: Path, size: Size, frames: int, progress: Progress | None 
         return _still(files[0], size, progress)
     first: np.ndarray | None = None
     count = 0
+    options = ReadOptions()
     try:
-        for frame in iter_frames(source, frames + 1):
+        options = same_part(source, video) if video else options
+        for frame in iter_frames(source, frames + 1, options=options):
             count += 1
             if frame.shape[:2] != size:
                 raise PlateError(
@@ -41,7 +52,7 @@ def load_plate(source: Path, size: Size, frames: int, progress: Progress | None 
     if first is None or count != frames:
         many = f"more than {frames}" if count > frames else str(count)
         raise PlateError(f"The background {source} has {many} frames, the video {frames}.")
-    return Plate(first, np.ones(size, bool), lambda: iter_frames(source))
+    return Plate(first, np.ones(size, bool), lambda: iter_frames(source, options=options))
 
 
 def _still(path: Path, size: Size, progress: Progress) -> Plate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,12 @@ from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.media import read as videos
 from omnimatte_cli.media.encode import find_ffmpeg
 from omnimatte_cli.media.folder import output_folder
+from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment import methods
-from omnimatte_cli.segment.prompts import Prompt, check_prompts, parse_prompts
+from omnimatte_cli.segment.prompts import Prompt, frames_there, parse_prompts, within_part
 from omnimatte_cli.segment.result import MaskResult
 from omnimatte_cli.segment.write import write_masks
 from omnimatte_cli.settings import MaskSettings
@@ -36,27 +37,33 @@ def make_masks(
     progress: Progress | None = None,
     ffmpeg: Path | str | None = None,
     known: tuple[VideoInfo, Frames] | None = None,
+    options: ReadOptions | None = None,
 ) -> MaskResult:
     """Make rough masks of a video's objects and write them into the folder `out`.
 
     Writes `<object>/00000.png ...` (0 and 255, the video's size), order.txt, preview.mp4 and
-    masks.json, all or nothing. known: the video's facts and how its frames are opened, where they
-    are known already. Raises the errors of `omnimatte_cli.errors`.
+    masks.json, all or nothing; files bear the frames' own numbers. known: the video's facts and how
+    its frames are opened, where they are known already. options: how it is read else.
+    Raises the errors of `omnimatte_cli.errors`.
     """
     settings, progress = settings or MaskSettings(), progress or Silent()
     video, out = Path(video), Path(out)
     prompts = parse_prompts(settings.points, settings.boxes)
     find_ffmpeg(ffmpeg)  # before the work, not after it
-    inputs = [video, *([settings.from_masks] if settings.from_masks else [])]
+    inputs = [video, *([settings.corrected] if settings.corrected else [])]
     with output_folder(out, settings.overwrite, inputs, progress.say) as folder:
         model = _load_sam(settings, progress) if settings.uses_sam else None
         if known is None:
             samples = FrameSamples()
-            info = videos.probe(video, progress=progress, each=samples.add)
-            open_frames = samples.opener(lambda: videos.iter_frames(info.source))
+            info = videos.probe(video, progress=progress, each=samples.add, options=options)
+            open_frames = samples.opener(
+                lambda: videos.iter_frames(info.source, options=info.options)
+            )
+            for note in info.notes:
+                progress.say(note)
         else:
             info, open_frames = known
-        check_prompts(prompts, info.frames, info.size)
+        prompts = within_part(prompts, info.first, info.frames, info.size)
         kept = _load_kept(settings, info, progress)
         size = working_size(info.size, info.frames, SAM_WIDTH if model else MOTION_WIDTH)
         frames = resize_frames(_steps(info, open_frames, progress), size)
@@ -67,9 +74,12 @@ def make_masks(
 
             sam = Sam(model, frames, choose(settings.device))
         scaled = [p.scaled(size[1] / info.size[1], size[0] / info.size[0]) for p in prompts]
-        rough = _find(frames, scaled, kept, sam, settings, progress)
+        keep = [t - info.first for t in settings.keep]
+        rough = _find(frames, scaled, kept, keep, sam, settings, progress)
         _check_found(rough)
-        facts = write_masks(folder, info, open_frames, rough, kept, settings, progress, ffmpeg)
+        facts = write_masks(
+            folder, info, open_frames, rough, (kept, keep), settings, progress, ffmpeg
+        )
     for note in rough.notes:
         progress.say(note)
     return MaskResult(
@@ -95,13 +105,14 @@ def _find(
     frames: np.ndarray,
     prompts: list[Prompt],
     kept: Masks | None,
+    keep: Sequence[int],
     sam: methods.Segmenter | None,
     settings: MaskSettings,
     progress: Progress,
 ) -> methods.Rough:
     if kept is not None:
         small = kept.resized((frames.shape[1], frames.shape[2]))
-        keys = {n: {t: small[i, t] for t in settings.keep} for i, n in enumerate(kept.names)}
+        keys = {n: {t: small[i, t] for t in keep} for i, n in enumerate(kept.names)}
         return methods.by_kept(frames, keys, sam, settings.every, settings.seed, progress)
     if sam is not None:
         return methods.by_sam(frames, prompts, sam, settings.every, settings.max_objects, progress)
@@ -121,12 +132,12 @@ def _load_sam(settings: MaskSettings, progress: Progress) -> object:
 
 
 def _load_kept(settings: MaskSettings, info: VideoInfo, progress: Progress) -> Masks | None:
-    if settings.from_masks is None:
+    if settings.corrected is None:
         return None
     for t in settings.keep:
-        if not 0 <= t < info.frames:
-            raise OptionError(f"--keep {t}: the video's frames are 0 to {info.frames - 1}.")
-    return load_masks(settings.from_masks, info.frames, info.size, progress=progress)
+        if not 0 <= t - info.first < info.frames:
+            raise OptionError(f"--keep {t}: {frames_there(info.first, info.frames)}.")
+    return load_masks(settings.corrected, info.frames, info.size, progress=progress, video=info)
 
 
 def _check_found(rough: methods.Rough) -> None:

@@ -83,7 +83,7 @@ def by_motion(
         result.notes.append(
             "The camera moves: objects are cut out by their colours and carried along by optical "
             "flow, which holds for some 20 frames. Repaint the mask of a later frame and run again "
-            "with --from and --keep, or use SAM (--sam vit_b)."
+            "with --corrected and --keep, or use SAM (--sam vit_b)."
         )
     for name in dict.fromkeys(p.name for p in prompts):
         own = [p for p in prompts if p.name == name]

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Size, pack_mask, resize_frames, unpack_mask
-from omnimatte_cli.errors import InputError
+from omnimatte_cli.errors import NoObjectError
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment import motion
 from omnimatte_cli.segment.camera import CameraMotion, camera_motion
@@ -64,7 +64,7 @@ def find_moving(frames: np.ndarray, progress: Progress | None = None) -> tuple[M
 def choose_tracks(moving: Moving, max_objects: int) -> tuple[list[Track], list[str]]:
     """The most prominent moving objects, and a note on what was left out."""
     if not moving.tracks:
-        raise InputError(
+        raise NoObjectError(
             "Nothing was found that moves before the background: point at the object with --point "
             "or --box, or give masks with --masks."
         )

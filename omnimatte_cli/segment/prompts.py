@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from omnimatte_cli.errors import OptionError
 
@@ -93,13 +93,18 @@ def parse_prompts(points: Sequence[str], boxes: Sequence[str]) -> list[Prompt]:
     return result
 
 
-def check_prompts(prompts: Sequence[Prompt], frames: int, size: tuple[int, int]) -> None:
-    """Raise OptionError where a prompt lies outside of the video of `frames` frames of (H, W)."""
+def within_part(
+    prompts: Sequence[Prompt], first: int, frames: int, size: tuple[int, int]
+) -> list[Prompt]:
+    """The prompts with frames counted from `first`, where the part that is worked on begins.
+
+    frames: of the part; size: (H, W). Raises OptionError where a prompt lies outside.
+    """
     height, width = size
     for p in prompts:
         where = f"The prompt for '{p.name}' in frame {p.frame}"
-        if p.frame >= frames:
-            raise OptionError(f"{where}: the video's frames are 0 to {frames - 1}.")
+        if not 0 <= p.frame - first < frames:
+            raise OptionError(f"{where}: {frames_there(first, frames)}.")
         corners = [(d.x, d.y) for d in p.points]
         if p.box is not None:
             # A box may touch the far edges.
@@ -111,6 +116,27 @@ def check_prompts(prompts: Sequence[Prompt], frames: int, size: tuple[int, int])
                 raise OptionError(
                     f"{where}: {x:g},{y:g} is outside the picture of {width}x{height} pixels."
                 )
+    return [replace(p, frame=p.frame - first) for p in prompts]
+
+
+def prompts_between(
+    points: Sequence[str], boxes: Sequence[str], first: int, stop: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The points and boxes, in the command line's words, in frames `first` up to `stop`."""
+
+    def inside(text: str, option: str, count: int) -> bool:
+        return first <= _split(text, option, "dog:0:312,180", count)[1] < stop
+
+    return (
+        tuple(p for p in points if inside(p, "--point", 2)),
+        tuple(b for b in boxes if inside(b, "--box", 4)),
+    )
+
+
+def frames_there(first: int, frames: int) -> str:
+    """The words that say which frames may be named."""
+    which = "chosen part's" if first else "video's"
+    return f"the {which} frames are {first} to {first + frames - 1}"
 
 
 def _split(text: str, option: str, example: str, count: int) -> tuple[str, int, list[float], str]:

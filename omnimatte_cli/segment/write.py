@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,16 +38,17 @@ def write_masks(
     info: VideoInfo,
     open_frames: Callable[[], Iterator[np.ndarray]],
     rough: Rough,
-    kept: Masks | None,
+    kept: tuple[Masks | None, Sequence[int]],
     settings: MaskSettings,
     progress: Progress,
     ffmpeg: Path | str | None,
 ) -> dict[str, Any]:
     """Write everything below `folder`; returns the content of masks.json.
 
-    The masks of the frames that the settings keep are those of `kept`, unchanged.
+    kept: the user's masks, and the frames in which they stay unchanged.
     """
     names = list(rough.masks)
+    given, keep = kept
     for name in names:
         (folder / name).mkdir()
     order = occlusion_order(list(rough.masks.values()), rough.size)
@@ -60,11 +61,12 @@ def write_masks(
         for t, frame in enumerate(open_frames()):
             masks = []
             for i, name in enumerate(names):
-                if kept is not None and t in settings.keep:
-                    mask = kept.at(i, t)
+                if given is not None and t in keep:
+                    mask = given.at(i, t)
                 else:
                     mask = enlarge_mask(unpack_mask(rough.masks[name][t], rough.size), frame)
-                write_image(folder / name / f"{t:05d}.png", mask.astype(np.uint8) * 255)
+                file = f"{info.frame_numbers[t]:05d}.png"
+                write_image(folder / name / file, mask.astype(np.uint8) * 255)
                 areas[name].append(int(mask.sum()))
                 masks.append(mask)
             preview.write(outlined(frame, masks, names, shown))
@@ -109,7 +111,7 @@ def _facts(
     }
     return {
         "method": "sam" if settings.uses_sam else "motion",
-        "repropagated": settings.from_masks is not None,
+        "repropagated": settings.corrected is not None,
         "objects": list(rough.masks),
         "options": options,
         "versions": {"omnimatte": __version__, **{n: _version(n) for n in LIBRARIES}},
@@ -117,6 +119,7 @@ def _facts(
             "source": str(info.source),
             "sha256": info.sha256,
             "frames": info.frames,
+            "first": info.first,
             "size": list(info.size),
         },
         "working_size": list(rough.size),

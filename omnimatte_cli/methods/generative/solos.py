@@ -17,7 +17,8 @@ import numpy as np
 from omnimatte_cli.arrays import Size
 from omnimatte_cli.errors import InputError, OptionError, VideoError
 from omnimatte_cli.media.images import wxh
-from omnimatte_cli.media.read import VideoInfo, iter_frames
+from omnimatte_cli.media.options import ReadOptions
+from omnimatte_cli.media.read import VideoInfo, iter_frames, same_part
 
 AUTO = "auto"  # --solo auto: made here, by ownership
 STRETCH = 0.1  # by how much a model's aspect may differ from the video's
@@ -48,10 +49,11 @@ class RemovalVideo:
     size: Size
     shift: tuple[float, float]
     notes: tuple[str, ...]
+    part: ReadOptions  # of the video, that goes with the shot
 
     def stream(self, size: Size | None = None) -> Iterator[np.ndarray]:
         """Frames (H, W, 3) uint8 at the shot's or another size."""
-        for frame in iter_frames(self.path, self.frames):
+        for frame in iter_frames(self.path, self.frames, options=self.part):
             yield fit_frame(frame, size or self.size, self.scaled_shift(size or self.size))
 
     def scaled_shift(self, size: Size) -> tuple[float, float]:
@@ -111,7 +113,8 @@ def open_removal(what: str, path: Path, info: VideoInfo, covered: np.ndarray) ->
     picks = set(np.linspace(0, info.frames - 1, min(PROBES, info.frames)).round().astype(int))
     probes: dict[int, np.ndarray] = {}
     try:
-        for t, frame in enumerate(iter_frames(path)):
+        part = same_part(path, info)
+        for t, frame in enumerate(iter_frames(path, options=part)):
             shape, count = (frame.shape[0], frame.shape[1]), t + 1
             if t in picks:
                 probes[t] = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
@@ -140,7 +143,7 @@ def open_removal(what: str, path: Path, info: VideoInfo, covered: np.ndarray) ->
         notes.append(
             f"The {what} video was moved by {shift[0]:+.1f}, {shift[1]:+.1f} pixels onto the shot."
         )
-    return RemovalVideo(what, path, info.frames, info.size, shift, tuple(notes))
+    return RemovalVideo(what, path, info.frames, info.size, shift, tuple(notes), part)
 
 
 def measure_shift(
@@ -151,7 +154,8 @@ def measure_shift(
     probes: some of its frames at the shot's size. Raises SoloError if it shows something else.
     """
     shifts, alike, pairs = [], [], []
-    for t, frame in enumerate(iter_frames(info.source, max(probes) + 1)):
+    shot = iter_frames(info.source, max(probes) + 1, options=info.options)
+    for t, frame in enumerate(shot):
         if t not in probes:
             continue
         here, there = (grey(x) for x in (frame, probes[t]))
