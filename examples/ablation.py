@@ -65,7 +65,7 @@ def trained(
                 path = pretrain(run, folder, device, progress, start)
             grid = (run.height // 16, run.width_pixels // 16)
             net = weights.load(weights.find(str(path)), grid).to(device)
-            scores = {e: validate(net, replace(run, effect=e), device) for e in EFFECTS}
+            scores = {e: validate(net, replace(run, effects=(e,)), device) for e in EFFECTS}
             found = {"made": made, "scores": scores}
             result.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         yield found["scores"]

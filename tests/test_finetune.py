@@ -60,6 +60,22 @@ def test_finetuning_lowers_the_loss(tensors: ClipTensors) -> None:
     assert finetune(new_net(), tensors, settings(0), 0, Silent()) is None
 
 
+def test_no_step_waits_for_its_device(tensors: ClipTensors) -> None:
+    # A meta tensor has no values: whatever would wait for a GPU's numbers fails on it.
+    meta = torch.device("meta")
+    clip = ClipTensors(
+        *(getattr(tensors, name).to(meta) for name in ("frames", "masks", "plates", "order"))
+    )
+    net = new_net().to(meta)
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        clip.frames.float().mean().item()
+    options = Options(iterations=3, batch_size=2)
+    optimiser = tuning.make_optimiser(net, options)
+    for iteration in range(2):
+        terms = tuning.step(net, optimiser, clip, options, 0, iteration)
+        assert terms.shape == (5,) and terms.device == meta
+
+
 def test_same_seed_same_weights_and_another_seed_others(tensors: ClipTensors) -> None:
     with deterministic():
         nets = []

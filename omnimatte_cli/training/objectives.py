@@ -105,7 +105,7 @@ def coordination_loss(
     device = samples.frames.device
     hidden = torch.from_numpy(
         np.stack([draw_hidden(recipe.hiding, rng, t, recipe.hidden) for _ in range(b)])
-    ).to(device)
+    )
     frames_out = [torch.nonzero(row)[:, 0] for row in hidden]
     visible_out = [torch.nonzero(~row)[:, 0] for row in hidden]
     if recipe.hidden == 0:
@@ -115,6 +115,7 @@ def coordination_loss(
         decoded = torch.stack([torch.cat(x) for x in zip(frames_out, extra, strict=True)])
     else:
         decoded = torch.stack(frames_out)
+    decoded = decoded.to(device)
     rgba = net(samples.frames, samples.masks, hidden, decoded).float()
 
     rows = torch.arange(b, device=device)[:, None]

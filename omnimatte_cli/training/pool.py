@@ -53,7 +53,8 @@ def render_chunk(
     run = recipe.seed if base == TRAINING_SEEDS else 0  # validation is the same for every run
     rng = np.random.default_rng((run, base, number))
     n = objects or int(rng.choice(recipe.objects))
-    gap, effect = VALIDATION_GAP, "mixed"
+    # Held-out clips of several effects are the same for every run.
+    gap, effect = VALIDATION_GAP, recipe.effects[0] if len(recipe.effects) == 1 else "mixed"
     if base == TRAINING_SEEDS:
         gap, effect = int(rng.choice(recipe.gaps)), str(rng.choice(recipe.effects))
     options = SceneOptions(

@@ -122,7 +122,7 @@ def step(
     start = None if clip.bootstrap is None else crop(clip.starts(index.to(device)), "bilinear")
     frames, masks, plates = crop(frames), crop(masks, "nearest"), crop(plates)
     with autocast(device):
-        terms = window_losses(net, frames, masks, plates, order, hidden.to(device), start)
+        terms = window_losses(net, frames, masks, plates, order, hidden, start)
     weights = mask_weight(options, iteration)
     recon, l1, l0, mask = terms
     loss = recon + SPARSITY_WEIGHT * (l1 + l0) + weights * mask
@@ -179,7 +179,7 @@ def window_losses(
     start: (B, N, T, 1, H, W), the alpha that the mask loss pulls to in place of the masks.
     """
     total = frames.shape[1]
-    k = hidden_frames(hidden)  # (B, K)
+    k = hidden_frames(hidden).to(frames.device)  # (B, K)
     rgba = net(frames, masks, hidden).float()
     rows = torch.arange(len(k), device=k.device)[:, None]
     target, plate, order = frames[rows, k], plates[rows, k], order[rows, k]

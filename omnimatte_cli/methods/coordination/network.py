@@ -188,7 +188,8 @@ class LayerNet(nn.Module):
 
         frames: (B, T, 3, H, W) in [0, 1]; the pixels of hidden frames are never read.
         masks: (B, N, T, 1, H, W) in {0, 1}. H and W are multiples of 16, T at most 10.
-        hidden: (B, T) bool, the same number of hidden frames in every window, at least one.
+        hidden: (B, T) bool, the same number of hidden frames in every window, at least one. Best on
+        the CPU whatever the device: it decides shapes, for which a device would be waited for.
         decoded: (B, K) int64, the frames to decode; default: the hidden ones, in order of time.
         Returns straight-alpha RGBA (B, N, K, 4, H, W) in [0, 1].
         """
@@ -198,8 +199,9 @@ class LayerNet(nn.Module):
         assert masks.shape == (b, n, t, 1, height, width), (masks.shape, frames.shape)
         assert hidden.shape == (b, t) and t <= MAX_FRAMES, (hidden.shape, t)
         h, w = height // STRIDE, width // STRIDE
+        hidden = hidden.cpu()
         if decoded is None:
-            decoded = hidden_frames(hidden)
+            decoded = hidden_frames(hidden).to(frames.device)
 
         image, skip = self._encode_frames(frames, hidden)  # (B, T, D, h, w)
         mask, _ = self.mask_encoder(masks.reshape(b * n * t, 1, height, width) * 2 - 1)
@@ -227,14 +229,15 @@ class LayerNet(nn.Module):
         blank frame is encoded for the whole batch.
         """
         b, t = hidden.shape
-        shown = frames[~hidden]  # (seen frames of all windows, 3, H, W)
+        device, where = frames.device, (~hidden).flatten().nonzero()[:, 0]
+        shown = frames.flatten(0, 1)[where.to(device)]  # (seen frames of all windows, 3, H, W)
         blank = frames.new_zeros(1, *frames.shape[2:])
         features, skip = self.image_encoder(torch.cat([shown, blank]) * 2 - 1)
         # Position of each frame's features in `features`; the blank one is the last.
-        place = torch.full((b, t), len(shown), device=hidden.device)
-        place[~hidden] = torch.arange(len(shown), device=hidden.device)
-        embedding = torch.where(hidden[..., None], self.hidden, self.visible)
-        return features[place] + embedding[..., None, None], skip[-1:]
+        place = torch.full((b, t), len(shown))
+        place[~hidden] = torch.arange(len(shown))
+        embedding = torch.where(hidden.to(device)[..., None], self.hidden, self.visible)
+        return features[place.to(device)] + embedding[..., None, None], skip[-1:]
 
 
 def hidden_frames(hidden: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def predict_layers(
         batch = windows[start : start + batch_size]
         index = torch.tensor([window.frames for window in batch], device=device)
         frames, masks, _, _ = clip.windows(index)
-        hidden = torch.zeros(index.shape, dtype=torch.bool, device=device)
+        hidden = torch.zeros(index.shape, dtype=torch.bool)
         hidden[:, -HIDDEN:] = True
         kept = torch.full((len(batch), 1), FRAMES - HIDDEN, device=device)
         with torch.inference_mode(), autocast(device):
