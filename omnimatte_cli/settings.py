@@ -184,6 +184,11 @@ class Settings:
         "Look for movers without a mask, and keep what they change out of the layers.",
         flag="--strangers/--no-strangers",
     )
+    mend_masks: bool = option(
+        True,
+        "Mend masks that blink: lost or gained parts for a frame or two.",
+        flag="--mend-masks/--no-mend-masks",
+    )
     passes: tuple[str, ...] = option(
         (),
         "Also write parts of each layer, which over each other are the layer: body, shadow, "

@@ -26,6 +26,7 @@ from omnimatte_cli.media.read import VideoInfo, iter_frames, read_clip
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.segment.make import make_masks
+from omnimatte_cli.segment.mend import mend_masks
 from omnimatte_cli.settings import Settings, working_size
 from omnimatte_cli.tensors import ClipTensors
 
@@ -155,8 +156,12 @@ def read_shot(
     elif masks is None:
         assert folder is not None
         masks = load_masks(folder, info.frames, info.size, settings.order, progress, options, info)
-    for note in masks.notes:
-        progress.say(note)
     small = masks.resized((clip.frames.shape[1], clip.frames.shape[2]))
-
+    if settings.mend_masks and masks.names:
+        mended, notes = mend_masks(clip.frames, masks, small, info.frame_numbers)
+        for note in notes:
+            progress.say(note)
+        if notes:
+            masks = mended
+            small = masks.resized((clip.frames.shape[1], clip.frames.shape[2]))
     return info, Shot(info.fps, clip.frames, masks, small, samples, open_frames)

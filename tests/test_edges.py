@@ -9,7 +9,7 @@ import pytest
 from omnimatte_cli.matte.edges import find_alpha, make_trimap, signed_distance
 from omnimatte_cli.matte.laplacian import MattingLaplacian, solve_alpha
 from omnimatte_cli.matte.ownership import Ownership
-from omnimatte_cli.matte.still import agreed_mask, agreed_masks, average_static
+from omnimatte_cli.matte.still import average_static
 
 SIZE = (144, 192)
 NOISE = 2 / 255
@@ -160,23 +160,3 @@ def test_where_nothing_moves_ownership_stands_still() -> None:
     assert moving.min() > 0.9
     total = after.weights[0].astype(np.float32) + after.unowned
     assert np.abs(total - 1).max() < 0.01
-
-
-def test_a_blink_does_not_pass_and_motion_does() -> None:
-    frames, masks, truth = [], [], []
-    for t in range(7):
-        alpha = true_alpha(80 + 3 * t)
-        shifted = np.roll(BODY, 3 * t, 1)
-        frames.append((scene(shifted, GROUND, alpha, t) * 255).astype(np.uint8))
-        mask = (alpha >= 0.5)[None]
-        truth.append(mask.copy())
-        if t == 3:
-            mask[:, 60:90] = False
-        masks.append(mask)
-    found = list(agreed_masks(iter(frames), iter(masks)))
-    assert len(found) == 7
-    for mine, true in zip(found, truth, strict=True):
-        part = (mine >= 0.5) & true
-        assert part.sum() / ((mine >= 0.5) | true).sum() > 0.93
-    alone = agreed_mask([(frames[0], masks[0])], 0)
-    assert np.array_equal(alone, masks[0].astype(np.float32))

@@ -14,21 +14,17 @@ from omnimatte_cli.matte.resolve import REACH_PIXELS, Layers, resolve_frame
 
 AROUND = 0.05  # of the picture's mean side: what is computed around what may be owned
 
-MasksAt = Callable[[int], np.ndarray]  # (N, H, W) float32 in [0, 1]
-
 
 def resolver(
     ownership: Ownership,
     masks: Masks,
     noise: np.ndarray,
     exact_layers: bool = False,
-    agreed: MasksAt | None = None,
 ) -> Callable[[int, np.ndarray, np.ndarray], Layers]:
     """How frame t's layers are made of its frame and its plate, both (H, W, 3) uint8.
 
     ownership: of the whole clip at working size. noise: (H, W) float32, the residual's deviation
-    where nothing happens, in [0, 1]. exact_layers: explain every pixel by itself. agreed: what the
-    masks of neighbouring frames say together; None: each frame's own.
+    where nothing happens, in [0, 1]. exact_layers: explain every pixel by itself.
     """
 
     height, width = masks.size
@@ -43,7 +39,7 @@ def resolver(
             return Layers(rgba, lambda: np.zeros((len(own), len(PASSES), height, width, 4)))
         part = box.slices
         weights = frame_weights(ownership, t, own, order, box)
-        bodies = (own if agreed is None else agreed(t))[:, box.rows, box.columns]
+        bodies = own[:, box.rows, box.columns]
         found = resolve_frame(
             to_float(frame[part]),
             to_float(plate[part]),

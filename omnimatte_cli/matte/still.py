@@ -1,7 +1,7 @@
-"""What stands still stays still: masks and ownership over time.
+"""What stands still stays still: ownership over time.
 
-The ownership network answers every frame a little differently, and masks wobble and blink. Where a
-frame looks like its neighbours, their answers are as good as its own.
+The ownership network answers every frame a little differently. Where a frame looks like its
+neighbours, their answers are as good as its own.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from omnimatte_cli.camera.flow import backward_flow, warp_mask
 from omnimatte_cli.matte.ownership import Ownership
 
 MEMORY = 1.0  # seconds after which an answer counts 1/e where nothing changes
 ALIKE = 5.0  # levels of change from frame to frame at which the answers before count 1/e
 DRIFT = 8.0  # levels by which a frame may differ from the mean of those that its answer is from
-MASK_REACH = 2  # frames to each side whose masks are asked
 
 
 def average_static(ownership: Ownership, frames: np.ndarray, fps: float) -> Ownership:
@@ -87,42 +85,3 @@ def _alike(picture: np.ndarray, other: np.ndarray, scale: float) -> np.ndarray:
     """How little each place differs, (h, w) in [0, 1]: the least over its nearest neighbours."""
     change = np.maximum.reduce(cv2.split(np.abs(cv2.blur(picture - other, (3, 3)))))
     return cv2.erode(np.exp(-np.square(change / scale)), np.ones((3, 3), np.uint8))
-
-
-def agreed_masks(frames: Iterator[np.ndarray], masks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Masks that follow neither a wobble nor a blink: (N, H, W) float32 for each frame.
-
-    frames: (H, W, 3) uint8; masks: (N, H, W) bool. What most masks of the frames around say,
-    brought along the flow; between 0 and 1 where they disagree. Five frames and masks are held.
-    """
-    window: list[tuple[np.ndarray, np.ndarray]] = []
-    place = 0
-    for pair in zip(frames, masks, strict=True):
-        window.append(pair)
-        if len(window) > 2 * MASK_REACH + 1:
-            window.pop(0)
-            place -= 1
-        if len(window) > place + MASK_REACH:
-            yield agreed_mask(window, place)
-            place += 1
-    while place < len(window):
-        yield agreed_mask(window, place)
-        place += 1
-
-
-def agreed_mask(window: list[tuple[np.ndarray, np.ndarray]], place: int) -> np.ndarray:
-    """What the masks of a few frames say together of the one at `place`, (N, H, W) float32.
-
-    0 or 1 where all, or all but one of at least four, agree; the share of them elsewhere.
-    """
-    frame, mask = window[place]
-    if not any(m.any() for _, m in window):
-        return mask.astype(np.float32)
-    votes = mask.astype(np.float32)
-    for k, (other, there) in enumerate(window):
-        if k != place:
-            flow = backward_flow(frame, other)
-            votes += np.stack([warp_mask(m, flow) for m in there])
-    count = len(window)
-    slack = 1 if count >= 4 else 0
-    return np.clip((votes - slack) / max(count - 2 * slack, 1), 0, 1)
