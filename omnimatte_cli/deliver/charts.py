@@ -73,8 +73,9 @@ def draw(chart: Chart) -> str:
         out.append(f'y2="{HEIGHT - BOTTOM}"/>')
     for frame in dict.fromkeys((first, (first + last) // 2, last)):
         anchor = "start" if frame == first else "end" if frame == last else "middle"
+        text = f"frame {frame}" if frame == first else str(frame)
         out.append(
-            f'<text x="{x(frame):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{frame}</text>'
+            f'<text x="{x(frame):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{text}</text>'
         )
     for number, series in enumerate(chart.series):
         path = path_of([x(f) for f in chart.frames], series.values, y)

@@ -18,6 +18,7 @@ import numpy as np
 from omnimatte_cli.deliver.charts import draw
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.deliver.survey import (
+    SEEN,
     MaskAt,
     Survey,
     camera_facts,
@@ -35,20 +36,36 @@ from omnimatte_cli.media.images import read_image
 from omnimatte_cli.progress import Progress
 
 REPORT = "report.html"
-CANVAS_WIDTH = 960  # pixels across the canvas at most
+WIDE = 960  # pixels across the canvas and the wipe at most
+MOST_ZOOM = 4.0  # of a small object
+ZOOM_MARGIN = 1.25  # what is shown, to the box of what is seen of a layer
 MOMENTS = 3  # frames shown, one of each part of the clip
 JPEG_QUALITY = 85
 CHECKS = 20  # squares of the checkerboard across an image
 LIGHT, DARK = 0.8, 0.6  # their greys
 GROUND = ((0.98, 0.86, 0.62), (0.55, 0.72, 0.86))  # RGB at the top and the bottom of a new ground
+# PSNRs of the manifest: what they are of, what they say.
+SCORES = (
+    (
+        "plate_outside_layers",
+        "plate where no layer is",
+        "what to watch: 28 dB or more is sound",
+    ),
+    ("after_detail_in_layers", "inside the layers", "layers over the plate against the input"),
+    ("after_detail", "in the whole frame", "layers over the plate against the input"),
+)
 OUTLINE = (1.0, 0.25, 0.1)  # of a mask, drawn over the alpha
 
 
 @dataclass(frozen=True)
 class LayerView:
-    """A layer in one moment, as data URIs. mask: alpha with the mask's outline, or None."""
+    """A layer in one moment, as data URIs. mask: alpha with the mask's outline, or None.
+
+    zoom: how many times larger than in the frame it is shown.
+    """
 
     name: str
+    zoom: float
     on_checker: str
     on_ground: str
     mask: str | None
@@ -64,6 +81,16 @@ class Moment:
     plate: str
     layers: tuple[LayerView, ...]
     psnr: float | None
+
+
+@dataclass(frozen=True)
+class Wipe:
+    """Input and removal of one frame, as data URIs. at: where the line begins, % of the width."""
+
+    frame: int
+    source: str
+    removal: str
+    at: float
 
 
 def write_report(result: FinishedResult, progress: Progress, masks: MaskAt | None = None) -> Path:
@@ -88,16 +115,25 @@ def render_report(result: FinishedResult, found: Survey, masks: MaskAt | None) -
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     height, width = small_size(result)
+    frames = chosen(found)
+    sources = source_images(result, frames)
+    middle = frames[(len(frames) - 1) // 2]
+    numbers = result.input.frame_numbers
     return environment.from_string(source).render(
         title=result.folder.resolve().name,
+        subtitle=subtitle(result),
         facts=headline(result),
+        objects=result.names,
+        first_number=numbers[0],
         residual=result.has_residual,
-        moments=moments(result, chosen(found), masks),
+        moments=[moment(result, t, sources.get(t), masks) for t in frames],
+        wipe=wipe(result, middle, sources[middle]) if middle in sources else None,
         aspect=f"{width} / {height}",
         findings=warnings_of(result, found),
         charts=[(chart, draw(chart)) for chart in charts_of(result, found)],
         camera=camera_table(result),
-        canvas=canvas_image(result),
+        canvas=picture_file(result, "background.png") if result.homographies is not None else None,
+        unseen=picture_file(result, "background_unseen.png"),
         tables=tables(result),
     )
 
@@ -124,15 +160,15 @@ def chosen(found: Survey) -> list[int]:
     return [found.frames[part[int(np.argmax(cover[part]))]] for part in middles]
 
 
-def moments(result: FinishedResult, frames: list[int], masks: MaskAt | None) -> list[Moment]:
-    """The images of some frames; one pass over the input."""
+def source_images(result: FinishedResult, frames: list[int]) -> dict[int, np.ndarray]:
+    """Some frames of the input, (H, W, 3) float32; one pass over it. None of one that is gone."""
     sources: dict[int, np.ndarray] = {}
     for t, image in enumerate(result.source_frames() or ()):
         if t in frames and image.shape[:2] == result.size:
             sources[t] = image.astype(np.float32) / 255
         if t >= max(frames):
             break
-    return [moment(result, t, sources.get(t), masks) for t in frames]
+    return sources
 
 
 def moment(
@@ -143,15 +179,19 @@ def moment(
     board, ground = checkerboard(size), new_ground(size)
     views = []
     for i in frame.order[::-1]:
-        # Averaged premultiplied: a straight colour means nothing where alpha is 0.
-        alpha = frame.layers[i, ..., 3:]
-        colour = shrink(frame.layers[i, ..., :3] * alpha, size)
-        small = shrink(np.ascontiguousarray(alpha[..., 0]), size)[..., None]
         name = frame.names[i]
-        mask = outlined(small, shrink(masks(name, t).astype(np.float32), size)) if masks else None
+        box = zoom_box(frame.layers[i, ..., 3])
+        # Averaged premultiplied: a straight colour means nothing where alpha is 0.
+        alpha = frame.layers[i][box][..., 3:]
+        colour = shrink(frame.layers[i][box][..., :3] * alpha, size)
+        small = shrink(np.ascontiguousarray(alpha[..., 0]), size)[..., None]
+        mask = None
+        if masks:
+            mask = outlined(small, shrink(masks(name, t)[box].astype(np.float32), size))
         views.append(
             LayerView(
                 name,
+                result.size[1] / alpha.shape[1],
                 data_uri(colour + (1 - small) * board),
                 data_uri(colour + (1 - small) * ground),
                 None if mask is None else data_uri(mask),
@@ -165,6 +205,32 @@ def moment(
         tuple(views),
         None if source is None else psnr(frame.composite, source),
     )
+
+
+def zoom_box(alpha: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns around what is seen of a layer, (H, W), in the shape of the frame."""
+    height, width = alpha.shape
+    rows, columns = (np.flatnonzero((alpha > SEEN).any(axis=a)) for a in (1, 0))
+    if not rows.size:
+        return slice(0, height), slice(0, width)
+    high, wide = rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]
+    share = float(np.clip(ZOOM_MARGIN * max(high / height, wide / width), 1 / MOST_ZOOM, 1))
+    out = []
+    for line, length in ((rows, height), (columns, width)):
+        size = max(1, round(share * length))
+        start = (line[0] + line[-1] + 1 - size) // 2
+        start = int(np.clip(start, 0, length - size))
+        out.append(slice(start, start + size))
+    return out[0], out[1]
+
+
+def wipe(result: FinishedResult, t: int, source: np.ndarray) -> Wipe:
+    """The input before what is left without its objects; the line begins across them."""
+    size = small_size(result, WIDE)
+    cover = np.max(result.frame(t).layers[..., 3], axis=0).sum(axis=0)  # of each column
+    middle = float(cover @ np.arange(len(cover))) / cover.sum() if cover.any() else len(cover) / 2
+    images = (data_uri(shrink(x, size)) for x in (source, result.plate(t)))
+    return Wipe(t, *images, at=round(100 * middle / len(cover), 1))
 
 
 def data_uri(image: np.ndarray) -> str:
@@ -203,39 +269,41 @@ def outlined(alpha: np.ndarray, mask: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------ tables
 
 
-def headline(result: FinishedResult) -> list[tuple[str, str]]:
-    """The few figures at the top: (what, value)."""
-    manifest = result.manifest
-    height, width = result.size
-    facts = [
-        ("video", f"{width} x {height}, {result.frames} frames, {float(result.input.fps):.4g} fps"),
-        ("objects", ", ".join(result.names)),
-        ("method", str(manifest.get("method", "unknown"))),
+def subtitle(result: FinishedResult) -> str:
+    """What was decomposed and how, in a line."""
+    manifest, (height, width) = result.manifest, result.size
+    parts = [
+        f"{width} x {height}",
+        f"{result.frames} frames at {float(result.input.fps):.4g} a second",
+        f"method {manifest.get('method', 'unknown')}",
     ]
-    scores = manifest.get("psnr") or {}
-    for key, text in (
-        ("after_detail", "layers over the plate"),
-        ("after_detail_in_layers", "inside the layers"),
-        ("plate_outside_layers", "plate where no layer is"),
-    ):
-        if isinstance(scores.get(key), int | float):
-            facts.append((text, f"{scores[key]:.1f} dB"))
-    unseen = (manifest.get("background") or {}).get("unseen_share")
-    if unseen is not None:
-        facts.append(("plate never seen", f"{unseen:.1%}"))
     seconds = manifest.get("seconds")
     if isinstance(seconds, dict):
-        facts.append(("time", f"{sum(seconds.values()):.0f} s"))
+        parts.append(f"{sum(seconds.values()):.0f} s of work")
+    return ", ".join(parts)
+
+
+def headline(result: FinishedResult) -> list[tuple[str, str, str]]:
+    """The few figures at the top, what cannot flatter first: (value, what, what it says)."""
+    manifest, facts = result.manifest, []
+    scores = manifest.get("psnr") or {}
+    for key, text, meaning in SCORES:
+        if isinstance(scores.get(key), int | float):
+            facts.append((f"{scores[key]:.1f} dB", text, meaning))
+    unseen = (manifest.get("background") or {}).get("unseen_share")
+    if unseen is not None:
+        meaning = "filled in, and a guess" if unseen else "every part is seen in some frame"
+        facts.append((f"{unseen:.1%}", "of the plate never seen", meaning))
     return facts
 
 
-def canvas_image(result: FinishedResult) -> str | None:
-    """What a moving camera saw in all, as a data URI; None before a static one."""
-    path = result.folder / "background.png"
-    image = read_image(path) if result.homographies is not None and path.is_file() else None
+def picture_file(result: FinishedResult, name: str) -> str | None:
+    """An image of the result as a data URI, WIDE at most; None where there is none."""
+    path = result.folder / name
+    image = read_image(path) if path.is_file() else None
     if image is None:
         return None
-    scale = min(1.0, CANVAS_WIDTH / image.shape[1])
+    scale = min(1.0, WIDE / image.shape[1])
     size = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
     rgb = cv2.cvtColor(shrink(image, size), cv2.COLOR_BGR2RGB)
     return data_uri(rgb.astype(np.float32) / 255)

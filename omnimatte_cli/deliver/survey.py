@@ -93,18 +93,19 @@ def survey(result: FinishedResult, masks: MaskAt | None, progress: Progress) -> 
     )
 
 
-def small_size(result: FinishedResult) -> tuple[int, int]:
-    """(h, w) of images in the report: WIDTH across, or the video's own size if that is less."""
+def small_size(result: FinishedResult, across: int = WIDTH) -> tuple[int, int]:
+    """(h, w) of images in the report: `across` wide, or the video's own size if that is less."""
     height, width = result.size
-    scale = min(1.0, WIDTH / width)
+    scale = min(1.0, across / width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image at another size, averaged over areas."""
+    """An image at another size, averaged over areas, or interpolated where it becomes larger."""
     if image.shape[:2] == size:
         return image
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    method = cv2.INTER_AREA if size[0] <= image.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(image, size[::-1], interpolation=method)
 
 
 def psnr(image: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> float | None:
@@ -251,7 +252,8 @@ def warnings_of(result: FinishedResult, found: Survey) -> list[Finding]:
         for name, frames in doubtful_masks(result.folder / "masks" / "masks.json").items()
     ]
     camera = camera_facts(result)
-    out += [Finding(str(doubt)) for doubt in camera.get("doubts") or []]
+    doubts = [*(camera.get("doubts") or []), *((manifest.get("camera") or {}).get("doubts") or [])]
+    out += [Finding(str(doubt)) for doubt in dict.fromkeys(doubts)]
     if camera.get("cuts"):
         out.append(Finding("The scene is cut before these frames.", ranges(camera["cuts"])))
     rms = camera.get("rms_px")
