@@ -12,10 +12,10 @@ import pytest
 
 from omnimatte_cli.deliver.exr import layer_name
 from omnimatte_cli.deliver.extend import edge_extend
-from omnimatte_cli.deliver.layers import lay_over, merge
 from omnimatte_cli.deliver.linear import linear_layers, to_linear
 from omnimatte_cli.deliver.writer import Delivery, FrameOutput, open_writers
 from omnimatte_cli.errors import OptionError
+from omnimatte_cli.matte.compositing import lay_over, merge
 from omnimatte_cli.media.codecs import ColourTags, Timing
 from omnimatte_cli.media.encode import VideoWriter
 from omnimatte_cli.media.read import probe

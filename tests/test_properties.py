@@ -90,8 +90,7 @@ def test_three_of_five_are_hidden(scheme, seed: int) -> None:
 @given(layers(), arrays.arrays(np.float32, (4, 5, 3), elements=unit), st.permutations(range(3)))
 def test_merged_layers_look_as_the_single_ones(rgba, plate, order) -> None:
     whole, seen = composite(rgba, plate, order)
-    back, middle, front = (rgba[i] for i in order)
-    one = merge(front, merge(middle, back))
+    one = merge((rgba[i] for i in order), plate.shape[:2])
     np.testing.assert_allclose(layer_over(one, plate), whole, atol=2e-5)
     np.testing.assert_allclose(1 - one[..., 3], seen, atol=2e-6)
     assert whole.min() >= -1e-6 and whole.max() <= 1 + 1e-6

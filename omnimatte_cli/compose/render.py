@@ -14,10 +14,10 @@ import numpy as np
 from omnimatte_cli.arrays import Size, to_float
 from omnimatte_cli.compose import edits as ed
 from omnimatte_cli.compose.edits import Appearance
-from omnimatte_cli.deliver.layers import lay_over, merge
 from omnimatte_cli.deliver.picture import PictureWriter
 from omnimatte_cli.deliver.read import BODY, FinishedResult
 from omnimatte_cli.errors import OptionError, VideoError
+from omnimatte_cli.matte.compositing import lay_over, merge
 from omnimatte_cli.matte.metrics import PSNR
 from omnimatte_cli.media.images import IMAGE_SUFFIXES, quiet_opencv, read_image
 from omnimatte_cli.media.read import iter_frames

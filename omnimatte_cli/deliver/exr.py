@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from omnimatte_cli.deliver.layers import lay_over
 from omnimatte_cli.deliver.linear import PQ_WHITE, linear_layers, to_linear
 from omnimatte_cli.deliver.writer import PLATE, Delivery, FrameOutput, free_name
 from omnimatte_cli.errors import MissingLibraryError, OutputError
+from omnimatte_cli.matte.compositing import lay_over
 from omnimatte_cli.media.atomic import replacing
 from omnimatte_cli.media.timecode import time_code_after
 

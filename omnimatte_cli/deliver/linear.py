@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from omnimatte_cli.deliver.layers import alpha_box
 from omnimatte_cli.errors import OptionError
+from omnimatte_cli.matte.compositing import alpha_box
 
 SIGNALS = 1 << 16  # signals told apart
 DARKEST = np.float32(1e-5)  # linear light that counts as none

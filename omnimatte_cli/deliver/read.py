@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Masks, Size
-from omnimatte_cli.deliver.layers import lay_over
 from omnimatte_cli.deliver.source import read_input
 from omnimatte_cli.deliver.writer import LAYER_FOLDERS, Delivery, FrameOutput, delivery_of
 from omnimatte_cli.errors import ResultError
 from omnimatte_cli.masks.load import load_masks
+from omnimatte_cli.matte.compositing import lay_over
 from omnimatte_cli.media.images import list_images, quiet_opencv, read_image
 from omnimatte_cli.media.read import VideoInfo, iter_frames
 

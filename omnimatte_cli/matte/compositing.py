@@ -5,7 +5,7 @@ Porter and Duff, "Compositing Digital Images", SIGGRAPH 1984.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -47,12 +47,39 @@ def composite(
     return out, seen
 
 
-def merge(front: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """Two straight-alpha layers (H, W, 4) as the one layer that looks the same over any ground."""
-    through = (1 - front[..., 3]) * back[..., 3]
-    alpha = front[..., 3] + through
-    light = grey(front[..., 3]) * colours(front) + grey(through) * colours(back)
-    return straight(light, alpha)
+def alpha_box(layer: np.ndarray) -> tuple[slice, slice] | None:
+    """Rows and columns of (H, W, 4) that hold alpha, or None where it is empty."""
+    seen = layer[..., 3] > 0
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    if not rows.size:
+        return None
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def lay_over(layers: Iterable[np.ndarray], image: np.ndarray) -> np.ndarray:
+    """Layers (H, W, 4), back to front, over an image (H, W, 3), which stays as it is; float32.
+
+    Only where a layer has alpha is any work done.
+    """
+    out = np.array(image, np.float32)
+    for rgba in layers:
+        box = alpha_box(rgba)
+        if box is not None:
+            out[box] = layer_over(rgba[box], out[box])
+    return out
+
+
+def merge(layers: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """Layers (H, W, 4), back to front, as the one layer that looks the same over any ground."""
+    out = np.zeros((*size, 4), np.float32)  # premultiplied
+    for rgba in layers:
+        box = alpha_box(rgba)
+        if box is not None:
+            below, alpha = out[box], grey(rgba[box][..., 3])
+            below *= 1 - rgba[box][..., 3:]
+            below[..., :3] += alpha * colours(rgba[box])
+            below[..., 3] += rgba[box][..., 3]
+    return straight(out[..., :3], out[..., 3])
 
 
 def straight(light: np.ndarray, alpha: np.ndarray) -> np.ndarray:

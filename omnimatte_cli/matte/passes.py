@@ -56,10 +56,8 @@ def _split(rgba: np.ndarray, front: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def merge_passes(passes: np.ndarray) -> np.ndarray:
     """The whole layer (H, W, 4) of its parts (P, H, W, 4), back to front."""
-    out = passes[0]
-    for part in passes[1:]:
-        out = merge(part, out)
-    return out
+    height, width = passes.shape[1:3]
+    return merge(passes, (height, width))
 
 
 def quantise_passes(
