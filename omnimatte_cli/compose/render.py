@@ -110,17 +110,12 @@ def render(
     score = PSNR()
     truth = composition.result.source_frames() if measure else None
     progress.stage("compositing", composition.result.frames)
-    writer.open()
-    try:
+    with writer:
         for t, image in enumerate(composition.frames()):
             writer.write(t, image)
             if truth is not None:
                 score.add(image, to_float(next(truth)))
             progress.step(t + 1)
-    except BaseException:
-        writer.close(failed=True)
-        raise
-    writer.close()
     return score.value if truth is not None else None
 
 

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from omnimatte_cli.deliver.extend import edge_extend
 from omnimatte_cli.deliver.linear import to_linear
-from omnimatte_cli.deliver.png import encode_png, write_bytes
 from omnimatte_cli.deliver.video import OPAQUE, for_alpha_codec
 from omnimatte_cli.deliver.writer import PNG_BITS, Delivery, check_formats
 from omnimatte_cli.errors import OptionError, OutputError
 from omnimatte_cli.matte.quantise import integers
-from omnimatte_cli.media.encode import VideoWriter
+from omnimatte_cli.media.atomic import write_bytes
+from omnimatte_cli.media.encode import VideoWriter, encode_image
+from omnimatte_cli.media.scoped import ScopedWriter
 
 BY_SUFFIX = {".mp4": "mp4", ".mov": "prores", ".webm": "webm"}
 
 
-class PictureWriter(Protocol):
+class PictureWriter(ScopedWriter):
     """Writes frames (H, W, 3), or (H, W, 4) straight alpha where that was agreed on, float32."""
 
-    def open(self) -> None: ...
-
+    @abstractmethod
     def write(self, t: int, image: np.ndarray) -> None: ...
-
-    def close(self, failed: bool = False) -> None: ...
 
 
 def picture_format(path: Path, asked: str | None, alpha: bool) -> str:
@@ -59,7 +58,7 @@ def open_picture(path: Path, form: str, info: Delivery, alpha: bool) -> PictureW
     return SequencePicture(path, form, info)
 
 
-class VideoPicture:
+class VideoPicture(PictureWriter):
     """A video file, with the sound of `info`."""
 
     def __init__(self, path: Path, form: str, info: Delivery, alpha: bool) -> None:
@@ -83,13 +82,10 @@ class VideoPicture:
         self.video.write(for_alpha_codec(image, self.form) if self.alpha else integers(image, 16))
 
     def close(self, failed: bool = False) -> None:
-        if failed:
-            self.video.abort()
-        else:
-            self.video.close()
+        self.video.close(failed)
 
 
-class SequencePicture:
+class SequencePicture(PictureWriter):
     """A folder of `<shot>.1001.png` or .exr."""
 
     def __init__(self, folder: Path, form: str, info: Delivery) -> None:
@@ -113,7 +109,7 @@ class SequencePicture:
             self._write_exr(path, t, image)
         else:
             deep = edge_extend(image) if image.shape[2] == 4 else image
-            write_bytes(path, encode_png(integers(deep, PNG_BITS[self.form])))
+            write_bytes(path, encode_image(path, integers(deep, PNG_BITS[self.form])))
 
     def close(self, failed: bool = False) -> None:
         """With `failed`, removes what was written; else frames of an earlier, other run."""

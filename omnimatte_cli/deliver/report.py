@@ -229,8 +229,8 @@ def wipe(result: FinishedResult, t: int, source: np.ndarray) -> Wipe:
     size = small_size(result, WIDE)
     cover = np.max(result.frame(t).layers[..., 3], axis=0).sum(axis=0)  # of each column
     middle = float(cover @ np.arange(len(cover))) / cover.sum() if cover.any() else len(cover) / 2
-    images = (data_uri(shrink(x, size)) for x in (source, result.plate(t)))
-    return Wipe(t, *images, at=round(100 * middle / len(cover), 1))
+    before, after = (data_uri(shrink(x, size)) for x in (source, result.plate(t)))
+    return Wipe(t, before, after, round(100 * middle / len(cover), 1))
 
 
 def data_uri(image: np.ndarray) -> str:

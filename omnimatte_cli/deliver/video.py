@@ -12,6 +12,7 @@ from omnimatte_cli.deliver.writer import (
     PLATE,
     Delivery,
     FrameOutput,
+    Writer,
     frame_layers,
     free_name,
 )
@@ -25,7 +26,7 @@ MATTE_CRF = 4  # mattes are smooth: finer than colour costs little
 OPAQUE = {"prores": "prores_opaque", "webm": "webm_opaque", "mp4": "mp4"}
 
 
-class VideoLayerWriter:
+class VideoLayerWriter(Writer):
     """Writes `<folder>/<object>.mov` (or .webm, .mp4 and <object>_matte.mp4) and the plate's."""
 
     def __init__(self, folder: Path, names: Sequence[str], info: Delivery, profile: str) -> None:
@@ -61,7 +62,7 @@ class VideoLayerWriter:
                 videos.pop(0).close()
         finally:
             for video in videos:
-                video.abort()
+                video.close(failed=True)
 
     def _open(self, name: str, profile: str, channels: int, crf: int | None = None) -> None:
         path = self.folder / f"{name}{CODECS[profile].suffix}"

@@ -6,11 +6,10 @@ fractional colour in deeper formats.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from omnimatte_cli.errors import OptionError
 from omnimatte_cli.matte.quantise import QuantisedLayers, integers, quantise_layers
 from omnimatte_cli.media.codecs import ColourTags, Timing
 from omnimatte_cli.media.read import VideoInfo
+from omnimatte_cli.media.scoped import ScopedWriter
 from omnimatte_cli.media.sound import Audio
 
 FORMATS = ("png", "png16", "prores", "webm", "exr", "mp4")
@@ -86,28 +86,25 @@ class Delivery:
     png_plate: bool = False
 
 
-class Writer(Protocol):
+class Writer(ScopedWriter):
     """One format. `close` completes the files; with `failed`, it removes them."""
 
-    def open(self) -> None: ...
-
-    def write(self, t: int, frame: FrameOutput) -> None: ...
-
-    def close(self, failed: bool = False) -> None: ...
+    @abstractmethod
+    def write(self, t: int, frame: FrameOutput) -> None:
+        """Take frame `t` (0, 1, ...)."""
 
 
-class Writers:
-    """Several writers as one. Use as a context manager: files are complete when it ends well."""
+class Writers(Writer):
+    """Several writers as one."""
 
     def __init__(self, writers: Sequence[Writer]) -> None:
         self.writers = tuple(writers)
 
     def write(self, t: int, frame: FrameOutput) -> None:
-        """Hand frame `t` (0, 1, ...) to every writer."""
         for writer in self.writers:
             writer.write(t, frame)
 
-    def __enter__(self) -> Writers:
+    def open(self) -> None:
         opened: list[Writer] = []
         try:
             for writer in self.writers:
@@ -117,20 +114,14 @@ class Writers:
             for writer in opened:
                 writer.close(failed=True)
             raise
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self, failed: bool = False) -> None:
         errors: list[Exception] = []
         for writer in self.writers:
-            problem = self._close(writer, failed=kind is not None or bool(errors))
+            problem = self._close(writer, failed=failed or bool(errors))
             if problem is not None:
                 errors.append(problem)
-        if errors and kind is None:
+        if errors and not failed:
             raise errors[0]
 
     @staticmethod

@@ -11,11 +11,10 @@ import shutil
 import subprocess
 import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 import numpy as np
@@ -33,6 +32,7 @@ from omnimatte_cli.media.codecs import (
     raw_pixels,
 )
 from omnimatte_cli.media.codecs import command as encode_command
+from omnimatte_cli.media.scoped import ScopedWriter
 
 WRITERS = 2  # threads that compress PNGs
 WAITING = 8  # images that may wait for a writer: bounds memory
@@ -68,7 +68,7 @@ def find_ffmpeg(program: Path | str | None = None) -> str:
         ) from error
 
 
-class VideoWriter:
+class VideoWriter(ScopedWriter):
     """Encode frames to a video file with the ffmpeg program. Use as a context manager.
 
     The file gets its name when the `with` block ends well, and is removed when it does not. Frames
@@ -146,37 +146,19 @@ class VideoWriter:
             raise self._failure() from error
         self.count += 1
 
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
-
-    def close(self) -> None:
-        """Complete the file and give it its name."""
+    def close(self, failed: bool = False) -> None:
+        """Complete the file and give it its name; with `failed`, stop and leave no file."""
         try:
+            if failed:
+                self.process.kill()
             self._end()
-            if self.process.returncode != 0:
-                raise self._failure()
-            self.partial.replace(self.path)
+            if not failed:
+                if self.process.returncode != 0:
+                    raise self._failure()
+                self.partial.replace(self.path)
         finally:
             self.log.close()
             self.partial.unlink(missing_ok=True)
-
-    def abort(self) -> None:
-        """Stop, and leave no file."""
-        self.process.kill()
-        self._end()
-        self.log.close()
-        self.partial.unlink(missing_ok=True)
 
     def _end(self) -> None:
         with contextlib.suppress(OSError):  # ffmpeg may be gone; its status tells
@@ -220,18 +202,23 @@ def write_image(path: Path, rgb: np.ndarray) -> None:
     The format follows from the suffix; the file appears when it is complete. Raises OutputError.
     """
     path = Path(path)
-    write_bytes(path, _encode(path, rgb))
+    write_bytes(path, encode_image(path, rgb))
 
 
-def _encode(path: Path, image: np.ndarray) -> bytes:
-    # For PNG, OpenCV's own choice (level 1, run lengths) was the fastest and near the smallest of
-    # twelve that were measured: 5 ms and 176 kB for 640x344 RGBA; level 6 takes 35 ms for 144 kB.
+def encode_image(path: Path, image: np.ndarray, level: int | None = None) -> bytes:
+    """An image as the file that `path`, by its suffix, should hold; PNG takes 8 and 16 bits.
+
+    level: zlib's, for PNG. Without one OpenCV's own choice (level 1, run lengths): the fastest and
+    near the smallest of twelve that were measured (5 ms and 176 kB for 640x344 RGBA; level 6 takes
+    35 ms for 144 kB). Raises OutputError.
+    """
     if not cv2.haveImageWriter(path.name):
         raise OutputError(f"{path}: '{path.suffix}' is not an image format that can be written.")
     order = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
     bgr = image if image.ndim == 2 else cv2.cvtColor(image, order[image.shape[2]])
+    options = [] if level is None else [cv2.IMWRITE_PNG_COMPRESSION, level]
     try:
-        done, data = cv2.imencode(path.suffix, bgr)
+        done, data = cv2.imencode(path.suffix, bgr, options)
     except cv2.error as error:
         raise OutputError(f"{path} cannot be encoded as an image.") from error
     if not done:
@@ -239,37 +226,37 @@ def _encode(path: Path, image: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-class ImageWriter:
-    """Write 8-bit images below a folder by a few threads.
+class PooledWriter(ScopedWriter):
+    """Writes files by a few threads; an error of one is raised by a later job or at the end."""
 
-    Use as a context manager; an error of a writer is raised by a later `write` or at the end.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self) -> None:
         self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="images")
         self.waiting: deque[Future[None]] = deque()
+
+    def submit(self, job: Callable[..., None], *args: object) -> None:
+        """Queue a job; waits while too many are queued."""
+        while len(self.waiting) >= WAITING:
+            self.waiting.popleft().result()
+        self.waiting.append(self.pool.submit(job, *args))
+
+    def close(self, failed: bool = False) -> None:
+        """End the jobs; with `failed`, those that have not begun are dropped."""
+        self.pool.shutdown(wait=True, cancel_futures=failed)
+        while self.waiting and not failed:
+            self.waiting.popleft().result()
+
+
+class ImageWriter(PooledWriter):
+    """Writes 8-bit images below a folder. Use as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = Path(folder)
 
     def write(self, name: Path, image: np.ndarray) -> None:
         """Queue (H, W, 4) RGBA or (H, W, 3) RGB uint8, not changed later, as `folder`/`name`."""
         assert image.ndim == 3 and image.shape[2] in (3, 4), image.shape
         assert image.dtype == np.uint8, image.dtype
-        while len(self.waiting) >= WAITING:
-            self.waiting.popleft().result()
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.waiting.append(self.pool.submit(write_image, path, image))
-
-    def __enter__(self) -> ImageWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.pool.shutdown(wait=True, cancel_futures=kind is not None)
-        if kind is None:
-            while self.waiting:
-                self.waiting.popleft().result()
+        self.submit(write_image, path, image)
