@@ -52,7 +52,7 @@ def make_masks(
     find_ffmpeg(ffmpeg)  # before the work, not after it
     inputs = [video, *([settings.corrected] if settings.corrected else [])]
     with output_folder(out, settings.overwrite, inputs, progress.say) as folder:
-        model = _load_sam(settings, progress) if settings.uses_sam else None
+        open_sam = _load_sam(settings, progress) if settings.uses_sam else None
         if known is None:
             samples = FrameSamples()
             info = videos.probe(video, progress=progress, each=samples.add, options=options)
@@ -65,14 +65,9 @@ def make_masks(
             info, open_frames = known
         prompts = within_part(prompts, info.first, info.frames, info.size)
         kept = _load_kept(settings, info, progress)
-        size = working_size(info.size, info.frames, SAM_WIDTH if model else MOTION_WIDTH)
+        size = working_size(info.size, info.frames, SAM_WIDTH if open_sam else MOTION_WIDTH)
         frames = resize_frames(_steps(info, open_frames, progress), size)
-        sam = None
-        if model is not None:
-            from omnimatte_cli.device import choose
-            from omnimatte_cli.segment.sam import Sam
-
-            sam = Sam(model, frames, choose(settings.device))
+        sam = open_sam(frames) if open_sam else None
         scaled = [p.scaled(size[1] / info.size[1], size[0] / info.size[0]) for p in prompts]
         keep = [t - info.first for t in settings.keep]
         rough = _find(frames, scaled, kept, keep, sam, settings, progress)
@@ -106,29 +101,46 @@ def _find(
     prompts: list[Prompt],
     kept: Masks | None,
     keep: Sequence[int],
-    sam: methods.Segmenter | None,
+    sam: methods.Segmenter | methods.Follower | None,
     settings: MaskSettings,
     progress: Progress,
 ) -> methods.Rough:
     if kept is not None:
         small = kept.resized((frames.shape[1], frames.shape[2]))
         keys = {n: {t: small[i, t] for t in keep} for i, n in enumerate(kept.names)}
+        if isinstance(sam, methods.Follower):
+            return methods.by_following(frames, keys, sam, progress)
         return methods.by_kept(frames, keys, sam, settings.every, settings.seed, progress)
+    if isinstance(sam, methods.Follower):
+        if settings.every > 1:
+            progress.say("--every has no use with SAM 2, which looks at every frame.")
+        known, notes = methods.known_of(frames, prompts, settings.max_objects, progress)
+        return methods.by_following(frames, known, sam, progress, notes)
     if sam is not None:
         return methods.by_sam(frames, prompts, sam, settings.every, settings.max_objects, progress)
     return methods.by_motion(frames, prompts, settings.max_objects, settings.seed, progress)
 
 
-def _load_sam(settings: MaskSettings, progress: Progress) -> object:
+def _load_sam(
+    settings: MaskSettings, progress: Progress
+) -> Callable[[np.ndarray], methods.Segmenter | methods.Follower]:
+    """What opens a clip's frames (T, h, w, 3) uint8 with the SAM, or SAM 2, that was asked for."""
     from omnimatte_cli.device import choose
     from omnimatte_cli.segment.checkpoints import find_checkpoint
-    from omnimatte_cli.segment.sam import import_segment_anything, load_sam
+    from omnimatte_cli.segment.sam import Sam, import_segment_anything, load_sam, read_checkpoint
+    from omnimatte_cli.segment.sam2 import Sam2, is_sam2, load_sam2
 
-    choose(settings.device)
-    import_segment_anything()  # missing: say so before a download
+    device = choose(settings.device)
+    if settings.sam_model:
+        import_segment_anything()  # missing: say so before a download
     path = find_checkpoint(settings.sam_model, settings.sam_checkpoint, progress)
     progress.stage("loading SAM")
-    return load_sam(path)
+    state = read_checkpoint(path)
+    if is_sam2(state):
+        predictor = load_sam2(state, path, device)
+        return lambda frames: Sam2(predictor, frames)
+    model = load_sam(path, state)
+    return lambda frames: Sam(model, frames, device)
 
 
 def _load_kept(settings: MaskSettings, info: VideoInfo, progress: Progress) -> Masks | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ from omnimatte_cli.segment.moving import (
     same_tracks,
     tracks_meant,
 )
-from omnimatte_cli.segment.prompts import Prompt
+from omnimatte_cli.segment.prompts import Box, Prompt
 from omnimatte_cli.segment.propagate import Carried, Correct, propagate
 from omnimatte_cli.segment.track import Track
 
@@ -39,17 +39,29 @@ class Segmenter(Protocol):
         """Mask and quality in frame t, prompted with a mask (h, w) bool that is near."""
 
 
+@runtime_checkable
+class Follower(Protocol):
+    """What SAM 2 does for us, a whole clip at once; `sam2.Sam2` is one."""
+
+    def follow(
+        self, known: Mapping[str, Mapping[int, Prompt | np.ndarray]], progress: Progress
+    ) -> dict[str, list[Carried]]:
+        """Masks in every frame from prompts or masks (h, w) bool, by object and frame."""
+
+
 @dataclass(frozen=True)
 class Rough:
     """Rough masks at working size.
 
     masks: packed (h, w) bool, by object and frame. confidence: in [0, 1], by object and frame.
+    method: "motion", "sam" or "sam2".
     """
 
     size: Size
     masks: dict[str, list[bytes]]
     confidence: dict[str, list[float]]
     notes: list[str] = field(default_factory=list)
+    method: str = "motion"
 
 
 def by_motion(
@@ -172,8 +184,41 @@ def by_sam(
                 return sam.again(t, hint.at(t))
         return None
 
-    result = Rough(size, {}, {}, notes)
+    result = Rough(size, {}, {}, notes, "sam")
     _add(result, propagate(frames, keys, look, every, progress))
+    return result
+
+
+def known_of(
+    frames: np.ndarray, prompts: Sequence[Prompt], max_objects: int, progress: Progress
+) -> tuple[dict[str, dict[int, Prompt | np.ndarray]], list[str]]:
+    """What is known beforehand, by object and frame, and notes: the prompts, else what moves."""
+    known: dict[str, dict[int, Prompt | np.ndarray]] = {}
+    for p in prompts:
+        known.setdefault(p.name, {})[p.frame] = p
+    if prompts:
+        return known, []
+    moving, why = find_moving(frames, progress)
+    if moving is None:
+        raise InputError(why)
+    tracks, notes = choose_tracks(moving, max_objects)
+    for i, each in enumerate(tracks, 1):
+        t = max(each.areas, key=lambda t: each.areas[t])
+        x, y, w, h = cv2.boundingRect(each.at(t).astype(np.uint8))
+        known[f"object{i}"] = {t: Prompt(f"object{i}", t, (), Box(x, y, x + w, y + h))}
+    return known, notes
+
+
+def by_following(
+    frames: np.ndarray,
+    known: Mapping[str, Mapping[int, Prompt | np.ndarray]],
+    sam: Follower,
+    progress: Progress | None = None,
+    notes: Sequence[str] = (),
+) -> Rough:
+    """Masks by SAM 2 from what is known of each object, by frame."""
+    result = Rough(frames.shape[1:3], {}, {}, list(notes), "sam2")
+    _add(result, sam.follow(known, progress or Silent()))
     return result
 
 
@@ -198,7 +243,7 @@ def by_kept(
     else:
         moving, _ = find_moving(frames, progress)
         opinion = colour_opinion(frames, moving, seed)
-    result = Rough(frames.shape[1:3], {}, {})
+    result = Rough(frames.shape[1:3], {}, {}, [], "motion" if sam is None else "sam")
     _add(result, propagate(frames, keys, opinion, every, progress))
     return result
 

@@ -125,20 +125,26 @@ class Shape:
     quality_width: int
 
 
-def load_sam(path: Path) -> Any:
-    """Build segment-anything's `Sam` from a checkpoint, whatever its size.
-
-    Nothing in the file is executed. Raises WeightsError where it cannot be read or is no SAM, and
-    OptionError where the package is not installed.
-    """
-    package = import_segment_anything()
+def read_checkpoint(path: Path) -> Any:
+    """What a checkpoint holds; nothing in it is executed. Raises WeightsError."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds
         raise WeightsError(
             f"The SAM checkpoint {path} cannot be read: it is damaged, or not a checkpoint."
         ) from error
-    wrong = f"{path} is not a checkpoint of segment-anything (vit_b, vit_l or vit_h)"
+
+
+def load_sam(path: Path, state: Any = None) -> Any:
+    """Build segment-anything's `Sam` from a checkpoint, whatever its size.
+
+    state: what `read_checkpoint` gave, if it was read. Raises WeightsError where it is no SAM, and
+    OptionError where the package is not installed.
+    """
+    package = import_segment_anything()
+    if state is None:
+        state = read_checkpoint(path)
+    wrong = f"{path} is not a checkpoint of segment-anything (vit_b, vit_l or vit_h) or SAM 2"
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise WeightsError(f"{wrong}: it does not hold named tensors.")
     try:

@@ -110,7 +110,7 @@ def _facts(
         for k, v in asdict(settings).items()
     }
     return {
-        "method": "sam" if settings.uses_sam else "motion",
+        "method": rough.method,
         "repropagated": settings.corrected is not None,
         "objects": list(rough.masks),
         "options": options,
