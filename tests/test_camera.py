@@ -126,6 +126,17 @@ def test_a_tripod_is_static_in_noise_and_changing_light(filmed: Shoot) -> None:
     assert np.array_equal(camera.homographies, np.tile(np.eye(3), (25, 1, 1)))
 
 
+def test_what_moves_before_a_tripod_is_no_parallax(filmed: Shoot) -> None:
+    rng = np.random.default_rng(5)
+    patch = rng.integers(0, 255, (60, 100, 3), np.uint8)
+    frames = [filmed.frames[0].copy() for _ in range(24)]
+    for t, frame in enumerate(frames):
+        frame[20:80, 4 * t : 4 * t + 100] = patch
+    camera = register(frames)
+    assert np.nanmax(camera.rms) >= 0 and camera.kind == "static"
+    assert camera.doubts == ()
+
+
 def test_a_camera_that_creeps_is_moving() -> None:
     """A tenth of a pixel a frame: no two neighbours differ, the ends do by four pixels."""
     h = np.tile(np.eye(3), (40, 1, 1))

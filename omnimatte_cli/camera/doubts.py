@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,20 +13,31 @@ from omnimatte_cli.camera.model import corners, project
 LARGE_RMS = 1.0  # pixels at working width
 LITTLE_AGREES = 0.45  # of the tracked points: fewer inliers mean depth, or that most of it moves
 CANVAS_AREAS = 6.0  # times the frame's area that a canvas may have
-FEW_INLIERS = 30
+
+
+@dataclass(frozen=True)
+class Fits:
+    """rms: (T,) pixels, or NaN. share: (T,) inliers among the points that were tracked, or NaN.
+    lost: frames whose motion could not be found."""
+
+    rms: np.ndarray
+    share: np.ndarray
+    lost: Sequence[int]
 
 
 def find_doubts(
     homographies: np.ndarray,
     size: Size,
     cuts: Sequence[int],
-    inliers: np.ndarray,
-    rms: np.ndarray,
-    share: np.ndarray,
-    lost: Sequence[int],
+    fits: Fits | None,
     blind: bool,
 ) -> list[str]:
-    """Sentences for the user. share: (T,) inliers among the points that were tracked, or NaN."""
+    """Sentences for the user.
+
+    fits: how well each frame was registered; None where the camera stands still: nothing is
+    registered then, and what does not fit is what moves before it. blind: nothing could be followed
+    at all.
+    """
     said = []
     if blind:
         said.append(
@@ -34,18 +46,20 @@ def find_doubts(
         )
         return said
     said += [f"A new scene begins at frame {t}: each scene gets a plate of its own." for t in cuts]
-    if lost:
+    if fits is None:
+        return said
+    if fits.lost:
         said.append(
-            f"No motion could be found in {frames_text(lost)}: too little texture, or too much "
-            "moves at once. The frames are taken to lie where their neighbours do."
+            f"No motion could be found in {frames_text(fits.lost)}: too little texture, or too "
+            "much moves at once. The frames are taken to lie where their neighbours do."
         )
-    high = np.flatnonzero(np.nan_to_num(rms) > LARGE_RMS)
+    high = np.flatnonzero(np.nan_to_num(fits.rms) > LARGE_RMS)
     if len(high):
         said.append(
             f"The scene does not fit one plane in {frames_text(high)} (rms up to "
-            f"{np.nanmax(rms):.1f} px): strong parallax, or a lens or shutter that bends it."
+            f"{np.nanmax(fits.rms):.1f} px): strong parallax, or a lens or shutter that bends it."
         )
-    torn = np.flatnonzero(np.nan_to_num(share, nan=1.0) < LITTLE_AGREES)
+    torn = np.flatnonzero(np.nan_to_num(fits.share, nan=1.0) < LITTLE_AGREES)
     if len(torn):
         said.append(
             f"Less than half of what was tracked moves as one in {frames_text(torn)}: strong "

@@ -14,7 +14,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import Size
 from omnimatte_cli.camera.bundle import adjust, residuals
-from omnimatte_cli.camera.doubts import find_doubts
+from omnimatte_cli.camera.doubts import Fits, find_doubts
 from omnimatte_cli.camera.model import (
     STATIC_SHIFT,
     Camera,
@@ -240,7 +240,8 @@ def _solve(scenes: list[_Scene], count: int, size: Size, small: Size) -> Camera:
         _fit(scene, own, part, inliers, rms, share)
     lost = [t for s in scenes for t in s.lost]
     blind = not any(s.known for s in scenes) and count > 1
-    doubts = find_doubts(homographies, small, bounds[1:-1], inliers, rms, share, lost, blind)
+    fits = Fits(rms, share, lost) if moving else None
+    doubts = find_doubts(homographies, small, bounds[1:-1], fits, blind)
     camera = Camera(
         homographies,
         small,
