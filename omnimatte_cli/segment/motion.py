@@ -10,6 +10,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from omnimatte_cli.matte.closed_form import channel_max
+from omnimatte_cli.matte.compositing import grey
+from omnimatte_cli.matte.effects import channel_sum
+
 WORKING_WIDTH = 640  # pixels; rough masks need no more, and thresholds below are tuned for it
 PLATE_SAMPLES = 41  # frames that vote for the plate, evenly spaced over the clip
 TOLERANCE = 12  # grey levels that neighbouring plate pixels may lend: tiny misalignments, leaves
@@ -65,13 +69,14 @@ def match_exposure(frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
     target = plate[::4, ::4].reshape(-1, 3)
     out = frame.astype(np.float32)
     # Clipped pixels say nothing about the exposure.
-    usable = ((source > 4) & (source < 251) & (target > 4) & (target < 251)).all(1)
+    inside = (source > 4) & (source < 251) & (target > 4) & (target < 251)
+    usable = inside[:, 0] & inside[:, 1] & inside[:, 2]
     if usable.sum() < 100:
         return out
     source, target = source[usable], target[usable]
     gain, offset = np.ones(3, np.float32), np.zeros(3, np.float32)
     for _ in range(6):
-        miss = np.abs(source * gain + offset - target).max(1)
+        miss = channel_max(np.abs(source * gain + offset - target))
         kept = miss <= max(float(np.percentile(miss, 60)), 2.0)
         x, y = source[kept], target[kept]
         x_mean, y_mean = x.mean(0), y.mean(0)
@@ -92,7 +97,7 @@ def study_scene(frames: np.ndarray) -> Scene:
         [np.clip(match_exposure(f, reference), 0, 255).round().astype(np.uint8) for f in chosen]
     )
     plate = temporal_rank(matched)
-    misses = np.stack([cv2.absdiff(f, plate).max(2) for f in matched])
+    misses = np.stack([channel_max(cv2.absdiff(f, plate)) for f in matched])
     # A low rank, because movers may be here in most frames. Half a standard deviation lies at this
     # rank where three channels are noisy; leaves that wave have more, movers must not.
     noise = np.minimum(temporal_rank(misses, NOISE_RANK) * np.float32(2), NOISE_CAP)
@@ -113,12 +118,12 @@ def shadow_like(frame: np.ndarray, plate: np.ndarray, noise: np.ndarray) -> np.n
     """
     smooth_frame = cv2.GaussianBlur(np.maximum(frame, 0), (0, 0), 1.0)
     smooth_plate = cv2.GaussianBlur(plate, (0, 0), 1.0)
-    light_frame, light_plate = smooth_frame.sum(2) + 12, smooth_plate.sum(2) + 12
+    light_frame, light_plate = channel_sum(smooth_frame) + 12, channel_sum(smooth_plate) + 12
     log_ratio = np.log(light_frame / light_plate)
     within = (log_ratio > np.log(SHADOW_RANGE[0])) & (log_ratio < np.log(SHADOW_RANGE[1]))
-    chroma_frame = (smooth_frame + 4) / light_frame[..., None]
-    chroma_plate = (smooth_plate + 4) / light_plate[..., None]
-    chroma = np.sqrt(((chroma_frame - chroma_plate) ** 2).sum(2))
+    chroma_frame = (smooth_frame + 4) / grey(light_frame)
+    chroma_plate = (smooth_plate + 4) / grey(light_plate)
+    chroma = np.sqrt(channel_sum((chroma_frame - chroma_plate) ** 2))
     chroma = cv2.blur(chroma, (3, 3))
     # Against a mean that is local too, so that the soft slope of a penumbra is no texture.
     fine = log_ratio - cv2.blur(log_ratio, (7, 7))
@@ -133,7 +138,7 @@ def foreground(frame: np.ndarray, scene: Scene) -> np.ndarray:
     width = frame.shape[1]
     wide, bridge = (2 * max(round(share * width / 2), 1) + 1 for share in (VOTE, BRIDGE))
     matched = match_exposure(frame, scene.plate)
-    miss = np.maximum(np.maximum(matched - scene.high, scene.low - matched), 0).max(2)
+    miss = channel_max(np.maximum(np.maximum(matched - scene.high, scene.low - matched), 0))
     miss = cv2.GaussianBlur(miss, (0, 0), 0.8)
     threshold = np.maximum(DIFFERENCE, NOISE_SIGMAS * scene.noise)
     differs = miss > threshold
