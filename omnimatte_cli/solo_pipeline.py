@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -35,7 +35,6 @@ from omnimatte_cli.media import encode as export
 from omnimatte_cli.media import folder as output
 from omnimatte_cli.media import read as video
 from omnimatte_cli.media.images import IMAGE_SUFFIXES
-from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods import registry
 from omnimatte_cli.methods.base import Run
@@ -49,14 +48,13 @@ from omnimatte_cli.methods.generative.method import (
     resolved_fit,
     small_solos,
 )
-from omnimatte_cli.methods.generative.network import STRIDE
-from omnimatte_cli.methods.generative.options import BASE_AREA, GenerativeOptions
-from omnimatte_cli.methods.generative.solos import AUTO, RemovalVideo, SoloError, open_removal
-from omnimatte_cli.options import check, plain
+from omnimatte_cli.methods.generative.options import AUTO, STRIDE, LayersSettings
+from omnimatte_cli.methods.generative.solos import RemovalVideo, SoloError, open_removal
+from omnimatte_cli.options import plain
 from omnimatte_cli.pipeline import Result, StageTimer, camera_of, ownership_network, plate_of
 from omnimatte_cli.plate.load import load_plate
 from omnimatte_cli.progress import Progress, Silent
-from omnimatte_cli.settings import DeviceName, Settings, working_size
+from omnimatte_cli.settings import Settings
 from omnimatte_cli.shot import read_shot
 
 FIT_WORDS = {
@@ -64,48 +62,6 @@ FIT_WORDS = {
     "base": "alpha optimised at working size, colours in closed form",
     "full": "optimised at working size, then at full size",
 }
-
-
-@dataclass(frozen=True)
-class LayersSettings:
-    """Everything that `layers` can be told. solos: path by object name, or None: made here."""
-
-    solos: dict[str, Path] | None
-    background: Path | None = None  # the clean background video, folder or image
-    masks: Path | None = None
-    order: str | None = None  # object names back to front, separated by commas
-    depth: Path | None = None  # a depth video, brighter is nearer, that gives the order
-    options: GenerativeOptions = field(default_factory=GenerativeOptions)
-    size: Size | None = None  # (height, width) of the base optimisation, multiples of 32
-    device: DeviceName = "auto"
-    exact: bool = False
-    report: bool = True
-    overwrite: bool = False
-    ffmpeg: Path | None = None
-    reading: ReadOptions = field(default_factory=ReadOptions)
-
-    def __post_init__(self) -> None:
-        check(
-            self.solos is None or self.background is not None,
-            "--solo videos need the clean background that they were made with: --background VIDEO",
-        )
-        if self.size is not None:
-            good = all(s >= STRIDE and s % STRIDE == 0 for s in self.size)
-            check(good, f"--size must be WxH with both sides multiples of {STRIDE}")
-        check(
-            not (self.order is not None and self.depth is not None),
-            "--order and --depth contradict each other",
-        )
-
-    @property
-    def inputs(self) -> list[Path]:
-        """All files that are read, besides the shot."""
-        given = (self.background, self.masks, self.depth)
-        return [*(self.solos or {}).values(), *(p for p in given if p)]
-
-    def working_size(self, size: Size) -> Size:
-        """Of a shot of this size."""
-        return self.size or working_size(size, BASE_AREA, STRIDE)
 
 
 @dataclass(frozen=True)
@@ -137,7 +93,7 @@ def layers(
         output.output_folder(out, settings.overwrite, inputs, timer.say) as folder,
         devices.deterministic(),
     ):
-        if settings.solos is None:
+        if settings.solo_videos is None:
             shot = owned_shot(source, folder, settings, device, timer)
         else:
             shot = removal_shot(source, settings, timer)
@@ -174,8 +130,8 @@ def layers(
             "input": describe_input(info),
             "objects": describe_masks(masks, settings.masks),
             "background": describe_plate(shot.plate, settings.background),
-            "options": plain_options(settings),
-            "seed": settings.options.seed,
+            "options": plain(settings) | {"set": plain(settings.options)},
+            "seed": settings.seed,
             "device": devices.describe(device),
             "working_size": "{}x{}".format(*shot.clip.solos.shape[2:4]),
             "camera": describe_camera(shot.camera),
@@ -199,8 +155,9 @@ def layers(
 
 def removal_shot(source: Path, settings: LayersSettings, progress: StageTimer) -> SoloShot:
     """The shot with the videos that a removal model made of it, checked against it."""
-    assert settings.solos is not None and settings.background is not None
-    names = tuple(settings.solos)
+    videos_of, background = settings.solo_videos, settings.background
+    assert videos_of is not None and background is not None
+    names = tuple(videos_of)
     progress.stage("reading")
     info, clip = video.read_clip(source, settings.working_size, options=settings.reading)
     for note in info.notes:
@@ -214,10 +171,10 @@ def removal_shot(source: Path, settings: LayersSettings, progress: StageTimer) -
         covered = np.any(masks.resized(size), axis=0)
     progress.stage("checking the videos", len(names) + 1)
     videos = []
-    for done, (name, path) in enumerate(settings.solos.items()):
+    for done, (name, path) in enumerate(videos_of.items()):
         videos.append(open_removal(f"solo '{name}'", path, info, covered))
         progress.step(done + 1)
-    plate, notes = removal_plate(settings.background, info, covered, progress)
+    plate, notes = removal_plate(background, info, covered, progress)
     notes = [*(n for v in videos for n in v.notes), *notes]
     solos = SoloVideos(videos)
     progress.stage("reading the videos", info.frames)
@@ -233,7 +190,7 @@ def removal_shot(source: Path, settings: LayersSettings, progress: StageTimer) -
     for note in masks.notes:
         progress.say(note)
     still = Camera.static(info.frames, info.size)  # the background video follows the camera itself
-    facts: dict[str, object] = {"solos": {n: str(p) for n, p in settings.solos.items()}}
+    facts: dict[str, object] = {"solos": {n: str(p) for n, p in videos_of.items()}}
     return SoloShot(
         info, masks, plate, solos, SmallClip(small, plates, masks.resized(size)), still, facts
     )
@@ -255,7 +212,7 @@ def owned_shot(
     net = ownership_network("ownership", "auto", device)
     if net is None:
         raise OptionError("--solo auto needs the ownership weights, which are not there.")
-    run = Run(device, settings.options.seed, ownership=net)
+    run = Run(device, settings.seed, ownership=net)
     info, shot = read_shot(source, folder / "masks", shared, progress, settings.reading)
     solve = registry.choose(shared, devices.kind(device)).solve
     camera = camera_of(shot, shared, progress)
@@ -353,9 +310,3 @@ def open_depth(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
         yield frame.astype(np.float32).mean(2)
     if count < info.frames:
         raise SoloError(f"The depth video {path} has {count} frames, the shot {info.frames}.")
-
-
-def plain_options(settings: LayersSettings) -> dict[str, object]:
-    """All options in force, for the manifest."""
-    options: dict[str, object] = plain(settings)
-    return options

@@ -15,15 +15,14 @@ from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.media import encode as export
 from omnimatte_cli.media import folder as output
 from omnimatte_cli.media import read as video
-from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import VideoInfo
+from omnimatte_cli.methods.generative.options import TrimaskSettings
 from omnimatte_cli.methods.generative.trimask import (
     default_growth,
     grow_mask,
     shrink_mask,
     trimask,
 )
-from omnimatte_cli.options import check
 from omnimatte_cli.progress import Progress
 
 CRF = 4  # x264: small enough to leave three clear levels
@@ -31,36 +30,22 @@ BACKGROUND = "background"  # name of the trimask for the clean background
 
 
 def write_trimasks(
-    source: Path,
-    masks_folder: Path,
-    out: Path,
-    progress: Progress,
-    size: Size | None = None,
-    grow: int | None = None,
-    invert: bool = False,
-    images: bool = False,
-    overwrite: bool = False,
-    ffmpeg: Path | None = None,
-    options: ReadOptions | None = None,
+    source: Path, out: Path, settings: TrimaskSettings, progress: Progress
 ) -> list[Path]:
-    """Write one trimask video a solo and one for the clean background. Returns their paths.
-
-    size: (height, width) of the removal model, None: the shot's. grow: pixels of that size, side
-    of the square by which masks grow; None: by the published share. invert: black keeps and white
-    removes. options: how the video is read. images: a folder of PNGs each instead of a video.
-    """
-    program = export.find_ffmpeg(ffmpeg)
-    check(grow is None or grow >= 0, "--grow must be 0 or more")
-    with output.output_folder(out, overwrite, [source, masks_folder]) as folder:
+    """Write one trimask video a solo and one for the clean background. Returns their paths."""
+    program = export.find_ffmpeg(settings.ffmpeg)
+    masks_folder, invert, images = settings.masks, settings.invert, settings.images
+    assert masks_folder is not None
+    with output.output_folder(out, settings.overwrite, [source, masks_folder]) as folder:
         progress.stage("reading")
-        info = video.probe(source, options=options)
+        info = video.probe(source, options=settings.reading)
         for note in info.notes:
             progress.say(note)
         masks = load_masks(masks_folder, info.frames, info.size, None, progress, info.options, info)
         if BACKGROUND in masks.names:
             raise MaskError(f"An object cannot be called '{BACKGROUND}' here: rename its masks.")
-        shape = size or info.size
-        side = default_growth(shape[1]) if grow is None else grow
+        shape = settings.size or info.size
+        side = default_growth(shape[1]) if settings.grow is None else settings.grow
         names = [*masks.names, BACKGROUND]
         progress.stage("trimasks", info.frames)
         with ExitStack() as stack:

@@ -19,6 +19,7 @@ REPEATED = (
     "boxes",
     "assignments",
     "formats",
+    "solos",
 )  # one value an option, which may be repeated
 
 

@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-STRIDE = 32  # pixels; five halvings, so both sides must be multiples of it
+from omnimatte_cli.methods.generative.options import STRIDE
+
 WIDTH = 32  # channels of the first block (2.63 M parameters with colour and alpha)
 INPUTS = 6  # channels: the solo frame and |solo - plate|
 KERNEL = 4  # pixels, of every convolution

@@ -1,17 +1,24 @@
-"""What stage 2 of Generative Omnimatte can be told, with the published settings and ours."""
+"""What `layers` and `trimask` can be told, with the published settings of stage 2 and ours."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal, get_args
 
-from omnimatte_cli.options import check
+from omnimatte_cli.errors import OptionError
+from omnimatte_cli.media.options import ReadOptions
+from omnimatte_cli.options import check, check_words, option
+from omnimatte_cli.settings import DeviceName, working_size
 
 Colour = Literal["network", "free", "closed"]  # where a layer's colours come from
 Fit = Literal["auto", "closed", "base", "full"]  # how much is optimised
 Drops = tuple[tuple[int, float], ...]  # from this step on, times this factor
 
 BASE_AREA = 128 * 224  # pixels of the base optimisation
+STRIDE = 32  # pixels; five halvings in the network, so sides must be multiples of it
+AUTO = "auto"  # in place of solo videos: they are made by ownership
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,27 @@ BASE = StageOptions(
 FULL = replace(BASE, recon_power=1, below=20.0)
 
 
+def parse_solos(values: Sequence[str]) -> dict[str, Path] | None:
+    """NAME=PATH options to paths by name; None for `auto`. Raises OptionError."""
+    if AUTO in values:
+        if len(values) > 1:
+            raise OptionError("--solo auto makes all solos itself: give no other --solo.")
+        return None
+    out: dict[str, Path] = {}
+    for value in values:
+        name, equals, path = value.partition("=")
+        if not equals or not name or not path:
+            raise OptionError(f"--solo takes NAME=VIDEO, such as dog=dog.mp4, not {value!r}.")
+        if name in (".", "..") or any(c in name for c in '/\\:*?"<>|'):
+            raise OptionError(f"--solo: {name!r} cannot be a folder's name.")
+        if name in out:
+            raise OptionError(f"--solo names {name} twice.")
+        out[name] = Path(path)
+    if not out:
+        raise OptionError("Give at least one --solo NAME=VIDEO, or --solo auto.")
+    return out
+
+
 @dataclass(frozen=True)
 class GenerativeOptions:
     """How layers are made from solo videos."""
@@ -129,3 +157,125 @@ class GenerativeOptions:
         """The options of the base or of the full-size optimisation."""
         stage = self.full if full else self.base
         return stage if self.steps is None else stage.scaled(self.steps)
+
+
+@dataclass(frozen=True)
+class LayersSettings:
+    """Everything that `omnimatte layers` can be told."""
+
+    solos: tuple[str, ...] = option(
+        (),
+        "The video in which one object is left, with its effects, such as dog=dog.mp4; once for "
+        "each object. auto makes all of them here, by ownership.",
+        flag="--solo",
+        metavar="NAME=VIDEO|auto",
+    )
+    background: Path | None = option(
+        None,
+        "The video (or image) without any object. With --solo auto: estimated.",
+        metavar="PATH",
+    )
+    masks: Path | None = option(
+        None,
+        "Folder with a folder of images or a video per object, or with indexed PNGs; default: "
+        "guessed from the solo videos.",
+        metavar="DIR",
+    )
+    order: str | None = option(
+        None,
+        "Object names back to front, separated by commas; default: order.txt in --masks, else by "
+        "which mask reaches lower.",
+        metavar="A,B",
+    )
+    depth: Path | None = option(
+        None, "Depth video, brighter is nearer, for the order.", metavar="VIDEO"
+    )
+    fit: Fit = option(
+        "auto",
+        "closed: no optimisation. base: alpha optimised at about 128 pixels. full: optimised at "
+        "full size too. auto: full on a GPU, closed on a CPU.",
+    )
+    steps: int | None = option(None, "Steps of each optimisation; default: 400.")
+    size: tuple[int, int] | None = option(
+        None,
+        "Size of the base optimisation, multiples of 32; default: the area of 224x128.",
+        metavar="WxH",
+    )
+    keep_colours: bool = option(
+        False,
+        "Leave the solo videos' colours also where a layer is opaque.",
+        flag="--keep-colours",
+    )
+    seed: int = option(0, "Seed of all random choices.")
+    device: DeviceName = option("auto", "auto, cpu, cuda or mps.")
+    exact: bool = option(False, "Also write background/, the plate with what no layer owns.")
+    report: bool = option(
+        True, "Write report.html, to judge the result by.", flag="--report/--no-report"
+    )
+    overwrite: bool = option(False, "Replace an existing result.")
+    ffmpeg: Path | None = option(None, "The ffmpeg program to encode with.", metavar="PATH")
+    reading: ReadOptions = field(default_factory=ReadOptions, metadata={"shown": False})
+
+    def __post_init__(self) -> None:
+        check_words(self)
+        check(
+            self.solo_videos is None or self.background is not None,
+            "--solo videos need the clean background that they were made with: --background VIDEO",
+        )
+        check(
+            not (self.order is not None and self.depth is not None),
+            "--order and --depth contradict each other",
+        )
+        if self.size is not None:
+            good = all(s >= STRIDE and s % STRIDE == 0 for s in self.size)
+            check(good, f"--size must be WxH with both sides multiples of {STRIDE}")
+        _ = self.options  # checked there
+
+    @property
+    def solo_videos(self) -> dict[str, Path] | None:
+        """Path by object name; None where the solos are made here."""
+        return parse_solos(self.solos)
+
+    @property
+    def options(self) -> GenerativeOptions:
+        """How the layers are made."""
+        return GenerativeOptions(self.fit, self.steps, self.seed, not self.keep_colours)
+
+    @property
+    def inputs(self) -> list[Path]:
+        """All files that are read, besides the shot."""
+        given = (self.background, self.masks, self.depth)
+        return [*(self.solo_videos or {}).values(), *(p for p in given if p)]
+
+    def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Of a shot of this (height, width)."""
+        return self.size or working_size(size, BASE_AREA, STRIDE)
+
+
+@dataclass(frozen=True)
+class TrimaskSettings:
+    """Everything that `omnimatte trimask` can be told."""
+
+    masks: Path | None = option(
+        None,
+        "Folder with a folder of images or a video per object, or with indexed PNGs.",
+        metavar="DIR",
+    )
+    size: tuple[int, int] | None = option(
+        None, "Size that the model takes; default: the video's.", metavar="WxH"
+    )
+    grow: int | None = option(
+        None,
+        "Pixels of that size, side of the square that masks grow by; default: 11 at a width of "
+        "672.",
+    )
+    invert: bool = option(False, "Black keeps and white removes, not the reverse.", flag="--invert")
+    images: bool = option(False, "Write a folder of PNGs each instead of a video.", flag="--images")
+    overwrite: bool = option(False, "Replace an existing result.")
+    ffmpeg: Path | None = option(None, "The ffmpeg program to encode with.", metavar="PATH")
+    reading: ReadOptions = field(default_factory=ReadOptions, metadata={"shown": False})
+
+    def __post_init__(self) -> None:
+        check(self.masks is not None, "--masks is needed: the objects to keep or to remove")
+        check(self.size is None or min(self.size) >= 16, "--size must be at least 16 each way")
+        check(self.grow is None or self.grow >= 0, "--grow must be 0 or more")

@@ -15,12 +15,11 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Size
-from omnimatte_cli.errors import InputError, OptionError, VideoError
+from omnimatte_cli.errors import InputError, VideoError
 from omnimatte_cli.media.images import wxh
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import VideoInfo, iter_frames, same_part
 
-AUTO = "auto"  # --solo auto: made here, by ownership
 STRETCH = 0.1  # by how much a model's aspect may differ from the video's
 SHIFT_SEEN = 0.004  # of the width: smaller shifts are left as they are
 SHIFT_MOST = 0.05  # of the width: larger ones mean that it is another shot
@@ -62,27 +61,6 @@ class RemovalVideo:
             self.shift[0] * size[1] / self.size[1],
             self.shift[1] * size[0] / self.size[0],
         )
-
-
-def parse_solos(values: Sequence[str]) -> dict[str, Path] | None:
-    """NAME=PATH options to paths by name; None for `auto`. Raises OptionError."""
-    if AUTO in values:
-        if len(values) > 1:
-            raise OptionError("--solo auto makes all solos itself: give no other --solo.")
-        return None
-    out: dict[str, Path] = {}
-    for value in values:
-        name, equals, path = value.partition("=")
-        if not equals or not name or not path:
-            raise OptionError(f"--solo takes NAME=VIDEO, such as dog=dog.mp4, not {value!r}.")
-        if name in (".", "..") or any(c in name for c in '/\\:*?"<>|'):
-            raise OptionError(f"--solo: {name!r} cannot be a folder's name.")
-        if name in out:
-            raise OptionError(f"--solo names {name} twice.")
-        out[name] = Path(path)
-    if not out:
-        raise OptionError("Give at least one --solo NAME=VIDEO, or --solo auto.")
-    return out
 
 
 def fit_frame(frame: np.ndarray, size: Size, shift: tuple[float, float]) -> np.ndarray:
