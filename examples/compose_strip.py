@@ -10,7 +10,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from omnimatte_cli.arrays import to_uint8
+from omnimatte_cli.arrays import integers
 from omnimatte_cli.commands.compose import compose_result, parse_edits
 from omnimatte_cli.deliver.preview import preview_frame
 from omnimatte_cli.deliver.read import read_result
@@ -37,7 +37,7 @@ def main(result: Path, out: Path) -> None:
         edits = parse_edits(**{option: given.get(option) for option in OPTIONS})
         composition, _ = compose_result(found, edits, None, clean=False)
         frame = next(islice(composition.frames(), FRAME, None))
-        tiles.append((label, to_uint8(frame).repeat(2, 0).repeat(2, 1)))
+        tiles.append((label, integers(frame).repeat(2, 0).repeat(2, 1)))
     write_image(out, preview_frame(tiles))
 
 

@@ -1,4 +1,4 @@
-"""The data that flows through the pipeline, and the one place where uint8 meets float.
+"""The data that flows through the pipeline, and the one place where integers meet floats.
 
 Letters: B windows, N layers, T frames, C channels, H, W. Host arrays are NumPy, channels last.
 """
@@ -17,15 +17,29 @@ import numpy as np
 Size = tuple[int, int]  # (height, width) in pixels
 
 
+def full_scale(dtype: np.dtype | type) -> int:
+    """What an integer image holds for 1: 255 in uint8, 65535 in uint16."""
+    assert dtype in (np.uint8, np.uint16), dtype
+    return int(np.iinfo(dtype).max)
+
+
 def to_float(image: np.ndarray) -> np.ndarray:
-    """uint8 in [0, 255] to float32 in [0, 1], any shape."""
-    assert image.dtype == np.uint8, image.dtype
-    return image.astype(np.float32) * np.float32(1 / 255)
+    """uint8 or uint16 of full range to float32 in [0, 1], any shape."""
+    return image.astype(np.float32) * np.float32(1 / full_scale(image.dtype))
 
 
-def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Float in [0, 1] (clipped) to uint8 in [0, 255], rounded to nearest, any shape."""
-    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+def integers(x: np.ndarray, bits: int = 8) -> np.ndarray:
+    """Float in [0, 1] (clipped) rounded to integers 0 .. 2 ** bits - 1, uint8 or uint16."""
+    kind = np.uint8 if bits == 8 else np.uint16
+    return (np.clip(x, 0, 1) * (2**bits - 1) + 0.5).astype(kind)
+
+
+def eight_bits(image: np.ndarray) -> np.ndarray:
+    """uint16 of full range rounded to uint8, any shape; uint8 as it is."""
+    if image.dtype == np.uint8:
+        return image
+    assert image.dtype == np.uint16, image.dtype
+    return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def frame_or_static(x: np.ndarray, t: int) -> np.ndarray:
@@ -159,7 +173,7 @@ def unpack_mask(data: bytes, size: Size) -> np.ndarray:
 class Plate:
     """The clean picture of every frame, in frame coordinates.
 
-    image: (H, W, 3) uint8 RGB; of a plate that changes over time, its first frame.
+    image: (H, W, 3) uint8 or uint16 RGB; of a plate that changes over time, its first frame.
     valid: (H, W) bool, False where no frame shows the plate: it was filled in and is a guess.
     moving: None for a fixed plate; else opens a new stream of one plate per frame.
     """
@@ -179,13 +193,14 @@ class Plate:
         return float(1 - self.valid.mean())
 
     def stream(self) -> Iterator[np.ndarray]:
-        """The plate of each frame in turn, (H, W, 3) uint8; endless for a fixed plate."""
+        """The plate of each frame in turn, (H, W, 3); endless for a fixed plate."""
         return itertools.repeat(self.image) if self.moving is None else self.moving()
 
 
 def resize_frames(frames: Iterable[np.ndarray], size: Size) -> np.ndarray:
-    """Frames (H, W, 3) uint8 to one array (T, h, w, 3) uint8 by area averaging."""
+    """Frames (H, W, 3) uint8 or uint16 to one array (T, h, w, 3) uint8 by area averaging."""
     import cv2
 
     h, w = size
-    return np.stack([cv2.resize(f, (w, h), interpolation=cv2.INTER_AREA) for f in frames])
+    small = (cv2.resize(f, (w, h), interpolation=cv2.INTER_AREA) for f in frames)
+    return np.stack([eight_bits(f) for f in small])

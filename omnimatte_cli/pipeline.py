@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from omnimatte_cli import device as devices
@@ -30,7 +31,7 @@ from omnimatte_cli.deliver.plates import (
     write_result_plate,
 )
 from omnimatte_cli.deliver.result import ResultWriter
-from omnimatte_cli.deliver.writer import delivery_of
+from omnimatte_cli.deliver.writer import DEEP_FORMATS, delivery_of
 from omnimatte_cli.errors import NoObjectError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.matte.network import OwnerNet
@@ -190,6 +191,11 @@ def decompose_shot(
     )
     method = registry.make(choice, run)
     info, shot = read_shot(source, folder / "masks", settings, timer, masks=masks)
+    if shot.dtype == np.uint16 and not DEEP_FORMATS.intersection(settings.formats):
+        timer.say(
+            f"The input has {info.depth} bits: the plate keeps them, in 16-bit PNGs; layers/ "
+            "has 8 (--format png16, prores or exr also writes deeper ones)."
+        )
     shot = replace(shot, camera=camera_of(shot, settings, timer))
     shot = with_strangers(shot, settings, timer)
     plate = plate_of(shot, settings, choice.solve, run, folder, info, timer)

@@ -28,12 +28,13 @@ def comparators(count: int) -> tuple[tuple[int, int], ...]:
 def masked_ranks(samples: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Median and half the interquartile range of the `counts` smallest of each column.
 
-    samples: (K, P) uint8, which is sorted in place; what does not count must be 255. counts: (P,)
-    in [0, K]. Returns (P,) uint8, of an even number the mean of the middle two rounded up, and (P,)
-    float32 in levels. Where counts is 0 they mean nothing.
+    samples: (K, P) uint8 or uint16, which is sorted in place; what does not count must be the
+    type's largest value. counts: (P,) in [0, K]. Returns (P,) of the samples' type, of an even
+    number the mean of the middle two rounded up, and (P,) float32 in levels. Where counts is 0 they
+    mean nothing.
     """
-    assert samples.dtype == np.uint8 and samples.shape[1:] == counts.shape, samples.shape
-    median = np.empty(len(counts), np.uint8)
+    assert samples.shape[1:] == counts.shape, samples.shape
+    median = np.empty(len(counts), samples.dtype)
     spread = np.empty(len(counts), np.float32)
     for start in range(0, len(counts), BLOCK):
         part = slice(start, start + BLOCK)
@@ -46,7 +47,7 @@ def masked_ranks(samples: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, n
         block, n = np.stack(rows), np.maximum(counts[part].astype(np.int64), 1)
         columns = np.arange(len(n))
         low, high = block[(n - 1) // 2, columns], block[n // 2, columns]
-        median[part] = (low.astype(np.uint16) + high + 1) >> 1
+        median[part] = (low.astype(np.uint32) + high + 1) >> 1
         first, third = block[(n - 1) // 4, columns], block[(3 * (n - 1) + 3) // 4, columns]
         spread[part] = (third.astype(np.float32) - first) / 2
     return median, spread

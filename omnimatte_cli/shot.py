@@ -37,8 +37,9 @@ class Shot:
 
     fps: mean frames per second. frames: (T, h, w, 3) uint8, all of them at working size. masks: at
     full size; small: at working size, (N, T, h, w) bool. samples: some frames at full size.
-    open_frames: opens a new stream of all frames at full size, (H, W, 3) uint8. camera: how it
-    moves, once that is known. strangers: (S, T, h, w) bool, movers that nobody masked.
+    open_frames: opens a new stream of all frames at full size, (H, W, 3) uint8, or uint16 where the
+    video has more than 8 bits. camera: how it moves, once that is known. strangers: (S, T, h, w)
+    bool, movers that nobody masked.
     """
 
     fps: Fraction
@@ -56,6 +57,11 @@ class Shot:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the frames at full size: uint8 or uint16."""
+        return self.samples.dtype
 
     @property
     def size(self) -> Size:
@@ -138,7 +144,7 @@ def read_shot(
     )
     pin.check()
     open_frames = samples.opener(
-        lambda: pin.whole(iter_frames(info.source, options=info.options), info.frames)
+        lambda: pin.whole(iter_frames(info.source, deep=None, options=info.options), info.frames)
     )
     for note in info.notes:
         progress.say(note)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from omnimatte_cli import device as devices
-from omnimatte_cli.arrays import Masks, Plate, Size, resize_frames
+from omnimatte_cli.arrays import Masks, Plate, Size, eight_bits, resize_frames
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.deliver.finish import finish_result
 from omnimatte_cli.deliver.manifest import (
@@ -116,7 +116,7 @@ def layers(
             masks.names,
             masks.order,
             shot.plate,
-            lambda: video.iter_frames(source, options=settings.reading),
+            lambda: video.iter_frames(source, deep=None, options=settings.reading),
             made,
             delivery_of(info, ffmpeg),
             info.frame_numbers,
@@ -179,7 +179,7 @@ def removal_shot(source: Path, settings: LayersSettings, progress: StageTimer) -
     solos = SoloVideos(videos)
     progress.stage("reading the videos", info.frames)
     plates = working_plates(plate, size, info.frames)
-    small = np.stack([np.stack(list(v.stream(size))) for v in videos])
+    small = np.stack([np.stack([eight_bits(x) for x in v.stream(size)]) for v in videos])
     if masks is None:
         masks = guess_masks(small, plates, names, info.size)
         if settings.order is not None:
@@ -284,7 +284,7 @@ def full_clip(shot: SoloShot, i: int) -> SmallClip:
     size = (height, width)
 
     def solos() -> Iterator[np.ndarray]:
-        frames = video.iter_frames(shot.info.source, options=shot.info.options)
+        frames = video.iter_frames(shot.info.source, deep=None, options=shot.info.options)
         pairs = zip(frames, shot.plate.stream(), strict=False)
         for t, (frame, plate) in enumerate(pairs):
             yield shot.solos.at(t, frame, plate)[i]

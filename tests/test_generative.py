@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from omnimatte_cli.arrays import Masks, to_float, to_uint8
+from omnimatte_cli.arrays import Masks, integers, to_float
 from omnimatte_cli.matte.metrics import effect_region, iou
 from omnimatte_cli.methods.generative import objective
 from omnimatte_cli.methods.generative.bodies import depth_order, guess_body, hidden_body, ordered
@@ -182,7 +182,7 @@ def test_layers_order_and_detail_as_in_the_published_code(pieces: dict[str, np.n
         frame = np.moveaxis(pieces["layers/dt/video"][t], 0, -1)
         out = copy_detail(to_float(stored[:, t]), frame, pieces["layers/dt/masks"][:, t], back)
         expected = np.moveaxis(pieces["layers/dt/out_u8"], 2, -1)[:, t]
-        np.testing.assert_array_equal(to_uint8(out), expected)
+        np.testing.assert_array_equal(integers(out), expected)
 
 
 @pytest.mark.parametrize("size", [(24, 32), (16, 16)])
@@ -211,7 +211,7 @@ def shadow_scene(frames: int = 4, size: tuple[int, int] = (64, 96)) -> tuple[np.
     rng = np.random.default_rng(3)
     h, w = size
     noise = cv2.GaussianBlur(rng.random((h, w, 3)).astype(np.float32), (0, 0), 1.5)
-    plate = to_uint8(0.5 + 1.5 * (noise - 0.5))
+    plate = integers(0.5 + 1.5 * (noise - 0.5))
     body, shadow = np.zeros((2, frames, h, w), bool)
     for t in range(frames):
         x = 8 + 12 * t
@@ -302,7 +302,7 @@ def test_closed_form_layers_give_an_exact_solo_back() -> None:
     noise = measure_noise(solo, plate, body)
     for t in range(len(solo)):
         rgba = solo_layer(solo[t], plate[0], body[t], noise)
-        alone = to_uint8(plate[0] / 255 + rgba[..., 3:] * (rgba[..., :3] - plate[0] / 255))
+        alone = integers(plate[0] / 255 + rgba[..., 3:] * (rgba[..., :3] - plate[0] / 255))
         assert np.abs(alone.astype(int) - solo[t]).max() <= 2
         assert iou(effect_region(alone, plate[0]), effect_region(solo[t], plate[0])) > 0.99
         inner = cv2.erode(shadow[t].astype(np.uint8), np.ones((5, 5))).astype(bool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from omnimatte_cli.arrays import to_float, to_uint8
+from omnimatte_cli.arrays import integers, to_float
 from omnimatte_cli.matte import resolve
 from omnimatte_cli.matte.noise import residual_noise, seen_quantile
 from omnimatte_cli.matte.ownership import FrameWeights, Ownership, frame_weights
@@ -136,7 +136,7 @@ def test_what_nobody_owns_stays_in_the_remaining_plate() -> None:
     layers = resolve_frame(frame, plate, flat_shares(weights), np.array([0]), NOISE)
     seen = layers.transmittance
     rest = residual_plate(to_float(frame), to_float(plate), layers.composite, seen)
-    again = recompose(layers.rgba, to_uint8(rest), [0])
+    again = recompose(layers.rgba, integers(rest), [0])
     error = np.abs(again - to_float(frame)) * 255
     assert np.percentile(error, 90) <= 1 and error.mean() < 1.5
 
@@ -198,7 +198,7 @@ def test_transferred_detail_brings_the_composite_nearer_to_the_frame() -> None:
     assert np.abs(clear - written.transmittance).max() < 1e-5
     plain = transfer_frame(frame, plate, predicted, order, sharpen=False)
     assert np.array_equal(plain.rgba[..., 3], layers.rgba[..., 3])
-    error = [np.abs(recompose(to_uint8(x.rgba), plate, order) - to_float(frame)).mean()
+    error = [np.abs(recompose(integers(x.rgba), plate, order) - to_float(frame)).mean()
              for x in (layers, plain)]  # fmt: skip
     assert error[0] < error[1]
 

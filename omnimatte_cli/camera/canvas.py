@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size
+from omnimatte_cli.arrays import Size, eight_bits, full_scale
 from omnimatte_cli.camera.doubts import CANVAS_AREAS
 from omnimatte_cli.camera.exposure import FIT_WIDTH, Exposure, fit_exposure
 from omnimatte_cli.camera.model import Camera, corners, project, sane
 from omnimatte_cli.ranks import masked_median, masked_ranks
 
-Frames = Callable[[], Iterator[np.ndarray]]  # opens a new stream of (H, W, 3) uint8 frames
+Frames = Callable[[], Iterator[np.ndarray]]  # opens a new stream of (H, W, 3) frames
 Hidden = Callable[[int], np.ndarray]  # frame number to (H, W) bool: where the scene is not seen
 
 SAMPLES = 32  # frames, spread over a stretch, from which a moving camera's canvas is made
@@ -28,12 +28,12 @@ SPREAD_SAMPLES = 16  # frames from which each pixel's variation is told
 class Canvas:
     """The median of a stretch of frames.
 
-    image: (h, w, 3) uint8 in the light of the typical frame. count: (h, w) uint16, frames that show
-    each pixel; 0 where none does. reference: frame whose pixels are the canvas's, displaced by
-    `corner`: the (x, y) pixel of that frame at the canvas's top left. frames: the stretch.
-    variation: (h, w) float32 in [0, 1], half the interquartile range of a sample of those frames,
-    of three channels the largest. exposures: each frame's light against the canvas; empty where it
-    does not change.
+    image: (h, w, 3), as deep as the frames, in the light of the typical one. count: (h, w) uint16,
+    frames that show each pixel; 0 where none does. reference: frame whose pixels are the canvas's,
+    displaced by `corner`: the (x, y) pixel of that frame at the canvas's top left. frames: the
+    stretch. variation: (h, w) float32 in [0, 1], half the interquartile range of a sample of those
+    frames, of three channels the largest. exposures: each frame's light against the canvas; empty
+    where it does not change.
     """
 
     image: np.ndarray
@@ -75,37 +75,40 @@ def build_canvas(
     samples: int = SAMPLES,
     budget: int = BUDGET,
     light: bool = True,
+    dtype: np.dtype | type = np.uint8,
 ) -> Canvas:
     """The masked median of a stretch of frames on one canvas.
 
     frames: is opened once for light and once for each strip of rows whose samples fit in `budget`
-    bytes. A static camera's stretch is taken whole. light: whether exposure is evened.
+    bytes. A static camera's stretch is taken whole. light: whether exposure is evened. dtype: of
+    the frames, uint8 or uint16.
     """
     reference = stretch.start + len(stretch) // 2
     picked = _picked(stretch, len(stretch) if not camera.moving else samples)
     (left, top), (h, w) = _bounds(camera, picked, reference)
     exposures = _lights(frames, camera, hidden, picked, reference) if light else {}
-    image = np.empty((h, w, 3), np.uint8)
+    top_level, size_of = full_scale(dtype), np.dtype(dtype).itemsize
+    image = np.empty((h, w, 3), dtype)
     count = np.zeros((h, w), np.uint16)
     variation = np.empty((h, w), np.float32)
-    rows = max(1, min(h, budget // (len(picked) * w * 3)))
+    rows = max(1, min(h, budget // (len(picked) * w * 3 * size_of)))
     for start in range(0, h, rows):
         part = slice(start, min(start + rows, h))
         shape = (part.stop - start, w)
-        stack = np.empty((len(picked), *shape, 3), np.uint8)
+        stack = np.empty((len(picked), *shape, 3), dtype)
         for k, (t, frame) in enumerate(pick(frames, picked)):
             here = _moved(camera.between(t, reference), (left, top + start))
             if t in exposures:
                 frame = exposures[t].remove(frame)
             stack[k], shown = _placed(frame, hidden(t), here, shape)
-            stack[k][~shown] = 255  # sorts to the end, where it does not count
+            stack[k][~shown] = top_level  # sorts to the end, where it does not count
             count[part] += shown
         flat = stack.reshape(len(picked), -1)
         counts = np.repeat(count[part].reshape(-1).astype(np.int64), 3)
         image[part] = masked_median(flat, counts).reshape(*shape, 3)
         few = flat[:: -(-len(picked) // SPREAD_SAMPLES)]
-        some = counts if len(few) == len(flat) else (few < 255).sum(0)
-        variation[part] = masked_ranks(few, some)[1].reshape(*shape, 3).max(2) / 255
+        some = counts if len(few) == len(flat) else (few < top_level).sum(0)
+        variation[part] = masked_ranks(few, some)[1].reshape(*shape, 3).max(2) / top_level
     return Canvas(image, count, variation, reference, (left, top), stretch, exposures)
 
 
@@ -182,7 +185,7 @@ def _lights(
     (left, top), shape = _bounds(little, picked, reference)
     images, masks, motions = [], [], []
     for t, frame in pick(frames, picked):
-        images.append(cv2.resize(frame, small[::-1], interpolation=cv2.INTER_AREA))
+        images.append(eight_bits(cv2.resize(frame, small[::-1], interpolation=cv2.INTER_AREA)))
         share = cv2.resize(hidden(t).astype(np.float32), small[::-1], interpolation=cv2.INTER_AREA)
         masks.append(share > 0)
         motions.append(_moved(little.between(t, reference), (left, top)))

@@ -13,7 +13,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size
+from omnimatte_cli.arrays import Size, full_scale
 
 FIT_WIDTH = 160  # pixels at which exposure is fitted
 DARK, BRIGHT = 12, 243  # levels between which a pixel says something about gain
@@ -62,33 +62,34 @@ class Exposure:
         return np.exp(logarithm).astype(np.float32)
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """The reference's image (H, W, 3) uint8 in the light of the frame."""
+        """The reference's image (H, W, 3), uint8 or uint16, in the light of the frame."""
         return self._levels(image, inverse=False)
 
     def remove(self, image: np.ndarray) -> np.ndarray:
-        """The frame's image (H, W, 3) uint8 in the light of the reference."""
+        """The frame's image (H, W, 3), uint8 or uint16, in the light of the reference."""
         return self._levels(image, inverse=True)
 
     def _levels(self, image: np.ndarray, inverse: bool) -> np.ndarray:
         if self.constant:
             return image
         field = self.map(image.shape[:2])
-        if field is None:
+        if field is None and image.dtype == np.uint8:
             levels = np.arange(256)[:, None]
             table = (levels - self.offset) / self.gain if inverse else levels * self.gain
             table = table if inverse else table + self.offset
             table = np.clip(np.rint(table), 0, 255).astype(np.uint8)
             return cv2.LUT(image, table.reshape(1, 256, 3))
-        x = image.astype(np.float32)
-        gain, offset = self.gain.astype(np.float32), self.offset.astype(np.float32)
-        x = (x / field - offset) / gain if inverse else (x * gain + offset) * field
-        return np.clip(np.rint(x), 0, 255).astype(np.uint8)
+        top = full_scale(image.dtype)
+        gain, offset = self.gain.astype(np.float32), (self.offset * top / 255).astype(np.float32)
+        x, light = image.astype(np.float32), np.float32(1) if field is None else field
+        x = (x / light - offset) / gain if inverse else (x * gain + offset) * light
+        return np.clip(np.rint(x), 0, top).astype(image.dtype)
 
 
 def fit_exposure(
     image: np.ndarray, reference: np.ndarray, usable: np.ndarray, field: bool | None = None
 ) -> Exposure:
-    """The light of `image` against `reference`, both (H, W, 3) uint8 of the same view.
+    """The light of `image` against `reference`, both (H, W, 3) uint8 or uint16 of the same view.
 
     usable: (H, W) bool, where both show the scene itself: outside masks and owned changes. field:
     whether a smooth field is fitted too; None: where it explains clearly more.
@@ -101,7 +102,10 @@ def fit_exposure(
         )
         usable = cv2.resize(usable.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     # Blurred, so that a shift of a pixel or some grain matters less.
-    x, y = (cv2.blur(i, (3, 3)).astype(np.float64) for i in (reference, image))
+    x, y = (
+        cv2.blur(i, (3, 3)).astype(np.float64) * (255 / full_scale(i.dtype))
+        for i in (reference, image)
+    )
     good = usable & (np.minimum(x, y).min(2) > DARK) & (np.maximum(x, y).max(2) < BRIGHT)
     chosen = np.flatnonzero(good)
     if len(chosen) < FEWEST:

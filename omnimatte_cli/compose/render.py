@@ -19,8 +19,8 @@ from omnimatte_cli.deliver.read import BODY, FinishedResult
 from omnimatte_cli.errors import OptionError, VideoError
 from omnimatte_cli.matte.compositing import lay_over, merge
 from omnimatte_cli.matte.metrics import PSNR
-from omnimatte_cli.media.images import IMAGE_SUFFIXES, quiet_opencv, read_image
-from omnimatte_cli.media.read import iter_frames
+from omnimatte_cli.media.images import IMAGE_SUFFIXES
+from omnimatte_cli.media.read import iter_frames, read_still
 from omnimatte_cli.progress import Progress
 
 CACHED = 8  # layers kept for copies, delays and stills: bounds memory
@@ -141,11 +141,10 @@ def footage(path: Path, size: Size) -> Callable[[], Iterator[np.ndarray]]:
     if not path.exists():
         raise OptionError(f"--background {path} does not exist.")
     if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-        with quiet_opencv():
-            image = read_image(path)
+        image = read_still(path)
         if image is None:
             raise OptionError(f"--background {path} cannot be read as an image.")
-        still = to_float(covering(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), size))
+        still = to_float(covering(image, size))
         return lambda: itertools.repeat(still)
     try:
         next(iter_frames(path, 1))
@@ -154,7 +153,7 @@ def footage(path: Path, size: Size) -> Callable[[], Iterator[np.ndarray]]:
 
     def stream() -> Iterator[np.ndarray]:
         while True:
-            for frame in iter_frames(path):
+            for frame in iter_frames(path, deep=None):
                 yield to_float(covering(frame, size))
 
     return stream

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from omnimatte_cli.arrays import Plate
+from omnimatte_cli.arrays import Plate, eight_bits
 from omnimatte_cli.camera.canvas import build_canvas, stretches
 from omnimatte_cli.camera.model import write_camera
 from omnimatte_cli.errors import OutputError
@@ -49,7 +49,8 @@ def write_plates(
             for t, image in enumerate(frames):
                 write_image(folder / f"{t:05d}.png", image)
     elif out.suffix.lower() in VIDEO_SUFFIXES:
-        with VideoWriter(out, shot.full_size, fps, ffmpeg) as video:
+        dtype = plate.image.dtype
+        with VideoWriter(out, shot.full_size, fps, ffmpeg, dtype=dtype) as video:
             for image in frames:
                 video.write(image)
     else:
@@ -68,7 +69,7 @@ def still(plate: Plate, shot: Shot, progress: Progress) -> np.ndarray:
             f"No single canvas holds the whole clip: the picture of the plate shows frames "
             f"{longest.start} to {longest.stop - 1}; a folder or a video gets every frame's."
         )
-    canvas = build_canvas(shot.open_frames, camera, grown(shot.masks), longest)
+    canvas = build_canvas(shot.open_frames, camera, grown(shot.masks), longest, dtype=shot.dtype)
     hole = canvas.count == 0
     return fill_hole(canvas.image, hole) if hole.any() else canvas.image
 
@@ -81,7 +82,7 @@ def write_result_plate(folder: Path, plate: Plate, shot: Shot, progress: Progres
     if not plate.valid.all():
         progress.say(unseen_warning(plate))
         red = np.array(UNSEEN_COLOUR, np.uint8)
-        unseen = np.where(plate.valid[..., None], plate.image // 2, red)
+        unseen = np.where(plate.valid[..., None], eight_bits(plate.image) // 2, red)
         write_image(folder / "background_unseen.png", unseen)
 
 

@@ -18,7 +18,14 @@ import numpy as np
 
 from omnimatte_cli.arrays import Masks, Size
 from omnimatte_cli.deliver.source import read_input
-from omnimatte_cli.deliver.writer import LAYER_FOLDERS, Delivery, FrameOutput, delivery_of
+from omnimatte_cli.deliver.writer import (
+    LAYER_FOLDERS,
+    PLATE,
+    Delivery,
+    FrameOutput,
+    delivery_of,
+    free_name,
+)
 from omnimatte_cli.errors import ResultError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.matte.compositing import lay_over
@@ -130,8 +137,14 @@ class FinishedResult:
         return self.folder / RESIDUAL if clean_there else None
 
     def plate(self, t: int, clean: bool = False) -> np.ndarray:
-        """The plate of frame t, (H, W, 3) float32: the residual one if there is, else the clean."""
+        """The plate of frame t, (H, W, 3) float32: the residual one if there is, else the clean.
+
+        16-bit layers have a residual plate of their own, free of the rounding of 8-bit ones.
+        """
         folder = self.plate_folder(clean)
+        own = self.layer_folder / free_name(PLATE, self.names)
+        if self.has_residual and not clean and own.is_dir():
+            folder = own
         return self._still if folder is None else self._image(folder, t, 3)
 
     @cached_property
@@ -152,10 +165,10 @@ class FinishedResult:
         return lay_over((layers[i] for i in self.order[t]), plate)
 
     def source_frames(self) -> Iterator[np.ndarray] | None:
-        """The input's frames, (H, W, 3) uint8, or None where the video is gone."""
+        """The input's frames, (H, W, 3) at its depth, or None where the video is gone."""
         if not self.source.exists():
             return None
-        return iter_frames(self.source, options=self.input.options)
+        return iter_frames(self.source, deep=None, options=self.input.options)
 
     def delivery(self, **facts: Any) -> Delivery:
         """What writers of this result need. facts: fields of Delivery to be different."""

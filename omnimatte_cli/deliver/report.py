@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from omnimatte_cli.arrays import to_float
 from omnimatte_cli.deliver.charts import draw
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.deliver.survey import (
@@ -165,7 +166,7 @@ def source_images(result: FinishedResult, frames: list[int]) -> dict[int, np.nda
     sources: dict[int, np.ndarray] = {}
     for t, image in enumerate(result.source_frames() or ()):
         if t in frames and image.shape[:2] == result.size:
-            sources[t] = image.astype(np.float32) / 255
+            sources[t] = to_float(image)
         if t >= max(frames):
             break
     return sources

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from omnimatte_cli.arrays import Plate, to_float, to_uint8
+from omnimatte_cli.arrays import Plate, eight_bits, integers, to_float
 from omnimatte_cli.deliver.png import PngWriter
 from omnimatte_cli.deliver.preview import checkerboard, preview_frame
 from omnimatte_cli.deliver.writer import Delivery, FrameOutput, open_writers
@@ -36,7 +36,7 @@ class FrameResult:
 
     output: for 8-bit PNGs. deep: for other formats, or None where there are none; with the plate
     that they get. composite: (H, W, 3) uint8, of the 8-bit layers. preview: (h, w, 3) uint8. rest:
-    (H, W, 3) uint8, the plate with what no layer explains, or None.
+    (H, W, 3), as deep as the input, the plate with what no layer explains, or None.
     """
 
     output: FrameOutput
@@ -130,7 +130,7 @@ class ResultWriter:
                     future.cancel()
 
     def resolve(self, t: int, frame: np.ndarray, plate: np.ndarray) -> FrameResult:
-        """Frame t with its plate, both (H, W, 3) uint8."""
+        """Frame t with its plate, both (H, W, 3), uint8 or uint16."""
         layers = self.layers_at(t, frame, plate)
         truth, below = to_float(frame), to_float(plate)
         order = tuple(self.order[t].tolist())
@@ -145,7 +145,8 @@ class ResultWriter:
         scores["plate_outside_layers"].add(below, truth, ~seen)
         rest = None
         if self.exact:
-            rest = to_uint8(residual_plate(truth, below, written.composite, written.transmittance))
+            whole = residual_plate(truth, below, written.composite, written.transmittance)
+            rest = integers(whole, 8 * max(frame.itemsize, plate.itemsize))
             change = to_float(rest) - below
             scores["exact"] = PSNR()
             exact = written.composite + written.transmittance[..., None] * change
@@ -157,8 +158,8 @@ class ResultWriter:
                 below = residual_plate(truth, below, image, seen_through)
                 image, _ = over(layers.rgba, below, order)
             deep = replace(output, plate=below, composite=image, cache={})
-        composite = to_uint8(written.composite)
-        tiles = [("input", frame), ("composite", composite)]
+        composite = integers(written.composite)
+        tiles = [("input", eight_bits(frame)), ("composite", composite)]
         tiles += [(n, on_checker(x)) for n, x in zip(self.names, written.rgba, strict=True)]
         return FrameResult(output, deep, composite, preview_frame(tiles), rest, scores)
 

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from omnimatte_cli.arrays import to_float
 from omnimatte_cli.deliver.charts import Chart, Series
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.errors import OmnimatteError
@@ -76,7 +77,7 @@ def survey(result: FinishedResult, masks: MaskAt | None, progress: Progress) -> 
                 values.append(None)
             continue
         away = shrink(np.max(frame.layers[..., 3], axis=0), size) < SEEN
-        true = shrink(image.astype(np.float32) / 255, size)
+        true = shrink(to_float(image), size)
         reconstruction.append(psnr(shrink(frame.composite, size), true))
         plate_error.append(psnr(shrink(frame.plate, size), true, away))
         over_residual = (

@@ -22,6 +22,7 @@ from omnimatte_cli.media.scoped import ScopedWriter
 from omnimatte_cli.media.sound import Audio
 
 FORMATS = ("png", "png16", "prores", "webm", "exr", "mp4")
+DEEP_FORMATS = frozenset(("png16", "prores", "exr"))  # of more than 8 bits a component
 PLATE = "plate"  # what the plate's file is called, unless an object is
 PICTURE = "composite"
 

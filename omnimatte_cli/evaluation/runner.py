@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from omnimatte_cli import device as devices
-from omnimatte_cli.arrays import Masks, Plate, resize_frames, to_float, to_uint8
+from omnimatte_cli.arrays import Masks, Plate, integers, resize_frames, to_float
 from omnimatte_cli.evaluation.scores import SCORES, score, summarise, write_summary
 from omnimatte_cli.evaluation.truth import GroundTruth, read_truth
 from omnimatte_cli.evaluation.variants import BOUND, MASKS, Variant
@@ -122,7 +122,7 @@ def solo_composites(shot: Shot, plate: Plate, layers_at: LayersAt) -> np.ndarray
         layers = layers_at(k, frame, image)
         written = quantise_layers(layers.rgba, below, shot.masks.order[k]).rgba
         for i, layer in enumerate(written):
-            out[i, k] = to_uint8(layer_over(to_float(layer), below))
+            out[i, k] = integers(layer_over(to_float(layer), below))
     return out
 
 

@@ -21,7 +21,7 @@ def resolver(
     noise: np.ndarray,
     exact_layers: bool = False,
 ) -> Callable[[int, np.ndarray, np.ndarray], Layers]:
-    """How frame t's layers are made of its frame and its plate, both (H, W, 3) uint8.
+    """How frame t's layers are made of its frame and its plate, both (H, W, 3).
 
     ownership: of the whole clip at working size. noise: (H, W) float32, the residual's deviation
     where nothing happens, in [0, 1]. exact_layers: explain every pixel by itself.

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from omnimatte_cli.arrays import Plate, Size, frame_or_static
+from omnimatte_cli.arrays import Plate, Size, eight_bits, frame_or_static
 from omnimatte_cli.matte.box import Box, bounding_box
 
 BLUR = 1.0  # sigma in working pixels of a predicted layer's weight: layers are a little off
@@ -181,5 +181,5 @@ def working_plates(plate: Plate, size: Size, frames: int) -> np.ndarray:
     h, w = size
     count = 1 if plate.moving is None else frames
     stream = plate.stream()
-    small = [cv2.resize(next(stream), (w, h), interpolation=cv2.INTER_AREA) for _ in range(count)]
-    return np.stack(small)
+    small = (cv2.resize(next(stream), (w, h), interpolation=cv2.INTER_AREA) for _ in range(count))
+    return np.stack([eight_bits(x) for x in small])

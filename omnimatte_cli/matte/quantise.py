@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from omnimatte_cli.arrays import integers
 from omnimatte_cli.matte.box import bounding_box
 from omnimatte_cli.matte.closed_form import min_alpha
 from omnimatte_cli.matte.compositing import grey, layer_over
@@ -42,11 +43,6 @@ def highest(bits: int) -> int:
     """The largest value of an integer channel with this many bits."""
     assert bits in BITS, bits
     return 2**bits - 1
-
-
-def integers(x: np.ndarray, bits: int) -> np.ndarray:
-    """Float in [0, 1] (clipped) rounded to integers 0 .. 2 ** bits - 1, uint8 or uint16."""
-    return (np.clip(x, 0, 1) * highest(bits) + 0.5).astype(np.uint8 if bits == 8 else np.uint16)
 
 
 def floats(x: np.ndarray, bits: int) -> np.ndarray:

@@ -26,7 +26,7 @@ def upsample_layer(layer: np.ndarray, size: Size) -> np.ndarray:
 def transferrer(
     layers: np.ndarray, order: np.ndarray, sharpen: bool = True
 ) -> Callable[[int, np.ndarray, np.ndarray], Layers]:
-    """How frame t's layers are made of predicted ones, its frame and its plate (H, W, 3) uint8.
+    """How frame t's layers are made of predicted ones, its frame and its plate (H, W, 3).
 
     layers: (N, T, h, w, 4) predicted. order: (T, N) back to front. sharpen: whether the detail that
     the prediction lacks is transferred.
@@ -47,8 +47,8 @@ def transfer_frame(
 ) -> Layers:
     """One frame's layers by detail transfer.
 
-    frame, plate: (H, W, 3) uint8. layers: (N, h, w, 4) predicted, straight alpha, float in [0, 1].
-    order: (N,) back to front. sharpen: False leaves the layers as they were predicted.
+    frame, plate: (H, W, 3) uint8 or uint16. layers: (N, h, w, 4) predicted, straight alpha, float
+    in [0, 1]. order: (N,) back to front. sharpen: False leaves the layers as they were predicted.
     """
 
     def tensor(x: np.ndarray) -> torch.Tensor:

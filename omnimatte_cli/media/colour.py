@@ -175,13 +175,17 @@ def _by_matrix(
 def _stretched(
     frame: av.VideoFrame, reformatter: VideoReformatter, alpha: bool, facts: ColourFacts
 ) -> np.ndarray:
-    """RGB, grey and rare matrices by FFmpeg; its 16 bits of less deep samples are stretched."""
+    """RGB, grey and rare matrices by FFmpeg; where it shifts RGB of less depth, it is stretched."""
     name = "rgba64le" if alpha else "rgb48le"
-    image = reformatter.reformat(frame, format=name, interpolation=EXACT).to_ndarray()
-    top = int(image.max()) if facts.matrix == "gbr" and facts.depth < 16 else 65535
-    full = 65536 - (1 << (16 - facts.depth))
-    if top <= full < 65535 and facts.matrix == "gbr":  # shifted left, not stretched
-        return (image * np.float32(65535 / full) + np.float32(0.5)).astype(np.uint16)
+    wide = reformatter.reformat(frame, format=name, interpolation=EXACT)
+    image = np.asarray(wide.to_ndarray(), np.uint16)
+    if facts.matrix != "gbr" or facts.depth >= 16:
+        return image
+    # FFmpeg fills the bits below by repeating those above, or, by format and version, by zeros.
+    below = (1 << (16 - facts.depth)) - 1
+    if not (image[..., :3] & below).any():
+        stretched = image * np.float32(65535 / (65535 - below)) + np.float32(0.5)
+        return np.minimum(stretched, 65535).astype(np.uint16)
     return image
 
 

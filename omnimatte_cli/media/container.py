@@ -76,8 +76,9 @@ class FileReader:
     """Reads one video file once. facts: what was found out so far."""
 
     def __init__(
-        self, path: Path, options: ReadOptions, alpha: bool = False, deep: bool = False
+        self, path: Path, options: ReadOptions, alpha: bool = False, deep: bool | None = False
     ) -> None:
+        """deep: whether frames are uint16; None: where the source has more than 8 bits."""
         self.path, self.options, self.alpha, self.deep = path, options, alpha, deep
         self.facts = Facts()
         self.total = 0  # frames decoded so far
@@ -151,7 +152,8 @@ class FileReader:
             if not _within(options, index, since):
                 continue
             self.first = index if self.first is None else self.first
-            image = to_rgb(frame, reformatter, self.alpha, self.deep)
+            deep = facts.colour.depth > 8 if self.deep is None else self.deep
+            image = to_rgb(frame, reformatter, self.alpha, deep)
             image = _cropped(image, facts.crop)
             if options.tone_map and facts.colour.hdr:
                 image[..., :3] = tone_map(np.ascontiguousarray(image[..., :3]), facts.colour)

@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size
+from omnimatte_cli.arrays import Size, eight_bits
 from omnimatte_cli.errors import MissingProgramError, OmnimatteError, OutputError
 from omnimatte_cli.media.atomic import partial_path, write_bytes
 from omnimatte_cli.media.clocked import ClockedFrames
@@ -36,6 +36,7 @@ from omnimatte_cli.media.scoped import ScopedWriter
 
 WRITERS = 2  # threads that compress PNGs
 WAITING = 8  # images that may wait for a writer: bounds memory
+DEEP_SUFFIXES = frozenset((".png", ".tif", ".tiff"))  # formats that are written in 16 bits
 
 
 # ---------------------------------------------------------------------------------------- programs
@@ -89,7 +90,7 @@ class VideoWriter(ScopedWriter):
         *,
         profile: str = "mp4",
         channels: int = 3,
-        dtype: type[np.unsignedinteger] = np.uint8,
+        dtype: np.dtype | type = np.uint8,
         tags: ColourTags | None = None,
         audio: Audio | None = None,
     ) -> None:
@@ -197,9 +198,10 @@ def check_file(path: Path, overwrite: bool, suffixes: Sequence[str] | None = Non
 
 
 def write_image(path: Path, rgb: np.ndarray) -> None:
-    """Write (H, W, 3) RGB, (H, W, 4) straight RGBA or (H, W) grey uint8 in any format of OpenCV.
+    """Write (H, W, 3) RGB, (H, W, 4) straight RGBA or (H, W) grey in any format of OpenCV.
 
-    The format follows from the suffix; the file appears when it is complete. Raises OutputError.
+    uint8, or uint16 of full range, which formats other than PNG and TIFF get in 8 bits. The format
+    follows from the suffix; the file appears when it is complete. Raises OutputError.
     """
     path = Path(path)
     write_bytes(path, encode_image(path, rgb))
@@ -214,6 +216,8 @@ def encode_image(path: Path, image: np.ndarray, level: int | None = None) -> byt
     """
     if not cv2.haveImageWriter(path.name):
         raise OutputError(f"{path}: '{path.suffix}' is not an image format that can be written.")
+    if path.suffix.lower() not in DEEP_SUFFIXES:
+        image = eight_bits(image)
     order = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
     bgr = image if image.ndim == 2 else cv2.cvtColor(image, order[image.shape[2]])
     options = [] if level is None else [cv2.IMWRITE_PNG_COMPRESSION, level]
@@ -247,16 +251,16 @@ class PooledWriter(ScopedWriter):
 
 
 class ImageWriter(PooledWriter):
-    """Writes 8-bit images below a folder. Use as a context manager."""
+    """Writes images of 8 or 16 bits below a folder. Use as a context manager."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = Path(folder)
 
     def write(self, name: Path, image: np.ndarray) -> None:
-        """Queue (H, W, 4) RGBA or (H, W, 3) RGB uint8, not changed later, as `folder`/`name`."""
+        """Queue (H, W, 4) RGBA or (H, W, 3) RGB, not changed later, as `folder`/`name`."""
         assert image.ndim == 3 and image.shape[2] in (3, 4), image.shape
-        assert image.dtype == np.uint8, image.dtype
+        assert image.dtype in (np.uint8, np.uint16), image.dtype
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         self.submit(write_image, path, image)

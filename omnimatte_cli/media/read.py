@@ -1,7 +1,7 @@
 """Read video files and folders of images, frame by frame.
 
 Every frame comes out as (H, W, 3) RGB, turned the way a player shows it, at its own size: uint8, or
-on demand uint16 of full range. container.py reads files, sequence.py folders.
+uint16 of full range where that is asked for. container.py reads files, sequence.py folders.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import av
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Clip, Size
+from omnimatte_cli.arrays import Clip, Size, eight_bits
 from omnimatte_cli.errors import VideoError
 from omnimatte_cli.media.boxes import NO_CROP, Crop
 from omnimatte_cli.media.codecs import ColourTags, Timing
 from omnimatte_cli.media.colour import ColourFacts
 from omnimatte_cli.media.container import FileReader, Picture, count_packets, shown_size
 from omnimatte_cli.media.cuts import cuts_note, find_cuts
-from omnimatte_cli.media.images import list_images
+from omnimatte_cli.media.images import list_images, quiet_opencv, read_deep
 from omnimatte_cli.media.limits import check_pixels
 from omnimatte_cli.media.options import ReadOptions
-from omnimatte_cli.media.sequence import IMAGE_FPS, FolderReader
+from omnimatte_cli.media.sequence import IMAGE_FPS, FolderReader, rgb_of
 from omnimatte_cli.media.sound import Audio
 from omnimatte_cli.media.timecode import time_code_after
 from omnimatte_cli.progress import Progress, Silent
@@ -89,7 +89,7 @@ class VideoInfo:
 
     @property
     def depth(self) -> int:
-        """Bits of each sample; above 8, `iter_frames(..., deep=True)` keeps them."""
+        """Bits of each sample; above 8, `iter_frames(..., deep=None)` keeps them."""
         return self.colour.depth
 
     @property
@@ -139,14 +139,15 @@ def iter_frames(
     stop: int | None = None,
     *,
     alpha: bool = False,
-    deep: bool = False,
+    deep: bool | None = False,
     options: ReadOptions | None = None,
 ) -> Iterator[np.ndarray]:
     """Frames of a video file or a folder of images, in order of presentation.
 
     Yields (H, W, 3) uint8 RGB, or (H, W, 4) RGBA with `alpha` (255 where a file has none); at most
     `stop` frames of the part that `options` choose. With `deep` uint16 of full range, however deep
-    the source is. Raises VideoError with the frame at which reading failed.
+    the source is; None: uint16 where the source has more than 8 bits. Raises VideoError with the
+    frame at which reading failed.
     """
     if stop is not None and stop <= 0:
         return
@@ -155,6 +156,16 @@ def iter_frames(
         yield picture.image
         if stop is not None and index + 1 >= stop:
             return
+
+
+def read_still(path: Path) -> np.ndarray | None:
+    """An image file as RGB (H, W, 3), uint8 or uint16 by its depth; None if it cannot be read.
+
+    Alpha is left out; scene-linear light is encoded with sRGB's curve, as in folders of images.
+    """
+    with quiet_opencv():
+        image = read_deep(path)
+    return None if image is None else rgb_of(path, image)
 
 
 def count_frames(source: Path, options: ReadOptions | None = None) -> int:
@@ -186,7 +197,7 @@ def probe(
 ) -> VideoInfo:
     """Decode everything once and say what it is; `fps` is that of a folder of images.
 
-    each: is given every frame's number and full-size picture on the way.
+    each: is given every frame's number and full-size picture on the way, at the source's depth.
     """
     info, _ = _read(Path(source), None, _with_fps(options, fps), progress, each)
     return info
@@ -203,7 +214,7 @@ def read_clip(
     """Probe, and make the clip at working size, in one decoding pass.
 
     size_for: from the video's (H, W) to the working (h, w); frames are averaged over areas. each:
-    is given every frame's number and full-size picture on the way.
+    is given every frame's number and full-size picture on the way, at the source's depth.
     Raises VideoError where the source cannot be read or has fewer than MIN_FRAMES frames.
     """
     info, small = _read(Path(source), size_for, _with_fps(options, fps), progress, each)
@@ -216,7 +227,7 @@ def _with_fps(options: ReadOptions | None, fps: Fraction | None) -> ReadOptions:
 
 
 def _reader(
-    source: Path, options: ReadOptions, alpha: bool = False, deep: bool = False
+    source: Path, options: ReadOptions, alpha: bool = False, deep: bool | None = False
 ) -> FileReader | FolderReader:
     if not source.exists():
         raise VideoError(f"{source} does not exist.")
@@ -233,7 +244,7 @@ def _read(
 ) -> tuple[VideoInfo, list[np.ndarray]]:
     progress = progress or Silent()
     progress.stage("reading video")
-    reader = _reader(source, options)
+    reader = _reader(source, options, deep=None)
     size, working = (0, 0), CUT_SIZE
     pictures: list[Picture] = []
     small: list[np.ndarray] = []
@@ -242,7 +253,8 @@ def _read(
             size = picture.image.shape[:2]
             working = size_for(size) if size_for else CUT_SIZE
         h, w = working
-        small.append(cv2.resize(picture.image, (w, h), interpolation=cv2.INTER_AREA))
+        little = cv2.resize(picture.image, (w, h), interpolation=cv2.INTER_AREA)
+        small.append(eight_bits(little))
         if each is not None:
             each(len(pictures), picture.image)
         pictures.append(replace(picture, image=picture.image[:0]))

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size
+from omnimatte_cli.arrays import Size, eight_bits, full_scale
 from omnimatte_cli.errors import VideoError
 from omnimatte_cli.media.colour import ColourFacts
 from omnimatte_cli.media.container import Facts, Picture, within_times
@@ -32,8 +32,9 @@ class FolderReader:
     """Reads a folder of images once; like `FileReader`, with `files` for the frames' names."""
 
     def __init__(
-        self, folder: Path, options: ReadOptions, alpha: bool = False, deep: bool = False
+        self, folder: Path, options: ReadOptions, alpha: bool = False, deep: bool | None = False
     ) -> None:
+        """deep: whether frames are uint16; None: where the first image has more than 8 bits."""
         self.path, self.options, self.alpha, self.deep = folder, options, alpha, deep
         self.facts = Facts(codec="")
         self.files = list_images(folder)
@@ -71,8 +72,8 @@ class FolderReader:
                 self._study(whole, linear)
             if linear:
                 clipped = max(clipped, float((whole[..., :3] > 1).mean()))
-                whole = encode_linear(whole)
-            image = self._converted(path, whole)
+            deep = self.facts.colour.depth > 8 if self.deep is None else self.deep
+            image = rgb_of(path, whole, self.alpha, deep)
             size = size or image.shape[:2]
             if image.shape[:2] != size:
                 raise VideoError(
@@ -97,28 +98,34 @@ class FolderReader:
         elif self.files[0].suffix.lower() in LOG_SUFFIXES:
             facts.notes.append("DPX and Cineon values are kept as they are encoded (often log).")
 
-    def _converted(self, path: Path, whole: np.ndarray) -> np.ndarray:
-        """BGR(A) or grey of any depth to RGB or RGBA of the wanted one."""
-        if whole.dtype not in (np.uint8, np.uint16):
-            raise VideoError(
-                f"{path} holds {whole.dtype} numbers: 8 or 16 bits or floats are read."
-            )
-        if whole.ndim == 2 or whole.shape[2] == 1:
-            rgb = cv2.cvtColor(whole, cv2.COLOR_GRAY2RGB)
-        elif whole.shape[2] == 2:
-            grey, plane = cv2.split(whole)
-            rgb = np.dstack([grey, grey, grey, plane])
-        elif whole.shape[2] == 4:
-            rgb = cv2.cvtColor(whole, cv2.COLOR_BGRA2RGBA)
-        else:
-            rgb = cv2.cvtColor(whole, cv2.COLOR_BGR2RGB)
-        if rgb.dtype == np.uint16 and not self.deep:
-            rgb = ((rgb.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        elif rgb.dtype == np.uint8 and self.deep:
-            rgb = rgb.astype(np.uint16) * 257
-        if self.alpha and rgb.shape[2] == 3:
-            full = 65535 if self.deep else 255
-            rgb = np.dstack([rgb, np.full(rgb.shape[:2], full, rgb.dtype)])
-        elif not self.alpha and rgb.shape[2] == 4:
-            rgb = np.ascontiguousarray(rgb[..., :3])
-        return rgb
+
+def rgb_of(
+    path: Path, image: np.ndarray, alpha: bool = False, deep: bool | None = None
+) -> np.ndarray:
+    """An image as `read_deep` gives it as RGB (H, W, 3), or RGBA (H, W, 4) with `alpha`.
+
+    Floats are scene-linear light. deep: whether uint16 comes out, else uint8; None: as deep as the
+    image. path: for the VideoError where it holds other numbers.
+    """
+    if image.dtype == np.float32:
+        image = encode_linear(image)
+    if image.dtype not in (np.uint8, np.uint16):
+        raise VideoError(f"{path} holds {image.dtype} numbers: 8 or 16 bits or floats are read.")
+    if image.ndim == 2 or image.shape[2] == 1:
+        rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    elif image.shape[2] == 2:
+        grey, plane = cv2.split(image)
+        rgb = np.dstack([grey, grey, grey, plane])
+    elif image.shape[2] == 4:
+        rgb = cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
+    else:
+        rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if deep is False:
+        rgb = eight_bits(rgb)
+    elif deep and rgb.dtype == np.uint8:
+        rgb = rgb.astype(np.uint16) * 257
+    if alpha and rgb.shape[2] == 3:
+        rgb = np.dstack([rgb, np.full(rgb.shape[:2], full_scale(rgb.dtype), rgb.dtype)])
+    elif not alpha and rgb.shape[2] == 4:
+        rgb = np.ascontiguousarray(rgb[..., :3])
+    return rgb

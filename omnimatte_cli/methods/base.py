@@ -50,7 +50,7 @@ class Run:
 class Separation:
     """What a method found out about a clip.
 
-    layers_at: every object's layer in one frame: frame number, frame and plate (H, W, 3) uint8.
+    layers_at: every object's layer in one frame: frame number, frame and plate (H, W, 3).
     facts: JSON values for the manifest: network, iterations, losses, PSNR of what was predicted.
     forget: called when the result is written and whole, to remove what is kept for resuming.
     """

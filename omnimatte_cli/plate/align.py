@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size
+from omnimatte_cli.arrays import Size, eight_bits
 from omnimatte_cli.camera.model import normalised, scale_matrix
 from omnimatte_cli.camera.tracking import even_light
 
@@ -29,7 +29,8 @@ PRIOR_FINE, PRIOR_STIFF = 1e-2, 1e-2  # weight of no motion at all, for where no
 
 @dataclass(frozen=True)
 class Shot:
-    """A frame ready to be aligned. image: (H, W, 3) uint8. hidden: (H, W) bool, not the scene.
+    """A frame ready to be aligned. image: (H, W, 3) uint8 or uint16. hidden: (H, W) bool, not the
+    scene.
 
     even: (h, w) uint8, the frame for flow; covered: (h, w) uint8, 1 where hidden there.
     """
@@ -47,13 +48,13 @@ def flow_size(size: Size) -> Size:
 
 
 def prepare(image: np.ndarray, hidden: np.ndarray) -> Shot:
-    """A frame (H, W, 3) uint8 and where it does not show the scene, (H, W) bool."""
+    """A frame (H, W, 3) and where it does not show the scene, (H, W) bool."""
     h, w = flow_size(image.shape[:2])
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (w, h), interpolation=cv2.INTER_AREA)
     share = cv2.resize(hidden.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
     side = 2 * REACH + 1
     covered = cv2.dilate((share > 0).astype(np.uint8), np.ones((side, side), np.uint8))
-    return Shot(image, hidden, even_light(grey), covered)
+    return Shot(image, hidden, even_light(eight_bits(grey)), covered)
 
 
 class Aligner:
@@ -72,7 +73,7 @@ class Aligner:
     def align(
         self, target: Shot, other: Shot, homography: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """`other` from the view of `target`: image (H, W, 3) uint8, shown (H, W) bool.
+        """`other` from the view of `target`: image (H, W, 3), shown (H, W) bool.
 
         homography: (3, 3), pixels of target to pixels of other. Not shown is what lies outside of
         the other frame or is hidden in it; what is hidden in the target is shown.

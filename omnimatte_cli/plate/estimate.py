@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Masks, Plate, Size
+from omnimatte_cli.arrays import Masks, Plate, Size, eight_bits
 from omnimatte_cli.camera.canvas import Frames, build_canvas
 from omnimatte_cli.camera.exposure import Exposure
 from omnimatte_cli.camera.model import Camera, read_camera
@@ -59,13 +59,16 @@ def find_camera(shot: Shot, settings: Settings, progress: Progress) -> Camera:
     def counted() -> Iterator[np.ndarray]:
         for t, frame in enumerate(shot.open_frames()):
             progress.step(t + 1)
-            yield frame
+            yield eight_bits(frame)
 
-    camera = register(counted(), shot.masks.union)
+    def sample(t: int) -> np.ndarray:
+        return eight_bits(samples.frame(t))
+
     samples, hidden = shot.samples, shot.masks.union
+    camera = register(counted(), hidden)
     if camera.moving and settings.camera == "auto":
         picks = samples.indices
-        if not explains_more(camera, picks, samples.frame, hidden):
+        if not explains_more(camera, picks, sample, hidden):
             camera = Camera.static(count, size, cuts=camera.cuts)
     edges = np.array([0, *camera.cuts, count])
     if not camera.moving and camera.cuts and np.diff(edges).min() < SHORTEST_SCENE:
@@ -86,7 +89,7 @@ def clean_plate(
     numbers: Sequence[int],
     progress: Progress,
 ) -> Plate:
-    """The plate of a shot.
+    """The plate of a shot, as deep as its frames.
 
     passes: estimates; the later ones leave out what objects own, as `find_owners` says for the
     plates so far (None: nobody knows, and one estimate is all). folder: where the plates of single
@@ -113,7 +116,7 @@ def clean_plate(
     progress.stage("plate", len(shot))
     hidden = grown(shot.masks)
     owned = None if ownership is None else owner_pixels(ownership, shot.masks.size)
-    plates = frame_plates(shot.open_frames, camera, hidden, owned)
+    plates = frame_plates(shot.open_frames, camera, hidden, owned, dtype=shot.dtype)
     return written(plates, folder, numbers, progress)
 
 
@@ -187,5 +190,5 @@ def written(
             write_image(folder / f"{numbers[t]:05d}.png", plate.image)
         progress.step(t + 1)
     assert first is not None and valid is not None
-    moving = None if folder is None else (lambda: iter_frames(folder))
+    moving = None if folder is None else (lambda: iter_frames(folder, deep=None))
     return Plate(first, valid, moving)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from omnimatte_cli.arrays import full_scale
+
 PATCH = 3  # pixels, half a patch's side less half: patches of 7 x 7
 COARSEST = 6  # pixels: the level at which a hole is about so thick is where filling begins
 SEARCH_WIDTH = 640  # pixels: finer levels copy from where the coarser found
@@ -20,9 +22,10 @@ SEED = 20  # of the random search, so that the same clip is filled the same way
 
 
 def fill_hole(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """image (H, W, 3) uint8 with hole (H, W) bool filled. Each connected part is filled by itself.
+    """image (H, W, 3) uint8 or uint16 with hole (H, W) bool filled.
 
-    Parts that touch the border or are specks are filled smoothly.
+    Each connected part is filled by itself. Parts that touch the border or are specks are filled
+    smoothly.
     """
     if not hole.any() or hole.all():
         return image
@@ -52,10 +55,20 @@ def _thick(part: np.ndarray) -> bool:
 
 
 def smooth_fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Values carried smoothly into the hole: means over ever larger areas (pull and push)."""
-    h, w = hole.shape
+    """image (H, W, 3) uint8 or uint16 with its values carried smoothly into the hole."""
+    filled = _rounded(_carried(image.astype(np.float32), hole), image.dtype)
+    return np.where(hole[..., None], filled, image)
+
+
+def _rounded(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Float levels as integers of a type."""
+    return np.clip(np.rint(x), 0, full_scale(dtype)).astype(dtype)
+
+
+def _carried(values: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """(H, W, 3) float32, known outside the hole: means over ever larger areas (pull and push)."""
     weight: np.ndarray = (~hole).astype(np.float32)
-    value: np.ndarray = image.astype(np.float32) * weight[..., None]
+    value: np.ndarray = values * weight[..., None]
     levels = [(value, weight)]
     while min(levels[-1][1].shape) > 1:
         v, k = levels[-1]
@@ -72,12 +85,14 @@ def smooth_fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
         share = np.minimum(k, 1)[..., None]
         known = v / np.maximum(k, 1e-6)[..., None]
         full = known * share + full * (1 - share)
-    filled = np.clip(np.rint(full), 0, 255).astype(image.dtype)
-    return np.where(hole[..., None], filled.reshape(h, w, -1), image)
+    return full.reshape(values.shape)
 
 
 def membrane(image: np.ndarray, other: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """image (H, W, 3) uint8 with `other` in the hole, shifted smoothly to meet it at its edge."""
+    """image (H, W, 3) with `other` in the hole, shifted smoothly to meet it at its edge.
+
+    Both are uint8 or both uint16.
+    """
     edge = cv2.dilate(hole.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & ~hole
     if not edge.any():
         return np.where(hole[..., None], other, image)
@@ -86,20 +101,14 @@ def membrane(image: np.ndarray, other: np.ndarray, hole: np.ndarray) -> np.ndarr
     known = edge.astype(np.float32)
     blurred = cv2.blur(difference * known[..., None], (7, 7))
     blurred /= np.maximum(cv2.blur(known, (7, 7)), 1e-3)[..., None]
-    inward = _smooth_inward(blurred, hole, edge)
-    joined = np.clip(np.rint(other + inward), 0, 255).astype(np.uint8)
+    joined = _rounded(other + _carried(blurred, ~edge), image.dtype)
     return np.where(hole[..., None], joined, image)
-
-
-def _smooth_inward(values: np.ndarray, hole: np.ndarray, edge: np.ndarray) -> np.ndarray:
-    """Values (H, W, 3) float32 known on the edge, carried into the hole."""
-    return smooth_fill(np.where(edge[..., None], values, 0).astype(np.float32), ~edge)
 
 
 def _patch_fill(
     image: np.ndarray, hole: np.ndarray, unknown: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
-    """image (h, w, 3) uint8 with hole (h, w) bool filled; unknown: no source either."""
+    """image (h, w, 3) with hole (h, w) bool filled; unknown: no source either."""
     thickness = float(cv2.distanceTransform(np.pad(hole, 1).astype(np.uint8), cv2.DIST_L2, 3).max())
     coarse = int(max(0, np.ceil(np.log2(max(2 * thickness / COARSEST, 1)))))
     fine = image.astype(np.float32)
@@ -119,7 +128,7 @@ def _patch_fill(
         if done is None:
             continue
         current, field = done
-    return image if current is None else np.clip(np.rint(current), 0, 255).astype(np.uint8)
+    return image if current is None else _rounded(current, image.dtype)
 
 
 def _level(

@@ -9,9 +9,9 @@ import numpy as np
 
 from omnimatte_cli.arrays import Plate, Size
 from omnimatte_cli.errors import PlateError, VideoError
-from omnimatte_cli.media.images import IMAGE_SUFFIXES, list_images, quiet_opencv, read_image, wxh
+from omnimatte_cli.media.images import IMAGE_SUFFIXES, list_images, wxh
 from omnimatte_cli.media.options import ReadOptions
-from omnimatte_cli.media.read import VideoInfo, iter_frames, same_part
+from omnimatte_cli.media.read import VideoInfo, iter_frames, read_still, same_part
 from omnimatte_cli.progress import Progress, Silent
 
 
@@ -26,6 +26,7 @@ def load_plate(
 
     video: with it, there may be plates for all of a video of which only a part is worked on.
 
+    It keeps its own depth, 8 or 16 bits, whatever the video's.
     An image of another size with the same aspect is resized, and that is said; everything else
     that does not fit the video's `size` (H, W) and number of `frames` is a PlateError.
     """
@@ -40,7 +41,7 @@ def load_plate(
     options = ReadOptions()
     try:
         options = same_part(source, video) if video else options
-        for frame in iter_frames(source, frames + 1, options=options):
+        for frame in iter_frames(source, frames + 1, deep=None, options=options):
             count += 1
             if frame.shape[:2] != size:
                 raise PlateError(
@@ -52,12 +53,12 @@ def load_plate(
     if first is None or count != frames:
         many = f"more than {frames}" if count > frames else str(count)
         raise PlateError(f"The background {source} has {many} frames, the video {frames}.")
-    return Plate(first, np.ones(size, bool), lambda: iter_frames(source, options=options))
+    moving = lambda: iter_frames(source, deep=None, options=options)  # noqa: E731
+    return Plate(first, np.ones(size, bool), moving)
 
 
 def _still(path: Path, size: Size, progress: Progress) -> Plate:
-    with quiet_opencv():
-        image = read_image(path)
+    image = read_still(path)
     if image is None:
         raise PlateError(f"The background {path} cannot be read as an image.")
     h, w = image.shape[:2]
@@ -70,4 +71,4 @@ def _still(path: Path, size: Size, progress: Progress) -> Plate:
         how = cv2.INTER_AREA if h > size[0] else cv2.INTER_CUBIC
         image = cv2.resize(image, size[::-1], interpolation=how)
         progress.say(f"The background {path} was resized from {w}x{h} to {wxh(size)}.")
-    return Plate(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.ones(size, bool))
+    return Plate(image, np.ones(size, bool))

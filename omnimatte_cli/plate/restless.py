@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from omnimatte_cli.arrays import eight_bits, full_scale
 from omnimatte_cli.plate.align import REFERENCE_WIDTH
 from omnimatte_cli.ranks import masked_ranks
 
@@ -31,7 +32,7 @@ SMALL = 0.02  # share of restlessness below which nothing is done
 class Samples:
     """Aligned neighbours of one frame, the nearest in time first.
 
-    images: (K, H, W, 3) uint8, 255 where not shown; shown: (K, H, W) bool.
+    images: (K, H, W, 3) uint8 or uint16, the largest value where not shown; shown: (K, H, W) bool.
     """
 
     images: np.ndarray
@@ -65,7 +66,7 @@ def restlessness(samples: Samples, small: tuple[int, int]) -> np.ndarray:
 def settle(samples: Samples, frame: np.ndarray, hidden: np.ndarray, small: tuple[int, int]) -> None:
     """Make samples fit for a median where the ground is restless; they are changed in place.
 
-    frame: (H, W, 3) uint8, the frame that they are aligned to; hidden: (H, W) bool, its objects.
+    frame: (H, W, 3), the frame that they are aligned to; hidden: (H, W) bool, its objects.
     """
     restless = restlessness(samples, small)
     if restless.mean() < SMALL:
@@ -79,7 +80,7 @@ def settle(samples: Samples, frame: np.ndarray, hidden: np.ndarray, small: tuple
     for image, shown in zip(samples.images, samples.shown, strict=True):
         shown &= taken < allowed
         taken += shown
-        image[~shown] = 255
+        image[~shown] = full_scale(image.dtype)
 
 
 def _tone(
@@ -93,7 +94,7 @@ def _tone(
     h, w = hidden.shape
     low, seen = _reduced(samples, small, len(samples.images))
     size = small[::-1]
-    here = cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    here = eight_bits(cv2.resize(frame, size, interpolation=cv2.INTER_AREA)).astype(np.float32)
     covered = cv2.resize(hidden.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
     sigma = TONE * small[1] / REFERENCE_WIDTH
     y, x = np.nonzero(hidden)
@@ -111,7 +112,9 @@ def _tone(
             total += share * cv2.GaussianBlur(stacked, (0, 0), scale * sigma)
         shift = total[..., :3] / (total[..., 3:] + 1e-5) * restless[..., None]
         shift = cv2.resize(shift, (w, h), interpolation=cv2.INTER_LINEAR)[box]
-        toned = np.clip(np.rint(image[box] + shift), 0, 254).astype(np.uint8)
+        top = full_scale(image.dtype)
+        toned = np.rint(image[box] + shift * (top / np.float32(255)))
+        toned = np.clip(toned, 0, top - 1).astype(image.dtype)
         image[box][part] = toned[part]
 
 
@@ -120,7 +123,10 @@ def _reduced(
 ) -> tuple[Sequence[np.ndarray] | np.ndarray, np.ndarray]:
     """The first samples at a smaller size: (k, h, w, 3) uint8, and where all is shown (k, h, w)."""
     size = small[::-1]
-    images = [cv2.resize(i, size, interpolation=cv2.INTER_AREA) for i in samples.images[:count]]
+    images = [
+        eight_bits(cv2.resize(i, size, interpolation=cv2.INTER_AREA))
+        for i in samples.images[:count]
+    ]
     shown = [
         cv2.resize(s.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.999
         for s in samples.shown[:count]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from omnimatte_cli.arrays import full_scale
 from omnimatte_cli.camera.canvas import Canvas, Frames, Hidden, build_canvas, stretches
 from omnimatte_cli.camera.exposure import Exposure, fit_exposure
 from omnimatte_cli.camera.model import Camera, corners, project, sane
@@ -37,10 +38,10 @@ GUESS_VARIATION = 0.1  # of [0, 1]: how much a filled pixel may be off
 class FramePlate:
     """The clean plate of one frame.
 
-    image: (H, W, 3) uint8. samples: (H, W) uint8, how many frames the pixel's colour is from.
-    valid: (H, W) bool, False where it is a guess. variation: (H, W) float32 in [0, 1], how much the
-    scene varies there by itself: half the interquartile range of its samples, of three channels the
-    largest.
+    image: (H, W, 3), as deep as the frames. samples: (H, W) uint8, how many frames the pixel's
+    colour is from. valid: (H, W) bool, False where it is a guess. variation: (H, W) float32 in [0,
+    1], how much the scene varies there by itself: half the interquartile range of its samples, of
+    three channels the largest.
     """
 
     image: np.ndarray
@@ -63,30 +64,32 @@ def frame_plates(
     neighbours: int = NEIGHBOURS,
     span: int = SPAN,
     restless: bool = False,
+    dtype: np.dtype | type = np.uint8,
 ) -> Iterator[FramePlate]:
     """One plate a frame, in order.
 
-    frames: opens a stream of (H, W, 3) uint8 RGB frames; it is opened a few times, and its frames
-    are held only as long as they are somebody's neighbours. hidden: frame t's grown masks. owned:
-    frame t's pixels that effects of objects change, where those are known: they count as hidden.
-    restless: for water and the like, see `restless.settle`; parallax and grain of small frames pass
-    for it too, and then it costs accuracy.
+    frames: opens a stream of (H, W, 3) RGB frames, uint8 or uint16 as `dtype` says; it is opened a
+    few times, and its frames are held only as long as they are somebody's neighbours. hidden: frame
+    t's grown masks. owned: frame t's pixels that effects of objects change, where those are known:
+    they count as hidden. restless: for water and the like, see `restless.settle`; parallax and
+    grain of small frames pass for it too, and then it costs accuracy.
     """
 
     def covered(t: int) -> np.ndarray:
         return hidden(t) if owned is None else hidden(t) | owned(t)
 
     if not camera.moving and not camera.cuts:
-        yield from _static(frames, camera, covered, range(len(camera)))
+        yield from _static(frames, camera, covered, range(len(camera)), dtype)
         return
     runs = stretches(camera)
     canvas, backdrop = None, None
-    plan = [pick_neighbours(camera, t, neighbours, _span(camera, span)) for t in range(len(camera))]
+    span = _span(camera, span, dtype)
+    plan = [pick_neighbours(camera, t, neighbours, span) for t in range(len(camera))]
     aligner = Aligner(camera.size)
     for t, (target, others) in enumerate(_neighbourhoods(frames, covered, plan)):
         if canvas is None or t not in canvas.frames:
             run = next(r for r in runs if t in r)
-            canvas = build_canvas(frames, camera, covered, run)
+            canvas = build_canvas(frames, camera, covered, run, dtype=dtype)
             canvas, backdrop = _filled(canvas)
         assert backdrop is not None
         plate = _from_neighbours(aligner, camera, target, others, t, canvas.light_changes, restless)
@@ -120,8 +123,9 @@ def _overlaps(camera: Camera, t: int, other: int) -> bool:
     return bool(np.prod(np.maximum(high - low, 0)) >= OVERLAP * h * w)
 
 
-def _span(camera: Camera, span: int) -> int:
-    held = MEMORY / (camera.size[0] * camera.size[1] * 4)  # frame and mask
+def _span(camera: Camera, span: int, dtype: np.dtype | type) -> int:
+    per_pixel = 3 * np.dtype(dtype).itemsize + 1  # frame and mask
+    held = MEMORY / (camera.size[0] * camera.size[1] * per_pixel)
     return max(4, min(span, int(held / (2 * ONE_SIDED))))
 
 
@@ -158,20 +162,21 @@ def _from_neighbours(
 ) -> FramePlate:
     h, w = camera.size
     order = sorted(others, key=lambda n: abs(n - t))
-    images = np.full((max(len(order), 1), h, w, 3), 255, np.uint8)
+    top = full_scale(target.image.dtype)
+    images = np.full((max(len(order), 1), h, w, 3), top, target.image.dtype)
     shown = np.zeros(images.shape[:3], bool)
     for k, n in enumerate(order):
         image, shown[k] = aligner.align(target, others[n], camera.between(t, n))
         if light_changes:
             image = fit_exposure(target.image, image, shown[k] & ~target.hidden).apply(image)
         images[k] = image
-        images[k][~shown[k]] = 255
+        images[k][~shown[k]] = top
     if restless:
         settle(Samples(images, shown), target.image, target.hidden, aligner.flow_size)
     count = shown.sum(0, dtype=np.uint8)
     counts = np.repeat(count.reshape(-1), 3)
     median, spread = masked_ranks(images.reshape(len(images), -1), counts)
-    variation = spread.reshape(h, w, 3).max(2) / 255
+    variation = spread.reshape(h, w, 3).max(2) / top
     return FramePlate(median.reshape(h, w, 3), count, count > 0, variation)
 
 
@@ -227,9 +232,11 @@ def _completed(plate: FramePlate, view: FramePlate) -> FramePlate:
     return FramePlate(image, samples, ~guess, variation.astype(np.float32))
 
 
-def _static(frames: Frames, camera: Camera, hidden: Hidden, stretch: range) -> Iterator[FramePlate]:
+def _static(
+    frames: Frames, camera: Camera, hidden: Hidden, stretch: range, dtype: np.dtype | type
+) -> Iterator[FramePlate]:
     """One median of all frames, in the light of each."""
-    canvas = build_canvas(frames, camera, hidden, stretch)
+    canvas = build_canvas(frames, camera, hidden, stretch, dtype=dtype)
     hole = canvas.count == 0
     image = fill_hole(canvas.image, hole) if hole.any() else canvas.image
     samples = np.minimum(canvas.count, 255).astype(np.uint8)

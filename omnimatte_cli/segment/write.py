@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli import __version__
-from omnimatte_cli.arrays import Masks, unpack_mask
+from omnimatte_cli.arrays import Masks, eight_bits, unpack_mask
 from omnimatte_cli.media.encode import VideoWriter, write_image
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.progress import Progress
@@ -64,7 +64,8 @@ def write_masks(
                 if given is not None and t in keep:
                     mask = given.at(i, t)
                 else:
-                    mask = enlarge_mask(unpack_mask(rough.masks[name][t], rough.size), frame)
+                    small = unpack_mask(rough.masks[name][t], rough.size)
+                    mask = enlarge_mask(small, eight_bits(frame))
                 file = f"{info.frame_numbers[t]:05d}.png"
                 write_image(folder / name / file, mask.astype(np.uint8) * 255)
                 areas[name].append(int(mask.sum()))
@@ -82,9 +83,9 @@ def write_masks(
 def outlined(
     frame: np.ndarray, masks: list[np.ndarray], names: list[str], size: tuple[int, int]
 ) -> np.ndarray:
-    """A frame (H, W, 3) uint8 at `size` with each mask's outline and name, (h, w, 3) uint8."""
+    """A frame (H, W, 3) at `size` with each mask's outline and name, (h, w, 3) uint8."""
     h, w = size
-    picture = np.ascontiguousarray(cv2.resize(frame, (w, h), interpolation=cv2.INTER_AREA))
+    picture = eight_bits(cv2.resize(frame, (w, h), interpolation=cv2.INTER_AREA))
     letters = max(w / 1280, 0.5)
     for i, (mask, name) in enumerate(zip(masks, names, strict=True)):
         if not mask.any():

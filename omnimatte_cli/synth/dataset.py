@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 
-from omnimatte_cli.arrays import to_uint8
+from omnimatte_cli.arrays import integers
 from omnimatte_cli.errors import OutputError
 from omnimatte_cli.matte.metrics import REGION_THRESHOLD, effect_region
 from omnimatte_cli.progress import Progress, Silent
@@ -38,7 +38,7 @@ def _save(path: Path, picture: np.ndarray, *options: int) -> None:
 
 def _pictures(x: torch.Tensor) -> np.ndarray:
     """(..., 3, H, W) float to (..., H, W, 3) uint8."""
-    return to_uint8(np.moveaxis(x.cpu().numpy(), -3, -1))
+    return integers(np.moveaxis(x.cpu().numpy(), -3, -1))
 
 
 def write_scene(

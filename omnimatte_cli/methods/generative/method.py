@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 
-from omnimatte_cli.arrays import Masks, Size, to_float, to_uint8
+from omnimatte_cli.arrays import Masks, Size, eight_bits, integers, to_float
 from omnimatte_cli.matte.ownership import Ownership, frame_weights
 from omnimatte_cli.matte.resolve import Layers
 from omnimatte_cli.matte.transfer import upsample_layer
@@ -37,8 +37,8 @@ KEPT = 12  # decoded solo frames that wait for their turn
 class Solos(Protocol):
     """The solo images of every object in one frame."""
 
-    def at(self, t: int, frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
-        """(N, H, W, 3) uint8. frame, plate: (H, W, 3) uint8 of frame t."""
+    def at(self, t: int, frame: np.ndarray, plate: np.ndarray) -> Sequence[np.ndarray]:
+        """N times (H, W, 3), each uint8 or uint16. frame, plate: (H, W, 3) of frame t."""
 
 
 class SoloVideos:
@@ -49,15 +49,15 @@ class SoloVideos:
         self.lock = threading.Lock()
         self.streams: list[Iterator[np.ndarray]] = []
         self.next = 0
-        self.frames: dict[int, np.ndarray] = {}
+        self.frames: dict[int, list[np.ndarray]] = {}
 
-    def at(self, t: int, frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
+    def at(self, t: int, frame: np.ndarray, plate: np.ndarray) -> Sequence[np.ndarray]:
         with self.lock:
             if not self.streams or (t < self.next and t not in self.frames):
                 self.streams = [v.stream() for v in self.videos]
                 self.next, self.frames = 0, {}
             while self.next <= t:
-                self.frames[self.next] = np.stack([next(s) for s in self.streams])
+                self.frames[self.next] = [next(s) for s in self.streams]
                 self.next += 1
                 self.frames.pop(self.next - KEPT, None)
             return self.frames[t]
@@ -70,10 +70,12 @@ class OwnedSolos:
     ownership: Ownership
     masks: Masks
 
-    def at(self, t: int, frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
+    def at(self, t: int, frame: np.ndarray, plate: np.ndarray) -> Sequence[np.ndarray]:
         weights = frame_weights(self.ownership, t, self.masks.frame(t), self.masks.order[t]).weights
         below = to_float(plate)
-        return to_uint8(below + weights[..., None] * (to_float(frame) - below))
+        bits = 8 * max(frame.itemsize, plate.itemsize)
+        solos = below + weights[..., None] * (to_float(frame) - below)
+        return list(integers(solos, bits))
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class SoloLayers:
     losses: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def layers_at(self, t: int, frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
-        """(N, H, W, 4) float32 straight RGBA of frame t. frame, plate: (H, W, 3) uint8."""
+        """(N, H, W, 4) float32 straight RGBA of frame t. frame, plate: (H, W, 3)."""
         masks = self.masks.frame(t)
         if self.full is not None:
             large = [upsample_layer(x[t].astype(np.float32), self.masks.size) for x in self.full]
@@ -247,5 +249,6 @@ def small_solos(
     out = []
     for t, (frame, plate) in enumerate(zip(frames, plates, strict=False)):
         pictures = solos.at(t, frame, plate)
-        out.append([cv2.resize(p, (w, h), interpolation=cv2.INTER_AREA) for p in pictures])
+        small = [cv2.resize(p, (w, h), interpolation=cv2.INTER_AREA) for p in pictures]
+        out.append([eight_bits(p) for p in small])
     return np.swapaxes(np.array(out), 0, 1)

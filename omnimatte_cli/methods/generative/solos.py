@@ -51,8 +51,8 @@ class RemovalVideo:
     part: ReadOptions  # of the video, that goes with the shot
 
     def stream(self, size: Size | None = None) -> Iterator[np.ndarray]:
-        """Frames (H, W, 3) uint8 at the shot's or another size."""
-        for frame in iter_frames(self.path, self.frames, options=self.part):
+        """Frames (H, W, 3), as deep as the video, at the shot's or another size."""
+        for frame in iter_frames(self.path, self.frames, deep=None, options=self.part):
             yield fit_frame(frame, size or self.size, self.scaled_shift(size or self.size))
 
     def scaled_shift(self, size: Size) -> tuple[float, float]:
@@ -64,7 +64,7 @@ class RemovalVideo:
 
 
 def fit_frame(frame: np.ndarray, size: Size, shift: tuple[float, float]) -> np.ndarray:
-    """A frame (h, w, 3) uint8 at (H, W), moved by `shift` pixels of that size."""
+    """A frame (h, w, 3) at (H, W), moved by `shift` pixels of that size."""
     height, width = size
     h, w = frame.shape[:2]
     if (h, w) != size:
