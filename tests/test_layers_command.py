@@ -77,7 +77,7 @@ def test_layers_give_the_video_back(folder: Path, tmp_path: Path, masks: bool) -
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in out.iterdir()) == [
         ".omnimatte.json", "background", "background.png", "composite.mp4", "layers",
-        "manifest.json", "preview.mp4",
+        "manifest.json", "preview.mp4", "report.html",
     ]  # fmt: skip
     manifest = json.loads(done.stdout)
     assert manifest["method"] == "generative" and manifest["fit"] == "closed"
