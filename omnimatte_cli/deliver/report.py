@@ -29,6 +29,7 @@ from omnimatte_cli.deliver.survey import (
     small_size,
     survey,
     warnings_of,
+    weak_frames,
 )
 from omnimatte_cli.errors import MaskError
 from omnimatte_cli.media.atomic import write_bytes
@@ -116,9 +117,10 @@ def render_report(result: FinishedResult, found: Survey, masks: MaskAt | None) -
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     height, width = small_size(result)
-    frames = chosen(found)
-    sources = source_images(result, frames)
+    frames, worst = chosen(found), worst_frame(found)
     middle = frames[(len(frames) - 1) // 2]
+    frames = sorted({*frames, *([] if worst is None else [worst])})
+    sources = source_images(result, frames)
     numbers = result.input.frame_numbers
     return environment.from_string(source).render(
         title=result.folder.resolve().name,
@@ -128,6 +130,8 @@ def render_report(result: FinishedResult, found: Survey, masks: MaskAt | None) -
         first_number=numbers[0],
         residual=result.has_residual,
         moments=[moment(result, t, sources.get(t), masks) for t in frames],
+        middle=middle,
+        worst=worst,
         wipe=wipe(result, middle, sources[middle]) if middle in sources else None,
         aspect=f"{width} / {height}",
         findings=warnings_of(result, found),
@@ -159,6 +163,13 @@ def chosen(found: Survey) -> list[int]:
     parts = np.array_split(np.arange(len(found.frames)), min(MOMENTS, len(found.frames)))
     middles = [part[len(part) // 4 : -(len(part) // 4) or None] for part in parts]
     return [found.frames[part[int(np.argmax(cover[part]))]] for part in middles]
+
+
+def worst_frame(found: Survey) -> int | None:
+    """The frame that the layers give back worst, where it is much worse than most."""
+    weak = weak_frames(found)
+    known = dict(zip(found.frames, found.reconstruction, strict=True))
+    return min(weak, key=lambda t: known[t] or 0.0) if weak else None
 
 
 def source_images(result: FinishedResult, frames: list[int]) -> dict[int, np.ndarray]:
