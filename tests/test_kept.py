@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -44,11 +45,14 @@ class Said:
         self.words += message + "\n"
 
 
-def source(path: Path, filters: str, *args: str, sound: bool = False) -> Path:
-    """Eight frames of a moving pattern at ten a second, through ffmpeg's `filters`."""
+def source(
+    path: Path, filters: str, *args: str, sound: bool = False, size: tuple[int, int] = (64, 96)
+) -> Path:
+    """Eight frames (H, W) of a moving pattern at ten a second, through ffmpeg's `filters`."""
+    pattern = f"testsrc2=size={size[1]}x{size[0]}:rate=10:duration=0.8"
     tone = ("-f", "lavfi", "-i", "sine=frequency=300:duration=1.2", "-c:a", "aac")
     ffmpeg(
-        *("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=10:duration=0.8"),
+        *("-f", "lavfi", "-i", pattern),
         *(tone if sound else ()),
         *("-vf", filters, *args, str(path)),
     )
@@ -56,9 +60,12 @@ def source(path: Path, filters: str, *args: str, sound: bool = False) -> Path:
 
 
 def run(
-    folder: Path, video: Path, formats: tuple[str, ...] = (), **options
+    folder: Path, video: Path, formats: tuple[str, ...] = (), exact: bool = False, **options
 ) -> tuple[VideoInfo, Path]:
-    """Write a result of a video, with a layer that is a grey square, without any network."""
+    """Write a result of a video, with a layer that is a grey square, without any network.
+
+    exact: with a residual plate, so that the layer over it gives the video back around the square.
+    """
     info = probe(video, options=ReadOptions(**options))
     plate = Plate(np.full((*info.size, 3), 90, np.uint8), np.ones(info.size, bool))
 
@@ -78,6 +85,7 @@ def run(
         layers_at,
         delivery_of(info, find_ffmpeg()),
         info.frame_numbers,
+        exact,
         formats=formats,
     )
     writer.write(Silent())
@@ -195,6 +203,56 @@ def test_tone_mapped_and_untagged_colours(tmp_path: Path) -> None:
     images = tmp_path / "images"
     write_masks(images, np.zeros((3, 8, 8), np.uint8))
     assert probe(images).tags.transfer == "iec61966-2-1"  # as every program reads a PNG
+
+
+# ------------------------------------------------------------------------------- sizes and depths
+
+
+def rgba(path: Path, size: tuple[int, int], t: int, plate: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Frame t of a layer and of its plate by the ffmpeg program, in [0, 1]."""
+    exact = "scale=in_range=limited:out_range=full:flags=bicubic+accurate_rnd+full_chroma_int"
+    found = []
+    for file, pixels, channels in ((path, "rgba64le", 4), (plate, "rgb48le", 3)):
+        before = ("-c:v", "libvpx-vp9") if path.suffix == ".webm" and channels == 4 else ()
+        form = ("-f", "rawvideo", "-pix_fmt", pixels, "pipe:")
+        data = np.frombuffer(ffmpeg(*before, "-i", str(file), "-vf", exact, *form), "<u2")
+        found.append(data.reshape(-1, *size, channels)[t] / 65535)
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("pixels", ["yuv444p", "yuv444p10le"])
+@pytest.mark.parametrize("size", [(48, 64), (61, 83), (54, 90)])
+def test_layers_over_the_residual_plate_are_the_input(
+    pixels: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    """In every format, at even, odd and other sizes, from 8 and from 10 bits."""
+    import OpenEXR
+
+    wide = f"scale={size[1]}:{size[0]}"  # the pattern itself has even sides
+    filters = f"gblur=2,{wide}:out_color_matrix=bt709,format={pixels},setparams=colorspace=bt709"
+    video = source(tmp_path / "in.mkv", filters, *X264, size=size)
+    info, out = run(tmp_path, video, ("png16", "prores", "webm", "exr"), exact=True)
+    assert info.size == size and info.depth == (10 if "10" in pixels else 8)
+    t = 5
+    truth = list(iter_frames(video))[t] / 255
+    square = (slice(8, 24), slice(8, 24))
+    truth[square] = 0.5
+    names = (out / "layers16/a" / f"{t:05d}.png", out / "layers16/plate" / f"{t:05d}.png")
+    deep = [cv2.imread(str(n), cv2.IMREAD_UNCHANGED)[..., :3:][..., ::-1] / 65535 for n in names]
+    alpha = cv2.imread(str(names[0]), cv2.IMREAD_UNCHANGED)[..., 3:] / 65535
+    found = {"png16": (alpha * deep[0] + (1 - alpha) * deep[1], 0.01, 0.001)}
+    for form, suffix, *bounds in (("prores", ".mov", 8, 0.8), ("webm", ".webm", 56, 4.5)):
+        layer, plate = rgba(out / form / f"a{suffix}", size, t, out / form / f"plate{suffix}")
+        found[form] = (plate + layer[..., 3:] * (layer[..., :3] - plate), *bounds)
+    for form, (image, most, mean) in found.items():
+        error = np.abs(image - truth) * 255
+        assert error.max() <= most and error.mean() <= mean, (form, error.max(), error.mean())
+    with OpenEXR.File(str(out / "exr" / f"in.{t:04d}.exr"), separate_channels=True) as file:
+        c = {k: v.pixels.astype(np.float64) for k, v in file.channels().items()}
+    light = np.stack([c[f"a.{x}"] + (1 - c["a.A"]) * c[f"plate.{x}"] for x in "RGB"], -1)
+    linear = np.where(truth < 0.081, truth / 4.5, ((truth + 0.099) / 1.099) ** (1 / 0.45))
+    assert np.abs(light - linear).max() < 2e-3
+    assert np.abs(light - np.stack([c[x] for x in "RGB"], -1)).max() < 1e-3  # the composite
 
 
 # --------------------------------------------------------------------------------------- afterwards
