@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -15,11 +16,14 @@ LABEL_HEIGHT = 22  # pixels, of the band above each picture
 LIGHT, DARK = 204, 153  # greys of the checkerboard
 
 
+@lru_cache(maxsize=4)
 def checkerboard(size: Size, cell: int) -> np.ndarray:
-    """(H, W, 3) uint8 grey squares of `cell` pixels, on which transparency shows."""
+    """(H, W, 3) uint8 grey squares of `cell` pixels, on which transparency shows; read-only."""
     rows, columns = (np.arange(side) // max(1, cell) for side in size)
     grey = np.where((rows[:, None] + columns) % 2, DARK, LIGHT).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+    board = np.repeat(grey[..., None], 3, axis=2)
+    board.setflags(write=False)
+    return board
 
 
 def preview_frame(tiles: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:

@@ -9,15 +9,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Plate, eight_bits, integers, to_float
+from omnimatte_cli.arrays import Plate, eight_bits, full_scale, integers, to_float
 from omnimatte_cli.deliver.png import PngWriter
 from omnimatte_cli.deliver.preview import checkerboard, preview_frame
 from omnimatte_cli.deliver.writer import Delivery, FrameOutput, open_writers
+from omnimatte_cli.matte.box import bounding_box
+from omnimatte_cli.matte.compositing import colours, grey
 from omnimatte_cli.matte.compositing import composite as over
+from omnimatte_cli.matte.effects import channel_sum
 from omnimatte_cli.matte.metrics import PSNR
 from omnimatte_cli.matte.passes import PASSES
+from omnimatte_cli.matte.quantise import QuantisedLayers
 from omnimatte_cli.matte.resolve import Layers, residual_plate
 from omnimatte_cli.media.encode import ImageWriter, VideoWriter
 from omnimatte_cli.progress import Progress
@@ -137,20 +142,14 @@ class ResultWriter:
         passes = self._passes(layers)
         output = FrameOutput(self.numbers[t], layers.rgba, below, truth, self.names, order, passes)
         written = output.quantised(8)
-        names = ("after_detail", "after_detail_in_layers", "plate_outside_layers")
-        scores = {name: PSNR() for name in names}
-        seen = np.any(written.rgba[..., 3] > VISIBLE_ALPHA * 255, axis=0)
-        scores["after_detail"].add(written.composite, truth)
-        scores["after_detail_in_layers"].add(written.composite, truth, seen)
-        scores["plate_outside_layers"].add(below, truth, ~seen)
+        scores = frame_scores(frame, plate, truth, below, written)
         rest = None
         if self.exact:
             whole = residual_plate(truth, below, written.composite, written.transmittance)
             rest = integers(whole, 8 * max(frame.itemsize, plate.itemsize))
             change = to_float(rest) - below
             scores["exact"] = PSNR()
-            exact = written.composite + written.transmittance[..., None] * change
-            scores["exact"].add(exact, truth)
+            scores["exact"].add(written.composite + grey(written.transmittance) * change, truth)
         deep = None
         if self._others:
             image, seen_through = over(layers.rgba, below, order)
@@ -158,7 +157,9 @@ class ResultWriter:
                 below = residual_plate(truth, below, image, seen_through)
                 image, _ = over(layers.rgba, below, order)
             deep = replace(output, plate=below, composite=image, cache={})
-        composite = integers(written.composite)
+        composite = eight_bits(plate).copy()
+        if written.box is not None:
+            composite[written.box.slices] = integers(written.composite[written.box.slices])
         tiles = [("input", eight_bits(frame)), ("composite", composite)]
         tiles += [(n, on_checker(x)) for n, x in zip(self.names, written.rgba, strict=True)]
         return FrameResult(output, deep, composite, preview_frame(tiles), rest, scores)
@@ -179,9 +180,55 @@ class ResultWriter:
         }
 
 
+def frame_scores(
+    frame: np.ndarray,
+    plate: np.ndarray,
+    truth: np.ndarray,
+    below: np.ndarray,
+    written: QuantisedLayers,
+) -> dict[str, PSNR]:
+    """One frame's part of the scores that `ResultWriter` describes.
+
+    frame, plate: (H, W, 3) integers; truth, below: the same as float32 in [0, 1]. Outside the
+    layers' box the composite is the plate, and OpenCV sums squares of integers many times faster
+    than NumPy those of floats.
+    """
+    pixels = frame.shape[0] * frame.shape[1]
+    if frame.dtype == plate.dtype:
+        everywhere = cv2.norm(frame, plate, cv2.NORM_L2SQR) / full_scale(frame.dtype) ** 2
+    else:
+        everywhere = float(np.square(below - truth).sum(dtype=np.float64))
+    whole, inside, outside = PSNR(), PSNR(), PSNR()
+    scores = {
+        "after_detail": whole,
+        "after_detail_in_layers": inside,
+        "plate_outside_layers": outside,
+    }
+    if written.box is None:
+        whole.add_error(everywhere, 3 * pixels)
+        outside.add_error(everywhere, 3 * pixels)
+        return scores
+    part = written.box.slices
+    alpha = written.rgba[:, part[0], part[1], 3]
+    seen = (alpha > VISIBLE_ALPHA * full_scale(alpha.dtype)).any(0)
+    made, given = (
+        channel_sum(np.square(x[part] - truth[part])) for x in (written.composite, below)
+    )
+    count = 3 * int(np.count_nonzero(seen))
+    whole.add_error(everywhere + float((made - given).sum(dtype=np.float64)), 3 * pixels)
+    inside.add_error(float(made[seen].sum(dtype=np.float64)), count)
+    outside.add_error(everywhere - float(given[seen].sum(dtype=np.float64)), 3 * pixels - count)
+    return scores
+
+
 def on_checker(rgba: np.ndarray) -> np.ndarray:
     """A layer (H, W, 4) uint8 over a checkerboard, (H, W, 3) uint8."""
-    alpha = rgba[..., 3:].astype(np.float32) / 255
     height, width = rgba.shape[:2]
-    board = checkerboard((height, width), max(4, height // CHECKS))
-    return (board + alpha * (rgba[..., :3] - board.astype(np.float32)) + 0.5).astype(np.uint8)
+    board = checkerboard((height, width), max(4, height // CHECKS)).copy()
+    box = bounding_box(rgba[..., 3] > 0, 0)
+    if box is not None:
+        part = np.ascontiguousarray(rgba[box.slices])
+        under = board[box.slices].astype(np.float32)
+        alpha = grey(part[..., 3].astype(np.float32) / 255)
+        board[box.slices] = (under + alpha * (colours(part) - under) + 0.5).astype(np.uint8)
+    return board

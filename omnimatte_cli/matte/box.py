@@ -19,6 +19,11 @@ class Box:
         """The index of the part in an array (H, W, ...)."""
         return self.rows, self.columns
 
+    def around(self, other: Box) -> Box:
+        """The smallest box that holds both."""
+        pairs = ((self.rows, other.rows), (self.columns, other.columns))
+        return Box(*(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in pairs))
+
 
 def bounding_box(mask: np.ndarray, margin: int) -> Box | None:
     """The smallest box around a mask (H, W) bool, grown by a margin; None if it is empty.

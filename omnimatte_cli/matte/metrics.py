@@ -26,6 +26,12 @@ class PSNR:
         self.error += float(square.sum(dtype=np.float64))
         self.count += square.size
 
+    def add_error(self, error: float, count: int) -> None:
+        """Squared errors, summed over `count` numbers in [0, 1]."""
+        # A difference of sums may end a little below 0.
+        self.error += max(error, 0.0)
+        self.count += count
+
     def merge(self, other: PSNR) -> None:
         """Count another score's pixels too."""
         self.error += other.error

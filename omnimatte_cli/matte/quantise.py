@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import integers
-from omnimatte_cli.matte.box import bounding_box
+from omnimatte_cli.matte.box import Box, bounding_box
 from omnimatte_cli.matte.closed_form import min_alpha
 from omnimatte_cli.matte.compositing import grey, layer_over
 
@@ -30,13 +30,15 @@ class QuantisedLayers:
 
     rgba: (N, H, W, 4) uint8 (8 bits) or uint16 (more), straight alpha, 0 .. 2 ** bits - 1.
     composite: (H, W, 3) float32 in [0, 1], these very layers over the plate. transmittance: (H, W)
-    float32, how much of the plate is seen through them.
+    float32, how much of the plate is seen through them. box: the part outside of which there is
+    nothing but the plate; None where there is nothing at all, or where nobody looked.
     """
 
     rgba: np.ndarray
     composite: np.ndarray
     transmittance: np.ndarray
     bits: int = 8
+    box: Box | None = None
 
 
 def highest(bits: int) -> int:
@@ -67,10 +69,12 @@ def quantise_layers(
     out = np.zeros(rgba.shape, np.uint8 if bits == 8 else np.uint16)
     goal, made = plate.copy(), plate.copy()
     seen = np.ones(plate.shape[:2], np.float32)
+    whole: Box | None = None
     for i in order:
         box = bounding_box(rgba[i, ..., 3] > 0, EXTENSION)
         if box is None:
             continue
+        whole = box if whole is None else whole.around(box)
         part = box.slices
         layer, under = rgba[i][part], made[part]
         alpha = layer[..., 3]
@@ -87,7 +91,7 @@ def quantise_layers(
         seen[part] *= 1 - alpha
         colour_int = edge_extend(colour_int, alpha, bits) if extend else colour_int
         out[i][part] = cv2.merge([*cv2.split(colour_int), alpha_int])
-    return QuantisedLayers(out, made, seen, bits)
+    return QuantisedLayers(out, made, seen, bits, whole)
 
 
 def round_up(alpha: np.ndarray, bits: int) -> np.ndarray:
