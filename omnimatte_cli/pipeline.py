@@ -191,6 +191,8 @@ def decompose_shot(
     )
     method = registry.make(choice, run)
     info, shot = read_shot(source, folder / "masks", settings, timer, masks=masks)
+    log.info("Working size: %dx%d, on %s.", *shot.size[::-1], device)
+    log.info("The ownership network sees every frame with those %d apart.", shot.frame_stride)
     if shot.dtype == np.uint16 and not DEEP_FORMATS.intersection(settings.formats):
         timer.say(
             f"The input has {info.depth} bits: the plate keeps them, in 16-bit PNGs; layers/ "

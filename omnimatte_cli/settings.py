@@ -7,7 +7,7 @@ The numerics of a method are its own (`methods/<name>/options.py`) and are set w
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,9 @@ FORMATS = ("png", "png16", "prores", "webm", "exr", "mp4")
 SAM_MODELS = ("vit_b", "vit_l", "vit_h")
 # Fields of Settings that say how a video is read: every command that reads one takes them.
 READING = ("frames", "begin", "end", "fps", "stream", "deinterlace", "tone_map")
+
+
+PROMPTS = ("points", "boxes", "sam", "max_objects")  # what `decompose` takes of MaskSettings
 
 
 @dataclass(frozen=True)
@@ -265,6 +268,11 @@ class Settings:
         made = self.making
         prompted = made.points or made.boxes or made.sam
         check(not (self.masks and prompted), "--masks contradicts --point, --box and --sam")
+
+    @property
+    def mask_settings(self) -> MaskSettings:
+        """How masks are made where none are given: with the run's own device and seed."""
+        return replace(self.making, device=self.device, seed=self.seed % 2**31)
 
     @property
     def pairs(self) -> tuple[Assignment, ...]:

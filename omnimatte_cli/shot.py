@@ -152,7 +152,7 @@ def read_shot(
     folder = settings.masks
     if folder is None and masks is None and made is not None:
         result = make_masks(
-            source, made, settings.making, progress, settings.ffmpeg, (info, open_frames)
+            source, made, settings.mask_settings, progress, settings.ffmpeg, (info, open_frames)
         )
         progress.say(f"Masks made for {', '.join(result.names)}: look at masks/preview.mp4.")
         progress.stage("masks")

@@ -45,6 +45,8 @@ def test_choice(settings: dict, where, method: str) -> None:
         ({"assignments": ("qqq=1",)}, "--help-set"),
         ({"method": "ownership", "iterations": 3}, "--iterations is not for --method ownership"),
         ({"method": "ownership", "weights": "none"}, "--weights none is not for"),
+        ({"weights": "ownership", "iterations": 3}, "--iterations is not for --method ownership"),
+        ({"weights": "ownership", "assignments": ("detail=none",)}, "--set detail"),
         ({"method": "magic"}, "--method takes auto or ownership or coordination"),
     ],
 )

@@ -7,6 +7,7 @@ import http.server
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,20 @@ def test_downloads_once_to_the_cache(server: Server, tmp_path: Path) -> None:
     assert not list(path.parent.glob("*.part"))
     assert checkpoints.find_checkpoint("vit_b", None, None, server.address) == path
     assert len(server.asked) == 1
+
+
+def test_workers_that_need_the_same_checkpoint_download_it_once(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They do not append to one another's part."""
+    monkeypatch.setattr(checkpoints, "POLL", 0.01)
+
+    def find(_: int) -> bytes:
+        return checkpoints.find_checkpoint("vit_b", None, None, server.address).read_bytes()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(data == DATA for data in pool.map(find, range(4)))
+    assert server.asked == [None]
 
 
 def test_goes_on_where_the_connection_broke(server: Server, tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from omnimatte_cli.commands.common import Quiet, Verbose, friendly, set_up_logging
-from omnimatte_cli.commands.decompose import GROUPS, HelpSet, decompose, making_masks
+from omnimatte_cli.commands.decompose import GROUPS, HelpSet, decompose
 from omnimatte_cli.commands.options import REPEATED, Group, flags_of, takes, values_of
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.options import check
 from omnimatte_cli.progress import terminal_progress
-from omnimatte_cli.settings import Settings
+from omnimatte_cli.settings import MaskSettings, Settings
 from omnimatte_cli.terminal import printable, rich_console
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def check_flags(flags: Flags) -> None:
     except typer.Exit as leaving:  # --help and the like
         raise OptionError(f"{shlex.join(line[2:])} is not for a batch.") from leaving
     values = values_of(GROUPS, given)
-    Settings(**values["settings"], making=making_masks(values["settings"], values["making"]))
+    Settings(**values["settings"], making=MaskSettings(**values["making"]))
 
 
 # ------------------------------------------------------------------------------------------ output

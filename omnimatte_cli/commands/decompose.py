@@ -12,7 +12,7 @@ from omnimatte_cli.commands.common import Json, Quiet, Verbose, Video, friendly,
 from omnimatte_cli.commands.options import Group, help_text, takes
 from omnimatte_cli.options import table
 from omnimatte_cli.progress import terminal_progress
-from omnimatte_cli.settings import READING, MaskSettings, Settings, SolveSettings
+from omnimatte_cli.settings import PROMPTS, READING, MaskSettings, Settings, SolveSettings
 
 
 def show_set(value: bool) -> None:
@@ -36,7 +36,7 @@ HelpSet = Annotated[
 
 GROUPS: dict[str, Group] = {
     "settings": Settings,
-    "making": (MaskSettings, ("points", "boxes", "sam", "max_objects")),
+    "making": (MaskSettings, PROMPTS),
 }
 
 
@@ -54,7 +54,7 @@ def decompose(
 ) -> None:
     """Split VIDEO into one RGBA layer per object and a clean plate."""
     set_up_logging(verbose)
-    chosen = Settings(**settings, making=making_masks(settings, making))
+    chosen = Settings(**settings, making=MaskSettings(**making))
     from omnimatte_cli.pipeline import decompose as run
 
     with terminal_progress(quiet) as progress:
@@ -64,12 +64,6 @@ def decompose(
     elif not quiet:
         for shot in result.shots or (result,):
             print_result(shot.manifest, shot.out, shot.report)
-
-
-def making_masks(settings: dict[str, Any], making: dict[str, Any]) -> MaskSettings:
-    """How masks are made where none are given: with the run's own device and seed."""
-    seed = settings["seed"] % 2**31
-    return MaskSettings(**making, device=settings["device"], seed=seed)
 
 
 def print_result(manifest: dict[str, Any], out: Path, report: Path | None) -> None:

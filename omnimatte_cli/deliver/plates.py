@@ -80,7 +80,7 @@ def write_result_plate(folder: Path, plate: Plate, shot: Shot, progress: Progres
     if shot.camera is not None and shot.camera.moving:
         write_camera(shot.camera, folder / "camera.json")
     if not plate.valid.all():
-        progress.say(unseen_warning(plate))
+        progress.say(f"{unseen_warning(plate)} background_unseen.png shows where.")
         red = np.array(UNSEEN_COLOUR, np.uint8)
         unseen = np.where(plate.valid[..., None], eight_bits(plate.image) // 2, red)
         write_image(folder / "background_unseen.png", unseen)
@@ -90,5 +90,5 @@ def unseen_warning(plate: Plate) -> str:
     """What the user should know about pixels that were never seen."""
     return (
         f"{plate.unseen_share:.1%} of the plate is covered by masks in every frame: it was "
-        "filled from its surroundings and is a guess (background_unseen.png shows where)."
+        "filled from its surroundings and is a guess."
     )

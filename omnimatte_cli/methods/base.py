@@ -45,6 +45,12 @@ class Run:
     state: Path | None = None
     memo: dict[str, Any] = field(default_factory=dict)
 
+    def state_file(self, key: str) -> Path | None:
+        """Where the training with this key is kept: trainings on other input keep their own."""
+        if self.state is None:
+            return None
+        return self.state.with_name(f"{self.state.name}.{key[:12]}.pt")
+
 
 @dataclass(frozen=True)
 class Separation:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from omnimatte_cli.matte.network import OwnerNet
     from omnimatte_cli.methods.coordination.network import LayerNet
+
+log = logging.getLogger(__name__)
 
 FORMAT = "omnimatte-1"
 OWNERSHIP = "ownership"  # name of the shipped weights of the ownership network
@@ -98,6 +101,7 @@ def find(name: str, network: str | None = "coordination") -> WeightsFile:
             f"{path} holds weights of the {metadata.get('network', 'unnamed')} network, "
             f"but the {network} network's are needed here."
         )
+    log.info("Weights %s: %s", name, path)
     return WeightsFile(path, metadata, file_hash(path))
 
 

@@ -7,6 +7,7 @@ then also without the pixels that the objects' effects own.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,8 @@ from omnimatte_cli.plate.temporal import FramePlate, frame_plates
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.settings import Settings
 from omnimatte_cli.shot import Shot
+
+log = logging.getLogger(__name__)
 
 LIGHT_GAIN = 0.9  # share of the residue that following the light must leave at most
 SHORTEST_SCENE = 5  # frames
@@ -76,6 +79,8 @@ def find_camera(shot: Shot, settings: Settings, progress: Progress) -> Camera:
         camera = replace(camera, cuts=())
     if camera.moving:
         progress.say(f"The camera moves, up to {camera.shift:.0f} px.")
+    else:
+        log.info("The camera stands still.")
     for doubt in camera.doubts:
         progress.say(doubt)
     return camera
@@ -98,6 +103,7 @@ def clean_plate(
     camera = shot.camera or Camera.static(len(shot), shot.full_size)
     steady = not camera.moving and not camera.cuts
     if steady and not light_changes(shot, camera):
+        log.info("One plate holds for all frames: the median of %d.", len(shot.samples.indices))
         plate = estimate_plate(shot.samples, shot.masks, progress)
         if find_owners is None:
             return plate
@@ -106,6 +112,8 @@ def clean_plate(
             plate = refine_plate(shot.samples, plate, found, shot.masks, progress)
         return plate
 
+    why = "light changes" if steady else "camera moves, or there are cuts"
+    log.info("Every frame gets a plate of its own: the %s.", why)
     ownership = None
     if find_owners is not None:
         working = camera.scaled(shot.size)

@@ -6,11 +6,13 @@ import hashlib
 import http.client
 import os
 import re
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from omnimatte_cli.errors import WeightsError
+from omnimatte_cli.media.lock import WorkFolder
 from omnimatte_cli.progress import Progress, Silent
 
 ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"  # the authors'
@@ -21,6 +23,7 @@ FILES = {  # the six digits in each name begin the file's SHA-256
 }
 BLOCK = 1 << 20  # bytes read at a time
 TIMEOUT = 30.0  # seconds without an answer
+POLL = 0.5  # seconds between looks whether another process has finished
 
 
 def cache_folder() -> Path:
@@ -53,13 +56,31 @@ def find_checkpoint(
 def download(address: str, target: Path, progress: Progress) -> None:
     """Download to `target`, going on where a broken download ended.
 
-    The bytes gather in a `.part` file that is renamed once its SHA-256 begins with the digits in
-    the file's name. Raises WeightsError with address and path where that fails.
+    One process at a time downloads a file; others wait for it. The bytes gather in a `.part` file
+    that is renamed once its SHA-256 begins with the digits in the file's name.
+    Raises WeightsError with address and path where that fails.
     """
-    part = target.with_name(target.name + ".part")
     advice = f"Download {address} yourself and save it as {target}."
+    place = WorkFolder(target.with_name(f".{target.name}.download"))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        waits = not place.claim()
+        if waits:
+            progress.say(f"Another process downloads {target.name}: waiting for it.")
+        while waits and not place.claim():
+            time.sleep(POLL)
+    except OSError as error:
+        raise WeightsError(f"{target} cannot be written ({error.strerror}). {advice}") from error
+    try:
+        if not target.is_file():  # else the other process has brought it
+            _download(address, target, advice, progress)
+    finally:
+        place.remove()
+
+
+def _download(address: str, target: Path, advice: str, progress: Progress) -> None:
+    part = target.with_name(target.name + ".part")
+    try:
         _fetch(address, part, progress)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error

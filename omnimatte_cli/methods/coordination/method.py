@@ -159,11 +159,6 @@ def run_key(clip: ClipTensors, options: Options, seed: int, origin: dict[str, ob
     return clip_key(clip, [facts, seed, origin])
 
 
-def state_file(state: Path, key: str) -> Path:
-    """Where the training with this key is kept: others' stay beside it."""
-    return state.with_name(f"{state.name}.{key[:12]}.pt")
-
-
 def finetune_and_predict(
     net: LayerNet,
     origin: dict[str, object],
@@ -186,7 +181,7 @@ def finetune_and_predict(
     progress.stage("finetuning", options.iterations)
     if origin.get("weights") == "none":
         progress.say(RANDOM_START)
-    state = None if run.state is None else state_file(run.state, key)
+    state = run.state_file(key)
     losses = finetune(net, clip, options, run.seed, progress, state, key)
 
     progress.stage("predicting", len(clip))

@@ -164,8 +164,8 @@ class Omnimatte2021Method(Method[Options]):
             homographies = np.stack([camera.between(0, t) for t in range(len(shot))])
         options = replace(self.options, seed=self.run.seed)
         arrays = ClipArrays(clip.frames, clip.masks, homographies, shot.masks.order)
-        state = None if self.run.state is None else self.run.state.with_suffix(".2021.pt")
         key = clip_key(clip, [asdict(options)])
+        state = self.run.state_file(key)
         found = optimise_clip(arrays, options, progress, state, key)
         facts: dict[str, Any] = {
             "network": found.network,
