@@ -46,6 +46,13 @@ def plate_at(t: int, drift: float = 0.0) -> np.ndarray:
     return (np.round(np.clip(image, 0, 1) * 255) / 255).astype(np.float32)
 
 
+def clean_at(t: int, drift: float = 0.0) -> np.ndarray:
+    """The plate without a stranger, who is bright at the right, where no layer ever is."""
+    out = plate_at(t, drift)
+    out[:, 58:] = np.round(out[:, 58:] * 0.7 * 255) / np.float32(255)
+    return out
+
+
 def composite_at(t: int, drift: float = 0.0) -> np.ndarray:
     out = plate_at(t, drift)
     for rgba in layers_at(t):
@@ -76,8 +83,8 @@ def make_result(
         if residual:
             write_png(out / "background" / f"{t:05d}.png", plate_at(t, drift))
         if drift:
-            write_png(out / "plate" / f"{t:05d}.png", plate_at(t, drift) * 0.9)
-    write_png(out / "background.png", plate_at(0, drift) * 0.9)
+            write_png(out / "plate" / f"{t:05d}.png", clean_at(t, drift))
+    write_png(out / "background.png", clean_at(0, drift))
     if drift:
         shifts = [[[1, 0, drift * t], [0, 1, 0], [0, 0, 1]] for t in range(FRAMES)]
         (out / "camera.json").write_text(

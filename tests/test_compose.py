@@ -22,6 +22,7 @@ from tests.results import (
     FRAMES,
     NAMES,
     SIZE,
+    clean_at,
     composite_at,
     layers_at,
     make_result,
@@ -77,7 +78,22 @@ def test_remove_and_only(out: Path) -> None:
 
 def test_clean_is_the_other_plate(out: Path) -> None:
     got = frames(out, Edits(remove=NAMES), clean=True)
-    assert near(got[3], np.round(plate_at(0) * 0.9 * 255) / 255)
+    assert near(got[3], clean_at(0))
+
+
+def test_a_removal_shows_as_much_of_the_rest_as_the_input_does(tmp_path: Path) -> None:
+    """Below a shadow the residual plate holds the rest amplified: it must not glow without it."""
+    out = make_result(tmp_path)
+    t, rest = 3, np.float32(20 / 255)
+    ball, box = layers_at(t)[..., 3]
+    shadow = (ball == np.float32(128 / 255)) & (box == 0)
+    seen = (1 - layers_at(t)[..., 3]).prod(0)[..., None]
+    residual = clean_at(t) + rest / np.maximum(seen, 0.25)
+    write_png(out / "background" / f"{t:05d}.png", residual)
+    amplified = frames(out, Edits())[t] - over(*layers_at(t), plate=clean_at(t))
+    assert amplified[shadow].mean() == pytest.approx(rest, abs=0.003)  # as in the input
+    left = frames(out, Edits(remove=NAMES))[t] - clean_at(t)
+    assert shadow.sum() > 20 and left[shadow].mean() == pytest.approx(rest, abs=0.003)
 
 
 def test_nothing_below(out: Path) -> None:
@@ -326,8 +342,8 @@ def test_which_plate_is_which(moving: Path, out: Path, tmp_path: Path) -> None:
     """Folders mean other things before a still and a moving camera, with and without --exact."""
     result = read_result(moving)
     assert result.has_residual and near(result.plate(5), plate_at(5, 3.0))
-    assert near(result.plate(5, clean=True), plate_at(5, 3.0) * 0.9, 0.003)
-    assert near(read_result(out).plate(5, clean=True), plate_at(0) * 0.9, 0.003)
+    assert near(result.plate(5, clean=True), clean_at(5, 3.0))
+    assert near(read_result(out).plate(5, clean=True), clean_at(0))
     # Without --exact, background/ holds the clean plates of a moving camera.
     folder = make_result(tmp_path, drift=2.0)
     shutil.rmtree(folder / "plate")

@@ -27,6 +27,8 @@ from omnimatte_cli.progress import Silent
 from tests.conftest import ffmpeg, write_masks
 from tests.results import make_result
 
+pytestmark = pytest.mark.slow
+
 TIMES = (0.0, 0.1, 0.15, 0.4, 0.5, 0.6, 0.9, 1.0)  # seconds of frames, uneven
 X264 = ("-c:v", "libx264", "-qp", "0")
 

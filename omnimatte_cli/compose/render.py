@@ -17,7 +17,7 @@ from omnimatte_cli.compose.edits import Appearance
 from omnimatte_cli.deliver.picture import PictureWriter
 from omnimatte_cli.deliver.read import BODY, FinishedResult
 from omnimatte_cli.errors import OptionError, VideoError
-from omnimatte_cli.matte.compositing import lay_over, merge
+from omnimatte_cli.matte.compositing import grey, lay_over, merge
 from omnimatte_cli.matte.metrics import PSNR
 from omnimatte_cli.media.images import IMAGE_SUFFIXES
 from omnimatte_cli.media.read import iter_frames, read_still
@@ -57,11 +57,33 @@ class Composition:
         layer = lru_cache(CACHED)(self._prepared)
         grounds = self.ground() if self.ground else None
         for t in range(self.result.frames):
+            placed = self._placed(t, layer)
             if self.transparent:
-                yield merge(self._placed(t, layer), self.result.size)
+                yield merge(placed, self.result.size)
+            elif grounds:
+                yield lay_over(placed, next(grounds))
+            elif self.result.has_residual and not self.clean:
+                layers = list(placed)
+                yield lay_over(layers, self._residual(t, layers))
             else:
-                below = next(grounds) if grounds else self.result.plate(t, self.clean)
-                yield lay_over(self._placed(t, layer), below)
+                yield lay_over(placed, self.result.plate(t, clean=True))
+
+    def _residual(self, t: int, placed: list[np.ndarray]) -> np.ndarray:
+        """The residual plate of frame t below these layers (H, W, 4), (H, W, 3) float32.
+
+        Below a layer of transmittance T it holds what no layer owns 1 / T times as strong, so that
+        as much of it is seen as in the input. Where the layers let through more than they did, that
+        is too much: it is brought back to what the input shows.
+        """
+        result = self.result
+        residual = result.plate(t)
+        was = transmittance([result.layer(name, t) for name in result.names], result.size)
+        now = transmittance(placed, result.size)
+        share = was / np.maximum(now, np.float32(1e-6))
+        if share.min() >= 1:
+            return residual
+        clean = result.plate(t, clean=True)
+        return clean + grey(np.minimum(share, 1)) * (residual - clean)
 
     def _placed(self, t: int, layer: Callable) -> Iterator[np.ndarray]:
         """The layers of frame t, back to front, where they stand."""
@@ -82,6 +104,14 @@ class Composition:
             assert self.weaken is not None
             rgba = self.weaken(name, source, rgba, shadow)
         return ed.recolored(rgba, color)
+
+
+def transmittance(layers: list[np.ndarray], size: Size) -> np.ndarray:
+    """How much of what is below is seen through layers (H, W, 4), (H, W) float32."""
+    seen = np.ones(size, np.float32)
+    for rgba in layers:
+        seen *= 1 - rgba[..., 3]
+    return seen
 
 
 def steady_feet(result: FinishedResult, name: str) -> list[tuple[float, float] | None]:
