@@ -16,13 +16,15 @@ import numpy as np
 
 from benchmarks.common import make_clip, peak_memory, spent, table
 from omnimatte_cli.arrays import to_float
-from omnimatte_cli.deliver.png import encode_png
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.quantise import quantise_layers
+from omnimatte_cli.media.encode import encode_image
 from omnimatte_cli.media.read import iter_frames
 from omnimatte_cli.progress import Silent
+
+PNG = Path("layer.png")
 
 
 def main() -> None:
@@ -54,14 +56,14 @@ def main() -> None:
         return 1000 * spent(what, 2).cpu / count
 
     copy = all_of(lambda: [f.copy() for f in frames])
-    libpng = all_of(lambda: [encode_png(x, 1) for w in written for x in w])
+    libpng = all_of(lambda: [encode_image(PNG, x, 1) for w in written for x in w])
     rows = [
         ("copy of the frame", copy, 1.0),
         ("PNG, zlib level 1", libpng, libpng / copy),
     ]
     resolve = all_of(lambda: [layers_at(t, f, plate) for t, f in enumerate(frames)])
     quantise = all_of(lambda: [quantise_layers(x.rgba, floats, masks.order[0]) for x in layers])
-    png = all_of(lambda: [encode_png(x) for w in written for x in w])
+    png = all_of(lambda: [encode_image(PNG, x) for w in written for x in w])
     for name, took in (("resolve", resolve), ("quantise", quantise), ("PNG", png)):
         rows.append((name, took, took / copy))
     rows.append(
@@ -72,7 +74,7 @@ def main() -> None:
         ("", "CPU ms a frame", "of a copy"),
         rows,
     )
-    sizes = [[len(encode_png(x, level)) for w in written for x in w] for level in (None, 1)]
+    sizes = [[len(encode_image(PNG, x, level)) for w in written for x in w] for level in (None, 1)]
     print(f"\nPNG bytes: {sum(sizes[0]) / sum(sizes[1]):.2f} of zlib's level 1")
     print(f"Peak memory {peak_memory():.2f} GiB")
 
