@@ -367,7 +367,7 @@ def with_strangers(shot: Shot, settings: Settings, progress: Progress) -> Shot:
     if shot.camera is None or shot.camera.moving or shot.camera.cuts or not settings.strangers:
         return shot
     progress.stage("strangers")
-    found = find_strangers(shot.frames, shot.small)
+    found = find_strangers(shot.frames, shot.small, float(shot.fps))
     if len(found):
         progress.say(
             f"{len(found)} more things move than have masks: what they change stays out of the "

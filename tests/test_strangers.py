@@ -31,12 +31,13 @@ def clip() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.clip(frames + noise, 0, 255).astype(np.uint8), masks[0], masks[1]
 
 
-def test_the_mover_without_a_mask_is_found(clip) -> None:
+@pytest.mark.parametrize(("fps", "least"), [(12.0, 0.7), (25.0, 0.55)])
+def test_the_mover_without_a_mask_is_found(clip, fps: float, least: float) -> None:
     frames, first, second = clip
-    found = find_strangers(frames, first[None])
-    assert len(found) == 1
+    found = find_strangers(frames, first[None], fps)
+    assert len(found) == 1 and found.shape[1] == len(frames)
     overlap = np.count_nonzero(found[0] & second) / np.count_nonzero(found[0] | second)
-    assert overlap > 0.7
+    assert overlap > least
     assert not (found[0] & first).any()
 
 
