@@ -31,9 +31,9 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
     """
     step = max(1, round(fps / RATE))
     if step > 1:
-        found = find_strangers(frames[::step], masks[:, ::step])
-        nearest = np.minimum((np.arange(len(frames)) + step // 2) // step, found.shape[1] - 1)
-        return found[:, nearest] & ~np.any(masks, axis=0)
+        few = find_strangers(frames[::step], masks[:, ::step])
+        nearest = np.minimum((np.arange(len(frames)) + step // 2) // step, few.shape[1] - 1)
+        return few[:, nearest] & ~np.any(masks, axis=0)
     length, h, w = frames.shape[:3]
     none = np.zeros((0, length, h, w), bool)
     scale = max(1, round(TRACKING_WIDTH / w))
