@@ -201,7 +201,8 @@ class Settings:
     formats: tuple[str, ...] = option(
         (),
         "More formats of the layers: png16, prores, webm, exr or mp4; with any (png, too) come "
-        "layers.nk for Nuke and layers.otio for Resolve and Premiere. May be repeated.",
+        "layers.nk (Nuke), layers.jsx (After Effects) and layers.otio (Resolve, Premiere). May be "
+        "repeated.",
         flag="--format",
         metavar="FORMAT",
     )

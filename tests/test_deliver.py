@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -14,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from omnimatte_cli.cli import app
+from omnimatte_cli.deliver.aftereffects import aftereffects_script
 from omnimatte_cli.deliver.footage import Footage, stack_of, usual_order
 from omnimatte_cli.deliver.nuke import nuke_script, quoted
 from omnimatte_cli.deliver.writer import Delivery
@@ -231,3 +233,91 @@ def test_a_missing_library_is_named(out: Path, tmp_path: Path, monkeypatch) -> N
     assert done.exit_code == 0 and "omnimatte[otio]" in done.stderr
     assert not (tmp_path / "p/layers.otio").exists()
     assert json.loads((out / "layers.otio").read_text())["OTIO_SCHEMA"] == "Timeline.1"
+
+
+def test_a_script_that_was_changed_by_hand_is_kept(tmp_path: Path) -> None:
+    out = make_result(tmp_path)
+    assert convert(out, "mp4", "png16", "-q").exit_code == 0
+    mine = (out / "layers.nk").read_text() + "# mine\n"
+    (out / "layers.nk").write_text(mine)
+    done = convert(out, "exr")
+    assert done.exit_code == 0 and "layers.nk.old" in done.stderr
+    assert (out / "layers.nk.old").read_text() == mine
+    assert "exr/input" in (out / "layers.nk").read_text()
+    again = convert(out, "exr", "--overwrite")  # nothing changes: nothing is kept
+    assert again.exit_code == 0 and not (out / "layers.nk.old2").exists()
+
+
+# ----------------------------------------------------------------------------------- after effects
+
+# Stands in for what After Effects gives a script; prints what the script made with it.
+STAND_IN = """
+const fs = require("fs"), path = require("path"), vm = require("vm");
+const script = process.argv[2], log = {imported: [], layers: []};
+class File_ {
+    constructor(p) { this.fsName = p; this.exists = fs.existsSync(p); }
+    get parent() { return new File_(path.dirname(this.fsName)); }
+}
+function ImportOptions(file) { this.file = file; this.sequence = false; }
+const app = {
+    beginUndoGroup() {}, endUndoGroup() { log.undone = true; },
+    project: {
+        importFile(options) {
+            const name = path.relative(path.dirname(script), options.file.fsName);
+            const plate = /plate|background/.test(name);
+            const mainSource = {isStill: false, hasAlpha: !plate};
+            const item = {mainSource, sequence: options.sequence};
+            log.imported.push([name, item]);
+            return item;
+        },
+        items: {addComp(...facts) {
+            log.comp = {facts, openInViewer() {}, layers: {add(item) {
+                const layer = {item};
+                log.layers.unshift(layer);
+                return layer;
+            }}};
+            return log.comp;
+        }},
+    },
+};
+const AlphaMode = {STRAIGHT: "straight"}, $ = {fileName: script};
+const world = {app, AlphaMode, $, File: File_, ImportOptions};
+vm.runInNewContext(fs.readFileSync(script, "utf8"), world);
+console.log(JSON.stringify(log));
+"""
+NODE = shutil.which("node")
+
+
+def run_in_node(script: Path, folder: Path) -> dict:
+    assert NODE is not None
+    (folder / "stand_in.js").write_text(STAND_IN)
+    command = [NODE, str(folder / "stand_in.js"), str(script)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(NODE is None, reason="no node here")
+def test_after_effects_stacks_the_movies(out: Path, tmp_path: Path) -> None:
+    log = run_in_node(out / "layers.jsx", tmp_path)
+    assert [name for name, _ in log["imported"]] == [f"prores/{n}.mov" for n in ("plate", *NAMES)]
+    assert [layer["name"] for layer in log["layers"]] == ["box", "ball", "plate"]  # top to bottom
+    assert log["comp"]["facts"] == ["input", SIZE[1], SIZE[0], 1, FRAMES / 10, 10]
+    assert log["comp"]["displayStartTime"] == 100.1 and log["undone"]
+    for name, item in log["imported"]:
+        assert item["mainSource"]["conformFrameRate"] == 10 and not item["sequence"]
+        assert item["mainSource"].get("alphaMode") == (None if "plate" in name else "straight")
+
+
+@pytest.mark.skipif(NODE is None, reason="no node here")
+def test_after_effects_imports_sequences_by_their_first_file(out: Path, tmp_path: Path) -> None:
+    stack = stack_of("png16", NAMES, (1, 0), delivery(shot='a "b" \u2028'), None)
+    text = aftereffects_script(stack, delivery(shot='a "b" \u2028'), changing_order=True)
+    assert text.isascii() and not re.search(r"\b(let|const)\b|=>|`", text)  # ECMAScript 3
+    (out / "again.jsx").write_text(text)
+    log = run_in_node(out / "again.jsx", tmp_path)
+    names = [f"layers16/{n}/01001.png" for n in ("plate", "box", "ball")]
+    assert [name for name, _ in log["imported"]] == names
+    assert all(item["sequence"] for _, item in log["imported"])
+    assert "order of most" in log["comp"]["comment"]
+    (out / "again.jsx").unlink()

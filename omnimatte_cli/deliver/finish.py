@@ -17,7 +17,7 @@ from omnimatte_cli.progress import Progress
 def finish_result(
     folder: Path, formats: Sequence[str], report: bool, progress: Progress
 ) -> Path | None:
-    """Write layers.nk and layers.otio, if `formats` were asked for, and report.html.
+    """Write the scripts and the time line, if `formats` were asked for, and report.html.
 
     Returns the report's path, or None where none was wanted.
     """

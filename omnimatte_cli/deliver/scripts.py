@@ -1,11 +1,16 @@
-"""layers.nk and layers.otio beside a result's layers, each for the format that suits it best."""
+"""What puts layers together in other programs, each for the format that suits it best.
+
+layers.nk for Nuke, layers.jsx for After Effects, layers.otio for Resolve, Premiere and others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from omnimatte_cli.deliver import nuke, otio
+from omnimatte_cli.deliver import aftereffects, nuke, otio
 from omnimatte_cli.deliver.footage import PNG_DIGITS, Footage, Stack, stack_of, usual_order
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.deliver.writer import Delivery
@@ -23,15 +28,15 @@ def write_scripts(
     progress: Progress,
     clean: bool = False,
 ) -> list[Path]:
-    """Write the script and the time line for `formats` of a result, which lie below `folder`.
+    """Write the scripts and the time line for `formats` of a result, which lie below `folder`.
 
     numbers: of the frames in file names. clean: whether the clean plate was written, not the
     residual one. Without the library for it, layers.otio is left out; where files are numbered with
-    gaps, both are. The user is told so.
+    gaps, all are. The user is told so.
     """
     if numbers[-1] - numbers[0] != len(numbers) - 1:
         progress.say(
-            "The images' numbers have gaps: layers.nk and layers.otio are left out. "
+            "The images' numbers have gaps: layers.nk, .jsx and .otio are left out. "
             "`omnimatte convert --start-frame N` numbers the layers without, and writes them."
         )
         return []
@@ -47,6 +52,7 @@ def write_scripts(
     written = []
     jobs: list[tuple[str, Sequence[str], Callable[..., None]]] = [
         ("layers.nk", nuke.PREFERRED, nuke.write_nuke_script),
+        ("layers.jsx", aftereffects.PREFERRED, aftereffects.write_aftereffects_script),
         ("layers.otio", otio.PREFERRED, otio.write_timeline),
     ]
     for file, preferred, write in jobs:
@@ -54,7 +60,8 @@ def write_scripts(
         if chosen is None:
             continue
         try:
-            write(folder / file, chosen, info, changing)
+            with keeping_old(folder / file, progress):
+                write(folder / file, chosen, info, changing)
         except MissingLibraryError as error:
             progress.say(str(error))
             continue
@@ -66,6 +73,30 @@ def write_scripts(
         )
     add_to_list(folder, written)
     return written
+
+
+@contextlib.contextmanager
+def keeping_old(path: Path, progress: Progress) -> Iterator[None]:
+    """Keep what a file held before the block replaced it, under a free name: it may be edited."""
+    if not path.exists():
+        yield
+        return
+    old = free_path(path)
+    old.write_bytes(path.read_bytes())
+    try:
+        yield
+    finally:
+        if path.read_bytes() == old.read_bytes():
+            old.unlink()
+        else:
+            progress.say(f"{path.name} was there: it is {old.name} now.")
+
+
+def free_path(path: Path) -> Path:
+    """layers.nk.old, .old2, ...: the first that does not exist."""
+    numbers = itertools.chain([""], itertools.count(2))
+    names = (path.with_name(f"{path.name}.old{number}") for number in numbers)
+    return next(p for p in names if not p.exists())
 
 
 def plate_footage(result: FinishedResult, clean: bool) -> Footage:
