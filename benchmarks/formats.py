@@ -22,11 +22,13 @@ import numpy as np
 import OpenEXR
 
 from omnimatte_cli.arrays import Size
+from omnimatte_cli.deliver.formats import LAYER_FOLDERS, open_writers
 from omnimatte_cli.deliver.linear import linear_layers, to_linear
-from omnimatte_cli.deliver.writer import FORMATS, LAYER_FOLDERS, Delivery, FrameOutput, open_writers
+from omnimatte_cli.deliver.writer import Delivery, FrameOutput
 from omnimatte_cli.matte.compositing import lay_over
 from omnimatte_cli.media.codecs import Timing
 from omnimatte_cli.media.encode import find_ffmpeg
+from omnimatte_cli.settings import FORMATS
 
 NAMES = ("object", "empty")
 EXACT = "scale=in_range=limited:out_range=full:flags=bicubic+accurate_rnd+full_chroma_int"

@@ -18,6 +18,7 @@ from omnimatte_cli import device as devices
 from omnimatte_cli.arrays import Masks, Plate
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.deliver.finish import finish_result
+from omnimatte_cli.deliver.formats import DEEP_FORMATS
 from omnimatte_cli.deliver.manifest import (
     describe_camera,
     describe_run,
@@ -31,7 +32,7 @@ from omnimatte_cli.deliver.plates import (
     write_result_plate,
 )
 from omnimatte_cli.deliver.result import ResultWriter
-from omnimatte_cli.deliver.writer import DEEP_FORMATS, delivery_of
+from omnimatte_cli.deliver.writer import delivery_of
 from omnimatte_cli.errors import NoObjectError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.matte.network import OwnerNet

@@ -7,6 +7,7 @@ The numerics of a method are its own (`methods/<name>/options.py`) and are set w
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -262,10 +263,8 @@ class Settings:
         for part in self.passes:
             old = " (the number of plates is --set plate_passes)" if part.isdecimal() else ""
             check(part in PASSES, f"--passes takes {', '.join(PASSES)}, not {part!r}{old}")
-        for form in self.formats:
-            check(form in FORMATS, f"--format takes {', '.join(FORMATS)}, not {form!r}")
-        colour = re.fullmatch(r"#[0-9a-fA-F]{6}", self.matte_color)
-        check(colour is not None, f"--matte-color takes #RRGGBB, not {self.matte_color!r}")
+        check_formats(self.formats)
+        parse_colour("matte-color", self.matte_color)
         made = self.making
         prompted = made.points or made.boxes or made.sam
         check(not (self.masks and prompted), "--masks contradicts --point, --box and --sam")
@@ -282,6 +281,20 @@ class Settings:
         if self.iterations is None:
             return pairs
         return (*pairs, Assignment("iterations", str(self.iterations)))
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise OptionError for a format of layers that does not exist."""
+    for form in formats:
+        check(form in FORMATS, f"--format takes {', '.join(FORMATS)}, not {form!r}")
+
+
+def parse_colour(option: str, text: str) -> tuple[float, float, float]:
+    """ "#RRGGBB" as RGB in [0, 1]. Raises OptionError."""
+    good = re.fullmatch(r"#[0-9a-fA-F]{6}", text) is not None
+    check(good, f"--{option} takes a colour as #RRGGBB, not {text!r}")
+    red, green, blue = (int(text[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return red, green, blue
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -71,6 +71,23 @@ def test_imports_point_downward(path: Path) -> None:
             assert module.split(".")[0] not in ("torch", "torchmetrics")
 
 
+def test_no_modules_import_each_other() -> None:
+    """Not even inside functions: what two modules share lies below both."""
+    names = {
+        ".".join(["omnimatte_cli", *p.relative_to(ROOT).with_suffix("").parts]) for p in modules()
+    }
+    taken = {
+        name: {m for m in imported(ROOT.parent / f"{name.replace('.', '/')}.py") if m in names}
+        for name in names
+    }
+    while True:  # what imports nothing that is left can lie in no circle
+        free = {name for name, others in taken.items() if not others & taken.keys()}
+        if not free:
+            break
+        taken = {name: others for name, others in taken.items() if name not in free}
+    assert not taken, f"circles among {sorted(taken)}"
+
+
 def test_settings_stand_on_errors_and_options_alone() -> None:
     ours = {room(m) for m in imported(ROOT / "settings.py")} - {None}
     assert ours == {"errors", "options"}

@@ -21,6 +21,7 @@ from omnimatte_cli.commands.common import (
 )
 from omnimatte_cli.errors import OptionError, OutputError
 from omnimatte_cli.progress import terminal_progress
+from omnimatte_cli.settings import parse_colour
 
 if TYPE_CHECKING:
     from omnimatte_cli.compose.edits import Edits
@@ -145,7 +146,7 @@ def compose_result(
     result: FinishedResult, edits: Edits, background: str | None, clean: bool
 ) -> tuple[Composition, str | None]:
     """The composition that the options ask for, and what the user should know of it."""
-    from omnimatte_cli.compose.edits import parse_color, plan
+    from omnimatte_cli.compose.edits import plan
     from omnimatte_cli.compose.render import Composition, footage, solid, weakening
 
     appearances = plan(edits, result.names, result.frames)
@@ -155,7 +156,7 @@ def compose_result(
     transparent, ground = background == "transparent", None
     if background is not None and not transparent:
         if background.startswith("#"):
-            ground = solid(parse_color("background", background), result.size)
+            ground = solid(parse_colour("background", background), result.size)
         else:
             ground = footage(Path(background), result.size)
     return Composition(result, appearances, ground, transparent, clean, weaken), note
@@ -199,7 +200,7 @@ def parse_edits(**options: Repeated) -> Edits:
     colors = dict(ed.split_option("color", text, "NAME:gray|#RRGGBB") for text in given["color"])
     for value in colors.values():
         if value != "gray":
-            ed.parse_color("color", value)
+            parse_colour("color", value)
     return ed.Edits(
         remove=given["remove"],
         only=given["only"],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.errors import OptionError
+from omnimatte_cli.settings import parse_colour
 
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
 SAME_PLACE = 1e-3  # pixels: a smaller shift is none
@@ -167,14 +167,6 @@ def whole(option: str, text: str, value: float, form: str) -> int:
     return int(value)
 
 
-def parse_color(option: str, text: str) -> tuple[float, float, float]:
-    """ "#RRGGBB" as RGB in [0, 1]. Raises OptionError."""
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
-        raise OptionError(f"--{option} {text}: give a colour as #RRGGBB.")
-    red, green, blue = (int(text[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    return red, green, blue
-
-
 # ------------------------------------------------------------------------------------ on layers
 
 
@@ -244,7 +236,7 @@ def recolored(rgba: np.ndarray, color: str | None) -> np.ndarray:
         return rgba
     tint = np.ones(3, np.float32)
     if color != "gray":
-        tint = np.array(parse_color("color", color), np.float32)
+        tint = np.array(parse_colour("color", color), np.float32)
     out = rgba.copy()
     out[..., :3] = np.clip((rgba[..., :3] @ LUMA)[..., None] * tint, 0, 1)
     return out

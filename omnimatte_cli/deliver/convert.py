@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from omnimatte_cli.deliver.formats import LAYER_FOLDERS, open_writers
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.deliver.scripts import write_scripts
-from omnimatte_cli.deliver.writer import (
-    LAYER_FOLDERS,
-    check_formats,
-    open_writers,
-    parse_colour,
-)
-from omnimatte_cli.errors import OptionError, OutputError
+from omnimatte_cli.errors import OutputError
 from omnimatte_cli.media.codecs import CODECS
 from omnimatte_cli.media.folder import add_to_list
 from omnimatte_cli.progress import Progress
+from omnimatte_cli.settings import check_formats, parse_colour
 
 WRITTEN = frozenset([".png", ".exr", *(codec.suffix for codec in CODECS.values())])
 
@@ -47,15 +42,14 @@ def convert_result(
         if folder.resolve() == result.layer_folder.resolve():
             raise OutputError(f"{folder} is what is read: give another format, or --out.")
         check_folder(folder, overwrite)
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", matte_color):
-        raise OptionError(f"--matte-color {matte_color}: give a colour as #RRGGBB.")
+    colour = parse_colour("matte-color", matte_color)
     numbers = result.input.frame_numbers
     if start_frame is not None:
         numbers = tuple(range(start_frame, start_frame + result.frames))
     info = result.delivery(
         first=numbers[0],
         ffmpeg=ffmpeg,
-        matte_color=parse_colour(matte_color),
+        matte_color=colour,
         png_plate=not at_home,
     )
     names = [*result.names, *(f"{n}_{p}" for n in result.names for p in result.passes(n))]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnimatte_cli.deliver.exr import layer_name, sequence_file
-from omnimatte_cli.deliver.writer import LAYER_FOLDERS, PLATE, Delivery, free_name
+from omnimatte_cli.deliver.formats import LAYER_FOLDERS
+from omnimatte_cli.deliver.writer import PLATE, Delivery, free_name
 from omnimatte_cli.media.codecs import CODECS
 
 PNG_DIGITS, EXR_DIGITS = 5, 4  # digits of a frame's number in file names

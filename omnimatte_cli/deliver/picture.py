@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from omnimatte_cli.deliver.extend import edge_extend
+from omnimatte_cli.deliver.formats import PNG_BITS
 from omnimatte_cli.deliver.linear import to_linear
 from omnimatte_cli.deliver.video import OPAQUE, for_alpha_codec
-from omnimatte_cli.deliver.writer import PNG_BITS, Delivery, check_formats
+from omnimatte_cli.deliver.writer import Delivery
 from omnimatte_cli.errors import OptionError, OutputError
 from omnimatte_cli.matte.quantise import integers
 from omnimatte_cli.media.atomic import write_bytes
 from omnimatte_cli.media.encode import VideoWriter, encode_image
 from omnimatte_cli.media.scoped import ScopedWriter
+from omnimatte_cli.settings import check_formats
 
 BY_SUFFIX = {".mp4": "mp4", ".mov": "prores", ".webm": "webm"}
 

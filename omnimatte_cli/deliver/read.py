@@ -17,15 +17,9 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Masks, Size
+from omnimatte_cli.deliver.formats import LAYER_FOLDERS
 from omnimatte_cli.deliver.source import read_input
-from omnimatte_cli.deliver.writer import (
-    LAYER_FOLDERS,
-    PLATE,
-    Delivery,
-    FrameOutput,
-    delivery_of,
-    free_name,
-)
+from omnimatte_cli.deliver.writer import PLATE, Delivery, FrameOutput, delivery_of, free_name
 from omnimatte_cli.errors import ResultError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.matte.compositing import lay_over

@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Plate, eight_bits, full_scale, integers, to_float
+from omnimatte_cli.deliver.formats import open_writers
 from omnimatte_cli.deliver.png import PngWriter
 from omnimatte_cli.deliver.preview import checkerboard, preview_frame
-from omnimatte_cli.deliver.writer import Delivery, FrameOutput, open_writers
+from omnimatte_cli.deliver.writer import Delivery, FrameOutput
 from omnimatte_cli.matte.box import bounding_box
 from omnimatte_cli.matte.compositing import colours, grey
 from omnimatte_cli.matte.compositing import composite as over

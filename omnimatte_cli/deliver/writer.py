@@ -14,15 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from omnimatte_cli.arrays import Size
-from omnimatte_cli.errors import OptionError
 from omnimatte_cli.matte.quantise import QuantisedLayers, integers, quantise_layers
 from omnimatte_cli.media.codecs import ColourTags, Timing
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.media.scoped import ScopedWriter
 from omnimatte_cli.media.sound import Audio
+from omnimatte_cli.settings import parse_colour
 
-FORMATS = ("png", "png16", "prores", "webm", "exr", "mp4")
-DEEP_FORMATS = frozenset(("png16", "prores", "exr"))  # of more than 8 bits a component
 PLATE = "plate"  # what the plate's file is called, unless an object is
 PICTURE = "composite"
 
@@ -135,51 +133,6 @@ class Writers(Writer):
         return None
 
 
-def open_writers(
-    formats: Sequence[str], folder: Path, names: Sequence[str], info: Delivery
-) -> Writers:
-    """Writers of layers and plate below `folder`, a subfolder a format.
-
-    names: of the layers in every FrameOutput, its passes included as "object_pass". Raises
-    OptionError for an unknown format, MissingLibraryError where one needs a library.
-    """
-    check_formats(formats)
-    writers: list[Writer] = []
-    for name in dict.fromkeys(formats):  # a format asked for twice is written once
-        if name in ("png", "png16"):
-            from omnimatte_cli.deliver.png import PngWriter
-
-            writers.append(PngWriter(folder / LAYER_FOLDERS[name], names, info, PNG_BITS[name]))
-        elif name == "exr":
-            from omnimatte_cli.deliver.exr import ExrWriter
-
-            writers.append(ExrWriter(folder / LAYER_FOLDERS[name], info))
-        else:
-            from omnimatte_cli.deliver.video import VideoLayerWriter
-
-            writers.append(VideoLayerWriter(folder / LAYER_FOLDERS[name], names, info, name))
-    return Writers(writers)
-
-
-# Below a result's folder. 8-bit PNGs are what every result has.
-LAYER_FOLDERS = {
-    "png": "layers",
-    "png16": "layers16",
-    "prores": "prores",
-    "webm": "webm",
-    "exr": "exr",
-    "mp4": "mp4",
-}
-PNG_BITS = {"png": 8, "png16": 16}
-
-
-def check_formats(formats: Sequence[str]) -> None:
-    """Raise OptionError for a format that does not exist."""
-    for name in formats:
-        if name not in FORMATS:
-            raise OptionError(f"--format {name} does not exist: choose from {', '.join(FORMATS)}.")
-
-
 def delivery_of(
     info: VideoInfo,
     ffmpeg: Path | str | None = None,
@@ -196,14 +149,8 @@ def delivery_of(
         info.source.stem,
         info.audio if sound else None,
         ffmpeg,
-        parse_colour(matte_color),
+        parse_colour("matte-color", matte_color),
     )
-
-
-def parse_colour(text: str) -> tuple[float, float, float]:
-    """ "#RRGGBB" as RGB in [0, 1]."""
-    red, green, blue = (int(text[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    return red, green, blue
 
 
 def frame_layers(frame: FrameOutput) -> dict[str, np.ndarray]:
