@@ -18,8 +18,8 @@ from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.errors import OmnimatteError
 from omnimatte_cli.progress import Progress
 
-SAMPLES = 240  # frames measured, spread evenly: more would not show in a chart
-SAMPLED_PIXELS = 120_000_000  # of frames measured: fewer of large ones
+SAMPLES = 72  # frames measured, spread evenly: more would not show in a chart
+SAMPLED_PIXELS = 30_000_000  # of frames measured: fewer of large ones
 FEWEST = 24  # frames measured of however large ones
 WIDTH = 480  # pixels across that frames are measured at: errors are averaged over areas
 SEEN = 0.02  # alpha from which a layer counts as there

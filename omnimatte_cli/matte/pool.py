@@ -11,6 +11,8 @@ rests when it rests; so each object is believed the less, the less the change mo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import cv2
 import numpy as np
@@ -59,21 +61,38 @@ def pool_over_time(
     count, length, height, width = ownership.weights.shape
     if count < 2 or length < 2:
         return ownership
-    progress.stage("steadying", 2 * length)
-    past = np.empty((length, count + 1, height, width), np.float16)  # enough for logarithms
+    progress.stage("steadying", length)
+    # Halves are enough for logarithms.
+    past, future = (np.empty((length, count + 1, height, width), np.float16) for _ in range(2))
     claiming = np.asarray(ownership.weights.any((2, 3)))
-    order = range(length)
-    for t, before in gathered(ownership, claiming, frames, plates, masks, order, fps):
-        past[t] = before
-        progress.step(t + 1)
+
+    stopped = Event()
+
+    def gather(into: np.ndarray, order: range) -> None:
+        for t, found in gathered(ownership, claiming, frames, plates, masks, order, fps):
+            into[t] = found
+            if stopped.is_set():
+                break
+
+    # The two directions know nothing of each other, and the flow does not hold Python's lock.
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [
+            pool.submit(gather, past, range(length)),
+            pool.submit(gather, future, range(length)[::-1]),
+        ]
+        try:
+            for job in jobs:
+                job.result()
+        finally:
+            stopped.set()  # an interrupt does not wait for the rest of the clip
     claims = np.empty_like(ownership.weights)
-    for t, after in gathered(ownership, claiming, frames, plates, masks, order[::-1], fps):
-        total = past[t] + after
+    for t in range(length):
+        total = past[t].astype(np.float32) + future[t]
         share = np.exp(total[:-1] / total[-1])
         claimed = ownership.weights[:, t].astype(np.float32)
         share *= claiming[:, t, None, None]
         claims[:, t] = share * (claimed.sum(0) / np.maximum(share.sum(0), 1e-9))
-        progress.step(2 * length - t)
+        progress.step(t + 1)
     return Ownership(claims, ownership.unowned)
 
 

@@ -78,8 +78,10 @@ def predict_ownership(
         seen[line[kept]] = True
         progress.step(int(seen.sum()))
     fill_between(weights, unowned, seen)
-    frames_now = np.moveaxis(clip.frames.cpu().numpy(), 1, -1)
-    ownership = average_static(Ownership(weights, unowned), frames_now, fps)
+    ownership = Ownership(weights, unowned)
+    if every == 1:
+        frames_now = np.moveaxis(clip.frames.cpu().numpy(), 1, -1)
+        ownership = average_static(ownership, frames_now, fps)
     absent = far_from_sight(clip.masks.flatten(2).any(2).cpu().numpy(), ABSENCE * stride)
     ownership.weights[absent] = 0
     return ownership

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -17,6 +18,7 @@ from omnimatte_cli.segment.prompts import Box, Point, Prompt
 from omnimatte_cli.segment.track import Track
 from omnimatte_cli.segment.tracking import track
 
+WORKERS = 2  # threads that look for what moves
 BOX_FITS = 0.3  # IoU of a user's box with a moving object's own, from which they are the same
 NEAR_POINT = 0.01  # share of the picture's width by which a point may miss a moving object
 
@@ -48,9 +50,10 @@ def find_moving(frames: np.ndarray, progress: Progress | None = None) -> tuple[M
     progress.stage("finding what moves", len(frames))
     scene = motion.study_scene(frames)
     foregrounds = []
-    for t, frame in enumerate(frames):
-        foregrounds.append(pack_mask(motion.foreground(frame, scene)))
-        progress.step(t + 1)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for found in pool.map(lambda frame: pack_mask(motion.foreground(frame, scene)), frames):
+            foregrounds.append(found)
+            progress.step(len(foregrounds))
     small = frames.shape[1:3]
     tracks = track(frames, (unpack_mask(f, small) for f in foregrounds))
     if small != (h, w):
