@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from omnimatte_cli.cli import app
 from omnimatte_cli.compose.edits import Appearance, Edits, feet_of, moved, place, placement, plan
-from omnimatte_cli.compose.render import Composition, weakening
+from omnimatte_cli.compose.render import Composition, footage, weakening
 from omnimatte_cli.deliver.read import read_result
 from omnimatte_cli.errors import OptionError, ResultError
 from omnimatte_cli.media.read import probe
@@ -353,3 +353,15 @@ def test_which_plate_is_which(moving: Path, out: Path, tmp_path: Path) -> None:
     result = read_result(folder)
     assert not result.has_residual
     assert near(result.plate(5), plate_at(5, 2.0)) and near(result.plate(5, True), plate_at(5, 2.0))
+
+
+def test_a_ground_below_pixels_that_are_not_square_keeps_its_shape(tmp_path: Path) -> None:
+    """A circle on the ground is one on screen: half as wide in stored pixels twice as wide."""
+    y, x = np.mgrid[0:40, 0:40]
+    circle = np.repeat((np.hypot(x - 19.5, y - 19.5) < 10)[..., None], 3, 2).astype(np.float32)
+    write_png(tmp_path / "circle.png", circle)
+    image = next(footage(tmp_path / "circle.png", (40, 36), (40, 72))())
+    assert image.shape == (40, 36, 3)
+    inside = image[..., 0] > 0.5
+    assert np.ptp(np.flatnonzero(inside.any(1))) == pytest.approx(36, abs=2)  # covers 72 across
+    assert np.ptp(np.flatnonzero(inside.any(0))) == pytest.approx(18, abs=2)

@@ -158,7 +158,7 @@ def compose_result(
         if background.startswith("#"):
             ground = solid(parse_colour("background", background), result.size)
         else:
-            ground = footage(Path(background), result.size)
+            ground = footage(Path(background), result.size, result.input.shown_size)
     return Composition(result, appearances, ground, transparent, clean, weaken), note
 
 

@@ -17,7 +17,7 @@ from omnimatte_cli.compose.edits import Appearance
 from omnimatte_cli.deliver.picture import PictureWriter
 from omnimatte_cli.deliver.read import BODY, FinishedResult
 from omnimatte_cli.errors import OptionError, VideoError
-from omnimatte_cli.matte.compositing import grey, lay_over, merge
+from omnimatte_cli.matte.compositing import lay_over, merge
 from omnimatte_cli.matte.metrics import PSNR
 from omnimatte_cli.media.images import IMAGE_SUFFIXES
 from omnimatte_cli.media.read import iter_frames, read_still
@@ -62,28 +62,9 @@ class Composition:
                 yield merge(placed, self.result.size)
             elif grounds:
                 yield lay_over(placed, next(grounds))
-            elif self.result.has_residual and not self.clean:
-                layers = list(placed)
-                yield lay_over(layers, self._residual(t, layers))
             else:
-                yield lay_over(placed, self.result.plate(t, clean=True))
-
-    def _residual(self, t: int, placed: list[np.ndarray]) -> np.ndarray:
-        """The residual plate of frame t below these layers (H, W, 4), (H, W, 3) float32.
-
-        Below a layer of transmittance T it holds what no layer owns 1 / T times as strong, so that
-        as much of it is seen as in the input. Where the layers let through more than they did, that
-        is too much: it is brought back to what the input shows.
-        """
-        result = self.result
-        residual = result.plate(t)
-        was = transmittance([result.layer(name, t) for name in result.names], result.size)
-        now = transmittance(placed, result.size)
-        share = was / np.maximum(now, np.float32(1e-6))
-        if share.min() >= 1:
-            return residual
-        clean = result.plate(t, clean=True)
-        return clean + grey(np.minimum(share, 1)) * (residual - clean)
+                layers = list(placed)
+                yield lay_over(layers, self.result.plate_below(t, layers, self.clean))
 
     def _placed(self, t: int, layer: Callable) -> Iterator[np.ndarray]:
         """The layers of frame t, back to front, where they stand."""
@@ -104,14 +85,6 @@ class Composition:
             assert self.weaken is not None
             rgba = self.weaken(name, source, rgba, shadow)
         return ed.recolored(rgba, color)
-
-
-def transmittance(layers: list[np.ndarray], size: Size) -> np.ndarray:
-    """How much of what is below is seen through layers (H, W, 4), (H, W) float32."""
-    seen = np.ones(size, np.float32)
-    for rgba in layers:
-        seen *= 1 - rgba[..., 3]
-    return seen
 
 
 def steady_feet(result: FinishedResult, name: str) -> list[tuple[float, float] | None]:
@@ -163,18 +136,26 @@ def solid(color: tuple[float, float, float], size: Size) -> Callable[[], Iterato
     return stream
 
 
-def footage(path: Path, size: Size) -> Callable[[], Iterator[np.ndarray]]:
+def footage(path: Path, size: Size, shown: Size) -> Callable[[], Iterator[np.ndarray]]:
     """An image, or a video or folder of images that starts anew when it ends.
 
-    Scaled to cover the frame, and cut at its sides. Raises OptionError if it cannot be read.
+    Scaled to cover the frame as it is shown, (height, width) `shown`, cut at its sides, and brought
+    to the stored `size`. Raises OptionError if it cannot be read.
     """
+
+    def fitted(image: np.ndarray) -> np.ndarray:
+        whole = covering(image, shown)
+        if shown != size:
+            whole = cv2.resize(whole, size[::-1], interpolation=cv2.INTER_AREA)
+        return to_float(whole)
+
     if not path.exists():
         raise OptionError(f"--background {path} does not exist.")
     if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
         image = read_still(path)
         if image is None:
             raise OptionError(f"--background {path} cannot be read as an image.")
-        still = to_float(covering(image, size))
+        still = fitted(image)
         return lambda: itertools.repeat(still)
     try:
         next(iter_frames(path, 1))
@@ -184,7 +165,7 @@ def footage(path: Path, size: Size) -> Callable[[], Iterator[np.ndarray]]:
     def stream() -> Iterator[np.ndarray]:
         while True:
             for frame in iter_frames(path, deep=None):
-                yield to_float(covering(frame, size))
+                yield fitted(frame)
 
     return stream
 

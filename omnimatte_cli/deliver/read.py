@@ -7,7 +7,7 @@ writers whose files it reads, so that a run can make its report without importin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from omnimatte_cli.deliver.source import read_input
 from omnimatte_cli.deliver.writer import PLATE, Delivery, FrameOutput, delivery_of, free_name
 from omnimatte_cli.errors import ResultError
 from omnimatte_cli.masks.load import load_masks
-from omnimatte_cli.matte.compositing import lay_over
+from omnimatte_cli.matte.compositing import grey, lay_over, transmittance
 from omnimatte_cli.media.images import list_images, quiet_opencv, read_image
 from omnimatte_cli.media.read import VideoInfo, iter_frames
 
@@ -140,6 +140,23 @@ class FinishedResult:
         if self.has_residual and not clean and own.is_dir():
             folder = own
         return self._still if folder is None else self._image(folder, t, 3)
+
+    def plate_below(self, t: int, placed: Sequence[np.ndarray], clean: bool = False) -> np.ndarray:
+        """The plate of frame t for layers (H, W, 4) that may be others than its own, (H, W, 3).
+
+        Below a layer of transmittance T the residual plate holds what no layer owns 1 / T times as
+        strong, so that as much of it is seen as in the input. Where the layers now let through more
+        than they did, that is too much: it is brought back to what the input shows.
+        """
+        below = self.plate(t, clean)
+        if clean or not self.has_residual:
+            return below
+        was = transmittance((self.layer(name, t) for name in self.names), self.size)
+        share = was / np.maximum(transmittance(placed, self.size), np.float32(1e-6))
+        if share.min() >= 1:
+            return below
+        bare = self.plate(t, clean=True)
+        return bare + grey(np.minimum(share, 1)) * (below - bare)
 
     @cached_property
     def _still(self) -> np.ndarray:

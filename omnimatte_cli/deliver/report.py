@@ -116,7 +116,7 @@ def render_report(result: FinishedResult, found: Survey, masks: MaskAt | None) -
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    height, width = small_size(result)
+    height, width = result.input.shown_size
     frames, worst = chosen(found), worst_frame(found)
     middle = frames[(len(frames) - 1) // 2]
     frames = sorted({*frames, *([] if worst is None else [worst])})
@@ -241,7 +241,7 @@ def wipe(result: FinishedResult, t: int, source: np.ndarray) -> Wipe:
     size = small_size(result, WIDE)
     cover = np.max(result.frame(t).layers[..., 3], axis=0).sum(axis=0)  # of each column
     middle = float(cover @ np.arange(len(cover))) / cover.sum() if cover.any() else len(cover) / 2
-    before, after = (data_uri(shrink(x, size)) for x in (source, result.plate(t)))
+    before, after = (data_uri(shrink(x, size)) for x in (source, result.plate_below(t, [])))
     return Wipe(t, before, after, round(100 * middle / len(cover), 1))
 
 

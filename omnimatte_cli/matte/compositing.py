@@ -69,6 +69,14 @@ def lay_over(layers: Iterable[np.ndarray], image: np.ndarray) -> np.ndarray:
     return out
 
 
+def transmittance(layers: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """How much of what is below is seen through layers (H, W, 4), (H, W) float32."""
+    seen = np.ones(size, np.float32)
+    for rgba in layers:
+        seen *= 1 - rgba[..., 3]
+    return seen
+
+
 def merge(layers: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     """Layers (H, W, 4), back to front, as the one layer that looks the same over any ground."""
     out = np.zeros((*size, 4), np.float32)  # premultiplied
