@@ -11,9 +11,8 @@ import pytest
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.camera.registration import register
 from omnimatte_cli.errors import VideoError
-from omnimatte_cli.plate.fill import fill_hole, membrane, smooth_fill
 from omnimatte_cli.plate.temporal import FramePlate, frame_plates, pick_neighbours
-from tests.moving_clips import Shoot, cameras, plane, shoot
+from tests.moving_clips import Shoot, cameras, shoot
 
 pytestmark = pytest.mark.slow
 
@@ -209,40 +208,3 @@ def test_a_video_that_ends_early_is_an_error() -> None:
     camera = Camera(cameras(6, SIZE, 1), SIZE)
     with pytest.raises(VideoError, match="ended after 4 of 6"):
         list(frame_plates(lambda: iter(clip.frames), camera, lambda t: clip.masks[t]))
-
-
-# ------------------------------------------------------------------------------------------- fill
-
-
-def test_a_texture_is_continued() -> None:
-    """Stripes go through a hole in them, where a smooth fill has their mean."""
-    x = np.arange(160)
-    image = np.repeat((127 + 100 * np.sign(np.sin(x / 3.0)))[None, :, None], 120, 0)
-    image = np.repeat(image, 3, 2).astype(np.uint8)
-    hole = np.zeros((120, 160), bool)
-    hole[40:75, 60:100] = True
-    damaged = np.where(hole[..., None], 0, image).astype(np.uint8)
-    filled = fill_hole(damaged, hole)
-    assert np.array_equal(filled[~hole], image[~hole])
-    assert psnr(filled, image, hole) > 18
-    assert psnr(smooth_fill(damaged, hole), image, hole) < 10
-    assert np.array_equal(filled, fill_hole(damaged, hole))
-
-
-def test_a_smooth_ground_stays_smooth() -> None:
-    y, x = np.mgrid[:100, :140].astype(np.float32)
-    image = np.stack([60 + x, 200 - x / 2, 40 + y], -1).astype(np.uint8)
-    hole = np.zeros((100, 140), bool)
-    hole[30:60, 40:90] = True
-    filled = smooth_fill(np.where(hole[..., None], 0, image).astype(np.uint8), hole)
-    assert np.abs(filled.astype(int) - image)[hole].max() < 25
-
-
-def test_what_is_put_in_meets_the_edge() -> None:
-    image = plane(seed=1)[300:400, 300:440]
-    hole = np.zeros((100, 140), bool)
-    hole[30:70, 40:100] = True
-    darker = (image * 0.9).astype(np.uint8)
-    joined = membrane(np.where(hole[..., None], 0, image).astype(np.uint8), darker, hole)
-    assert np.array_equal(joined[~hole], image[~hole])
-    assert psnr(joined, image, hole) > psnr(darker, image, hole) + 6

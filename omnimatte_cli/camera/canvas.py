@@ -48,6 +48,14 @@ class Canvas:
         """(3, 3): pixels of frame t to pixels of this canvas."""
         return _moved(camera.between(t, self.reference), self.corner)
 
+    def within(self, camera: Camera) -> np.ndarray:
+        """(h, w) bool: what lies within any of the stretch's frames, hidden or not."""
+        inside = np.zeros(self.count.shape, np.uint8)
+        for t in self.frames:
+            quad = np.rint(project(self.homography(camera, t), corners(camera.size)))
+            cv2.fillConvexPoly(inside, quad.astype(np.int32), 1)
+        return inside > 0
+
     @property
     def light_changes(self) -> bool:
         return bool(self.exposures)

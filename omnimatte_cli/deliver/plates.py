@@ -16,7 +16,7 @@ from omnimatte_cli.media.encode import VideoWriter, check_file, write_image
 from omnimatte_cli.media.folder import output_folder
 from omnimatte_cli.media.read import VIDEO_SUFFIXES
 from omnimatte_cli.plate.estimate import grown
-from omnimatte_cli.plate.fill import fill_hole
+from omnimatte_cli.plate.temporal import filled_canvas
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.shot import Shot
 
@@ -70,8 +70,7 @@ def still(plate: Plate, shot: Shot, progress: Progress) -> np.ndarray:
             f"{longest.start} to {longest.stop - 1}; a folder or a video gets every frame's."
         )
     canvas = build_canvas(shot.open_frames, camera, grown(shot.masks), longest, dtype=shot.dtype)
-    hole = canvas.count == 0
-    return fill_hole(canvas.image, hole) if hole.any() else canvas.image
+    return filled_canvas(canvas, camera)[0]
 
 
 def write_result_plate(folder: Path, plate: Plate, shot: Shot, progress: Progress) -> None:

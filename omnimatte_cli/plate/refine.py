@@ -7,7 +7,7 @@ import numpy as np
 from omnimatte_cli.arrays import Masks, Plate, Size, frame_or_static
 from omnimatte_cli.matte.ownership import Ownership, upsample
 from omnimatte_cli.media.samples import FrameSamples
-from omnimatte_cli.plate.fill import fill_hole
+from omnimatte_cli.plate.fill import fill_hole, fringed
 from omnimatte_cli.plate.median import Coverage, median_of_free
 from omnimatte_cli.progress import Progress
 
@@ -42,6 +42,6 @@ def refine_plate(
 
     coverage = Coverage(samples.size, samples.indices, hides)
     again = median_of_free(samples, coverage, progress)
-    shown = coverage.count >= FEWEST
+    shown = ~fringed(coverage.count < FEWEST, coverage.count)
     image = fill_hole(np.where(shown[..., None], again, plate.image), ~shown)
     return Plate(image, shown)

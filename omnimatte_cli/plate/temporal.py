@@ -21,7 +21,8 @@ from omnimatte_cli.camera.exposure import Exposure, fit_exposure
 from omnimatte_cli.camera.model import Camera, corners, project, sane
 from omnimatte_cli.errors import VideoError
 from omnimatte_cli.plate.align import Aligner, Shot, prepare
-from omnimatte_cli.plate.fill import fill_hole, membrane
+from omnimatte_cli.plate.fill import fill_hole, fringed, membrane
+from omnimatte_cli.plate.median import growth, growth_kernel
 from omnimatte_cli.plate.restless import Samples, settle
 from omnimatte_cli.ranks import masked_ranks
 
@@ -82,7 +83,7 @@ def frame_plates(
         yield from _static(frames, camera, covered, range(len(camera)), dtype)
         return
     runs = stretches(camera)
-    canvas, backdrop = None, None
+    canvas: Canvas | None = None
     span = _span(camera, span, dtype)
     plan = [pick_neighbours(camera, t, neighbours, span) for t in range(len(camera))]
     aligner = Aligner(camera.size)
@@ -90,11 +91,11 @@ def frame_plates(
         if canvas is None or t not in canvas.frames:
             run = next(r for r in runs if t in r)
             canvas = build_canvas(frames, camera, covered, run, dtype=dtype)
-            canvas, backdrop = _filled(canvas)
-        assert backdrop is not None
+            image, guess = filled_canvas(canvas, camera)
+            canvas = replace(canvas, image=image, count=np.where(guess, 0, canvas.count))
         plate = _from_neighbours(aligner, camera, target, others, t, canvas.light_changes, restless)
-        view = _canvas_view(aligner, camera, canvas, backdrop, target, t)
-        yield _completed(plate, view)
+        view = _canvas_view(aligner, camera, canvas, target, t)
+        yield _completed(plate, view, target.hidden)
 
 
 def pick_neighbours(camera: Camera, t: int, count: int, span: int) -> list[int]:
@@ -180,24 +181,22 @@ def _from_neighbours(
     return FramePlate(median.reshape(h, w, 3), count, count > 0, variation)
 
 
-@dataclass(frozen=True)
-class _Backdrop:
-    """A canvas prepared for alignment, and which of it is a guess, (h, w) bool."""
+def filled_canvas(canvas: Canvas, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """A canvas without holes, (h, w, 3), and which of it is a guess, (h, w) bool.
 
-    shot: Shot
-    guess: np.ndarray
-
-
-def _filled(canvas: Canvas) -> tuple[Canvas, _Backdrop]:
-    """The canvas with its holes filled: those within it; its ragged margin just goes on."""
-    hole = canvas.count == 0
-    image = fill_hole(canvas.image, hole)
-    canvas = replace(canvas, image=image)
-    return canvas, _Backdrop(prepare(image, hole), hole)
+    It is filled once, so that all frames see the same guess. Beyond all frames it just goes on.
+    """
+    unseen = canvas.count == 0
+    # Frames' own edges are no holes, but a hole goes up to them.
+    core = unseen & (cv2.erode(canvas.within(camera).astype(np.uint8), np.ones((5, 5))) > 0)
+    hole = unseen & (cv2.dilate(core.astype(np.uint8), np.ones((7, 7))) > 0)
+    guess = unseen | fringed(hole, canvas.count)
+    outside = unseen & ~hole
+    return fill_hole(canvas.image, guess, outside), guess
 
 
 def _canvas_view(
-    aligner: Aligner, camera: Camera, canvas: Canvas, backdrop: _Backdrop, target: Shot, t: int
+    aligner: Aligner, camera: Camera, canvas: Canvas, target: Shot, t: int
 ) -> FramePlate:
     """The canvas seen from frame t, in its light."""
     h, w = camera.size
@@ -220,9 +219,13 @@ def _canvas_view(
     return FramePlate(image, samples, shown & (samples > 0), variation)
 
 
-def _completed(plate: FramePlate, view: FramePlate) -> FramePlate:
-    """The plate, with the canvas where it has no sample, joined without a seam."""
-    hole = ~plate.valid
+def _completed(plate: FramePlate, view: FramePlate, hidden: np.ndarray) -> FramePlate:
+    """The plate, with the canvas where it has no sample, joined without a seam.
+
+    hidden: (H, W) bool, the frame's objects, whose own edges may have got into scarce samples.
+    """
+    near = cv2.dilate(hidden.astype(np.uint8), growth_kernel(2 * growth(hidden.shape))) > 0
+    hole = ~plate.valid | (fringed(~plate.valid, plate.samples) & near)
     if not hole.any():
         return plate
     image = membrane(plate.image, view.image, hole)
@@ -237,8 +240,7 @@ def _static(
 ) -> Iterator[FramePlate]:
     """One median of all frames, in the light of each."""
     canvas = build_canvas(frames, camera, hidden, stretch, dtype=dtype)
-    hole = canvas.count == 0
-    image = fill_hole(canvas.image, hole) if hole.any() else canvas.image
+    image, hole = filled_canvas(canvas, camera)
     samples = np.minimum(canvas.count, 255).astype(np.uint8)
     variation = np.where(hole, GUESS_VARIATION, canvas.variation).astype(np.float32)
     plate = FramePlate(image, samples, ~hole, variation)
