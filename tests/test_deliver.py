@@ -19,7 +19,7 @@ from omnimatte_cli.deliver.aftereffects import aftereffects_script
 from omnimatte_cli.deliver.footage import Footage, stack_of, usual_order
 from omnimatte_cli.deliver.nuke import nuke_script, quoted
 from omnimatte_cli.deliver.writer import Delivery
-from omnimatte_cli.media.codecs import Timing
+from omnimatte_cli.media.codecs import ColourTags, Timing
 from tests.results import FRAMES, NAMES, SIZE, composite_at, make_result
 
 FORMATS = ("png16", "prores", "webm", "exr", "mp4")
@@ -183,6 +183,12 @@ def test_straight_layers_are_premultiplied_in_the_encoded_signal() -> None:
     assert inputs["Over_ball"] == ["Over_box", "Premult_ball"]
     assert inputs["ToLinear"] == ["Over_ball"] and knobs["ToLinear"]["colorspace_in"] == "rec709"
     assert knobs["Root"]["fps"] == "23.976" and "Order" in knobs
+
+
+def test_curves_that_nuke_has_no_name_for_are_left_to_its_user() -> None:
+    hdr = delivery(tags=ColourTags("bt2020nc", "bt2020", "arib-std-b67"))
+    knobs, _ = run_nuke(nuke_script(stack_of("png16", NAMES, (0, 1), hdr, None), hdr))
+    assert "ToLinear" not in knobs and "arib-std-b67" in knobs["Encoded"]["label"]
 
 
 def test_words_of_the_script_are_closed() -> None:

@@ -19,7 +19,12 @@ from omnimatte_cli.media.atomic import write_bytes
 PREFERRED = ("exr", "png16", "png", "prores")
 ROW, COLUMN = 100, 200  # between nodes on the screen
 # Nuke's names of the curves back to linear light, by ffmpeg's of the transfer.
-NUKE_CURVES = {"bt709": "rec709", "iec61966-2-1": "sRGB", "gamma22": "Gamma2.2", "linear": "linear"}
+NUKE_CURVES = {
+    **dict.fromkeys(("bt709", "smpte170m", "bt2020-10", "bt2020-12", "iec61966-2-4"), "rec709"),
+    "iec61966-2-1": "sRGB",
+    "gamma22": "Gamma2.2",
+    "linear": "linear",
+}
 
 
 def write_nuke_script(
@@ -74,10 +79,14 @@ def nuke_script(stack: Stack, info: Delivery, changing_order: bool = False) -> s
         merge = {"inputs": "2", "operation": "over", "name": f"Over_{name}", **at(0, column + 1)}
         out += [node("Merge2", merge), "set Below [stack 0]"]
     row = len(stack.layers) + 2
-    if not exr:
-        curve = NUKE_CURVES.get(info.tags.transfer, "rec709")
+    if not exr and info.tags.transfer in NUKE_CURVES:
+        curve = NUKE_CURVES[info.tags.transfer]
         facts = {"colorspace_in": curve, "channels": "rgb", "name": "ToLinear", **at(0, row)}
         out.append(node("Colorspace", facts))
+    elif not exr:
+        text = f"The result is encoded ({info.tags.transfer}): bring it to linear light here."
+        place = {"inputs": "0", "name": "Encoded", "label": quoted(text), **at(1, row)}
+        out.append(node("StickyNote", place))
     out.append(node("Viewer", {"frame_range": f"{info.first}-{last}", "name": "Viewer1"}))
     return "\n".join(out) + "\n"
 

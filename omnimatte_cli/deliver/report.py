@@ -17,6 +17,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import to_float
 from omnimatte_cli.deliver.charts import draw
+from omnimatte_cli.deliver.preview import checkerboard
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.deliver.survey import (
     SEEN,
@@ -44,7 +45,6 @@ ZOOM_MARGIN = 1.25  # what is shown, to the box of what is seen of a layer
 MOMENTS = 3  # frames shown, one of each part of the clip
 JPEG_QUALITY = 85
 CHECKS = 20  # squares of the checkerboard across an image
-LIGHT, DARK = 0.8, 0.6  # their greys
 GROUND = ((0.98, 0.86, 0.62), (0.55, 0.72, 0.86))  # RGB at the top and the bottom of a new ground
 # PSNRs of the manifest: what they are of, what they say.
 SCORES = (
@@ -188,7 +188,8 @@ def moment(
 ) -> Moment:
     """All images of frame t. source: the input's frame, (H, W, 3) float32, or None."""
     size, frame = small_size(result), result.frame(t)
-    board, ground = checkerboard(size), new_ground(size)
+    board = to_float(checkerboard(size, max(2, size[1] // CHECKS)))
+    ground = new_ground(size)
     views = []
     for i in frame.order[::-1]:
         name = frame.names[i]
@@ -252,14 +253,6 @@ def data_uri(image: np.ndarray) -> str:
     done, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
     assert done, image.shape
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
-
-
-def checkerboard(size: tuple[int, int]) -> np.ndarray:
-    """(h, w, 3) float32 grey squares, on which transparency shows."""
-    cell = max(2, size[1] // CHECKS)
-    rows, columns = (np.arange(side) // cell for side in size)
-    grey = np.where((rows[:, None] + columns) % 2, DARK, LIGHT).astype(np.float32)
-    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def new_ground(size: tuple[int, int]) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from omnimatte_cli.arrays import to_float
 from omnimatte_cli.deliver.charts import Chart, Series
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.errors import OmnimatteError
+from omnimatte_cli.matte.metrics import PSNR
 from omnimatte_cli.progress import Progress
 
 SAMPLES = 72  # frames measured, spread evenly: more would not show in a chart
@@ -23,7 +23,6 @@ SAMPLED_PIXELS = 30_000_000  # of frames measured: fewer of large ones
 FEWEST = 24  # frames measured of however large ones
 WIDTH = 480  # pixels across that frames are measured at: errors are averaged over areas
 SEEN = 0.02  # alpha from which a layer counts as there
-PERFECT = 100.0  # dB, shown for frames without any error
 DROP = 6.0  # dB below the median frame that call for a look
 POOR_PLATE = 28.0  # dB of the plate where no layer is, below which layers take what is not theirs
 LOW_CONFIDENCE = 0.5  # of a mask
@@ -111,13 +110,9 @@ def shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def psnr(image: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> float | None:
     """PSNR in dB of colours in [0, 1]; None where nothing counts."""
-    square = np.square(image - truth)
-    if where is not None:
-        square = square[where]
-    if not square.size:
-        return None
-    error = float(square.mean())
-    return PERFECT if error == 0 else min(PERFECT, -10 * math.log10(error))
+    score = PSNR()
+    score.add(image, truth, where)
+    return score.value
 
 
 # ----------------------------------------------------------------------------- charts and warnings

@@ -39,7 +39,7 @@ class PSNR:
 
     @property
     def value(self) -> float | None:
-
+        """The ratio, at most 100 dB; None where nothing was counted."""
         if self.count == 0:
             return None
         return min(-10 * math.log10(self.error / self.count), 100.0) if self.error else 100.0
