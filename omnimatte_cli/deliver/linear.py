@@ -29,6 +29,11 @@ def _bt709(v: np.ndarray) -> np.ndarray:
     return np.where(v < 0.081, v / 4.5, ((np.maximum(v, 0) + 0.099) / 1.099) ** (1 / 0.45))
 
 
+def _smpte240m(v: np.ndarray) -> np.ndarray:
+    """Inverse of the camera's curve in SMPTE 240M."""
+    return np.where(v < 0.0913, v / 4, ((np.maximum(v, 0) + 0.1115) / 1.1115) ** (1 / 0.45))
+
+
 def _srgb(v: np.ndarray) -> np.ndarray:
     """IEC 61966-2-1."""
     return np.where(v <= 0.04045, v / 12.92, ((np.maximum(v, 0) + 0.055) / 1.055) ** 2.4)
@@ -49,6 +54,8 @@ def _pq(v: np.ndarray) -> np.ndarray:
 CURVES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "bt709": _bt709,
     "smpte170m": _bt709,
+    "iec61966-2-4": _bt709,
+    "smpte240m": _smpte240m,
     "bt2020-10": _bt709,
     "bt2020-12": _bt709,
     "iec61966-2-1": _srgb,

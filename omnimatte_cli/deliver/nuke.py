@@ -62,6 +62,9 @@ def nuke_script(stack: Stack, info: Delivery, changing_order: bool = False) -> s
     if changing_order:
         text = "Objects change places in some frames: this is the order of most."
         out.append(node("StickyNote", {"inputs": "0", "name": "Order", "label": quoted(text)}))
+    if not exr and info.tags.transfer not in NUKE_CURVES:
+        text = f"The result is encoded ({info.tags.transfer}): bring it to linear light at the end."
+        out.append(node("StickyNote", {"inputs": "0", "name": "Encoded", "label": quoted(text)}))
     if exr:
         out += [read_node(stack.plate, "Layers", info, 0, 0, raw=False), "set Layers [stack 0]"]
         out.append(shuffle_node(stack.plate, "Plate", 0, 1))
@@ -83,10 +86,6 @@ def nuke_script(stack: Stack, info: Delivery, changing_order: bool = False) -> s
         curve = NUKE_CURVES[info.tags.transfer]
         facts = {"colorspace_in": curve, "channels": "rgb", "name": "ToLinear", **at(0, row)}
         out.append(node("Colorspace", facts))
-    elif not exr:
-        text = f"The result is encoded ({info.tags.transfer}): bring it to linear light here."
-        place = {"inputs": "0", "name": "Encoded", "label": quoted(text), **at(1, row)}
-        out.append(node("StickyNote", place))
     out.append(node("Viewer", {"frame_range": f"{info.first}-{last}", "name": "Viewer1"}))
     return "\n".join(out) + "\n"
 
