@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from omnimatte_cli.evaluation.truth import read_truth
-from omnimatte_cli.media.encode import VideoWriter, find_ffmpeg, write_image
+from omnimatte_cli.media.encode import VideoWriter, write_image
 from omnimatte_cli.synth.dataset import write_scene
 from omnimatte_cli.synth.scenes import SceneOptions
 from omnimatte_cli.synth.seeds import DATASET_SEEDS
@@ -35,7 +35,7 @@ def make(out: Path) -> None:
         for t, mask in enumerate(truth.masks[i]):
             write_image(out / "masks" / name / f"{t:05d}.png", mask.astype("uint8") * 255)
     size = (truth.frames.shape[1], truth.frames.shape[2])
-    with VideoWriter(out / "video.mp4", size, Fraction(12), find_ffmpeg(), crf=16) as video:
+    with VideoWriter(out / "video.mp4", size, Fraction(12), crf=16) as video:
         for frame in truth.frames:
             video.write(frame)
 

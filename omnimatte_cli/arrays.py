@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from omnimatte_cli.scratch import EVERY, release, scratch_array
+
 Size = tuple[int, int]  # (height, width) in pixels
 
 
@@ -147,9 +149,11 @@ class Masks:
         import cv2
 
         h, w = size
-        out = np.zeros((len(self.names), len(self), h, w), bool)
+        out = scratch_array((len(self.names), len(self), h, w), bool)
         for i in range(len(self.names)):
             for t in range(len(self)):
+                if t % EVERY == 0:
+                    release(out)
                 mask = self.at(i, t)
                 if not mask.any():
                     continue

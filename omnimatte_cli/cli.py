@@ -16,6 +16,7 @@ from omnimatte_cli.commands import (
     convert,
     decompose,
     doctor,
+    join,
     layers,
     masks,
     report,
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command()(decompose.decompose)
 app.command()(decompose.background)
 app.command()(batch.batch)
+app.command()(join.join)
 app.command()(compose.compose)
 app.command()(convert.convert)
 app.command()(report.report)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import torch
 
-from omnimatte_cli.errors import OptionError
+from omnimatte_cli.errors import OmnimatteError, OptionError
 from omnimatte_cli.options import check
+from omnimatte_cli.progress import Progress
 from omnimatte_cli.settings import DeviceName
+
+T = TypeVar("T")
 
 
 def choose(name: str = "auto") -> torch.device:
@@ -84,3 +87,42 @@ def deterministic() -> Iterator[None]:
     finally:
         torch.set_deterministic_debug_mode(before)
         torch.backends.cudnn.benchmark = benchmark
+
+
+class BatchSize:
+    """How much is computed at a time: halved, down to 1, when memory runs out; that is said."""
+
+    def __init__(self, size: int, what: str, progress: Progress) -> None:
+        """what: is counted, in the plural."""
+        self.size, self.what, self.progress = size, what, progress
+
+    def fit(self, compute: Callable[[int], T]) -> T:
+        """What `compute` gives for this size, or for the first half that fits.
+
+        Raises OmnimatteError where a single one does not.
+        """
+        while True:
+            try:
+                return compute(self.size)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.size <= 1:
+                    raise OmnimatteError(
+                        f"There is not enough memory for one of the {self.what}: try a smaller "
+                        "--size, or --device cpu."
+                    ) from error
+            # Outside of the handler, so that the error no longer holds what was computed.
+            half = self.size // 2
+            self.progress.say(
+                f"Memory ran out with {self.size} {self.what} at a time: {half} from here on."
+            )
+            self.size = half
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: torch's of a GPU, its plain one of a CPU."""
+    full = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+    return full or "not enough memory" in str(error) or "out of memory" in str(error)

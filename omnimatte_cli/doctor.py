@@ -6,7 +6,6 @@ import importlib
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -111,28 +110,16 @@ def _device(ffmpeg: Path | None) -> Iterator[Finding]:
 
 
 def _programs(ffmpeg: Path | None) -> Iterator[Finding]:
-    from omnimatte_cli.media.encode import find_ffmpeg
+    from omnimatte_cli.media.ffmpeg import ask, encoders_of, try_ffmpeg
 
-    program = find_ffmpeg(ffmpeg)
-    yield Finding("ffmpeg", True, f"{program}: {_run(program, '-version').splitlines()[0]}")
-    listed = {
-        line.split()[1] for line in _run(program, "-encoders").splitlines() if line.split()[1:]
-    }
+    program = try_ffmpeg(ffmpeg, ())
+    version = ask(program, "-version").partition("\n")[0]
+    yield Finding("ffmpeg", True, f"{program}: {version}")
+    listed = encoders_of(program, os.stat(program).st_mtime_ns)
     for encoder, form in ENCODERS.items():
         good = True if encoder in listed else False if encoder == "libx264" else None
         there = "there" if encoder in listed else "missing"
         yield Finding(encoder, good, f"{there} (--format {form})")
-
-
-def _run(*command: str) -> str:
-    done = subprocess.run(
-        [*command, "-hide_banner"] if command[-1] != "-version" else command,
-        stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False,
-    )  # fmt: skip
-    text = done.stdout.decode(errors="replace").strip()
-    if done.returncode != 0 or not text:
-        raise OSError(f"{command[0]} does not answer as ffmpeg does")
-    return text
 
 
 def _weights(ffmpeg: Path | None) -> Iterator[Finding]:

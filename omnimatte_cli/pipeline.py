@@ -21,6 +21,7 @@ from omnimatte_cli.deliver.finish import finish_result
 from omnimatte_cli.deliver.formats import DEEP_FORMATS
 from omnimatte_cli.deliver.manifest import (
     describe_camera,
+    describe_part,
     describe_run,
     describe_shots,
     write_manifest,
@@ -36,18 +37,20 @@ from omnimatte_cli.deliver.writer import delivery_of
 from omnimatte_cli.errors import NoObjectError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.matte.network import OwnerNet
-from omnimatte_cli.media.encode import find_ffmpeg
+from omnimatte_cli.media.codecs import encoders
+from omnimatte_cli.media.ffmpeg import try_ffmpeg
 from omnimatte_cli.media.folder import output_folder, state_path
 from omnimatte_cli.media.options import reading
 from omnimatte_cli.media.read import MIN_FRAMES, VideoInfo, probe
 from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import Run
+from omnimatte_cli.options import check
 from omnimatte_cli.plate.estimate import FindOwners, clean_plate, find_camera
 from omnimatte_cli.plate.load import load_plate
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment.prompts import prompts_between
 from omnimatte_cli.segment.strangers import find_strangers
-from omnimatte_cli.settings import Settings, SolveSettings
+from omnimatte_cli.settings import Settings, SolveSettings, parse_share
 from omnimatte_cli.shot import Shot, read_shot
 
 log = logging.getLogger(__name__)
@@ -119,7 +122,7 @@ class Setup:
         device = devices.choose(settings.device)
         choice = registry.choose(settings, devices.kind(device))
         progress.say(choice.reason)
-        ffmpeg = find_ffmpeg(settings.ffmpeg)
+        ffmpeg = try_ffmpeg(settings.ffmpeg, encoders(("mp4", *settings.formats)))
         net = ownership_network(choice.options.network, settings.weights, device)
         return cls(device, choice, ffmpeg, net)
 
@@ -153,6 +156,8 @@ def decompose(
         forget()
 
     def result_at(place: Path, manifest: dict[str, Any]) -> Result:
+        if settings.part is not None:
+            return Result.at(place, manifest, None)  # all that is more comes when it is joined
         report = finish_result(place, settings.formats, settings.report, timer)
         return Result.at(place, manifest, report)
 
@@ -204,6 +209,8 @@ def decompose_shot(
     plate = plate_of(shot, settings, choice.solve, run, folder, info, timer)
     write_result_plate(folder, plate, shot, timer)
     separation = method.separate(shot, plate, timer)
+    delivery = delivery_of(info, setup.ffmpeg, settings.matte_color, not settings.no_audio)
+    part = part_of(info, settings)
     writer = ResultWriter(
         folder,
         shot.masks.names,
@@ -211,21 +218,36 @@ def decompose_shot(
         plate,
         shot.open_frames,
         separation.layers_at,
-        delivery_of(info, setup.ffmpeg, settings.matte_color, not settings.no_audio),
+        delivery if part is None else replace(delivery, frames=len(part), audio=None),
         info.frame_numbers,
         settings.exact,
         settings.passes,
         settings.formats,
+        part,
     )
-    timer.stage("writing", info.frames)
+    timer.stage("writing", info.frames if part is None else len(part))
     scores = writer.write(timer)
     timer.finish()
     seconds = dict(timer.seconds)
     facts = describe_run(settings, choice, info, shot, plate, separation, scores, seconds)
     facts["camera"] = describe_camera(shot.camera)
     facts["device"] = devices.describe(device)
+    if part is not None:
+        facts["part"] = describe_part(part, scores, delivery.audio)
     write_manifest(folder / "manifest.json", facts)
     return facts, separation.forget
+
+
+def part_of(info: VideoInfo, settings: Settings) -> range | None:
+    """The frames that are written where not all are. Raises OptionError."""
+    if settings.part is None:
+        return None
+    number, count = parse_share(settings.part, "--part")
+    check(
+        count <= info.frames, f"--part: {info.source} has {info.frames} frames, not {count} parts"
+    )
+    check(not info.variable, "--part: frames that follow each other unevenly are not split")
+    return range((number - 1) * info.frames // count, number * info.frames // count)
 
 
 def scenes_of(source: Path, settings: Settings, timer: StageTimer) -> VideoInfo | None:

@@ -220,6 +220,12 @@ class Settings:
         metavar="TIME",
     )
     end: str | None = option(None, "Only up to this time.", flag="--to", metavar="TIME")
+    part: str | None = option(
+        None,
+        "Write only the I-th of N parts of the frames, as the whole would have them; "
+        "`omnimatte join` puts the parts together.",
+        metavar="I/N",
+    )
     fps: str | None = option(
         None,
         "Frames per second of a folder of images, such as 24000/1001; default: 24.",
@@ -260,6 +266,8 @@ class Settings:
             "--split-cuts works with neither --background nor --homographies: run each shot with "
             "--frames",
         )
+        if self.part is not None:
+            parse_share(self.part, "--part")
         for part in self.passes:
             old = " (the number of plates is --set plate_passes)" if part.isdecimal() else ""
             check(part in PASSES, f"--passes takes {', '.join(PASSES)}, not {part!r}{old}")
@@ -295,6 +303,14 @@ def parse_colour(option: str, text: str) -> tuple[float, float, float]:
     check(good, f"--{option} takes a colour as #RRGGBB, not {text!r}")
     red, green, blue = (int(text[i : i + 2], 16) / 255 for i in (1, 3, 5))
     return red, green, blue
+
+
+def parse_share(text: str, option: str) -> tuple[int, int]:
+    """ "2/8", the second of eight parts, to (2, 8). Raises OptionError, which names the option."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise OptionError(f"{option} takes I/N with I from 1 to N, such as 2/8, not {text!r}.")
+    return int(match[1]), int(match[2])
 
 
 def parse_size(text: str) -> tuple[int, int]:

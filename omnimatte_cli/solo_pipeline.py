@@ -34,6 +34,7 @@ from omnimatte_cli.matte.pool import pool_over_time
 from omnimatte_cli.media import encode as export
 from omnimatte_cli.media import folder as output
 from omnimatte_cli.media import read as video
+from omnimatte_cli.media.ffmpeg import try_ffmpeg
 from omnimatte_cli.media.images import IMAGE_SUFFIXES
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods import registry
@@ -86,7 +87,7 @@ def layers(
     """
     timer = StageTimer(progress or Silent())
     device = devices.choose(settings.device)
-    ffmpeg = export.find_ffmpeg(settings.ffmpeg)
+    ffmpeg = try_ffmpeg(settings.ffmpeg)
     state = output.state_path(out, "layers.pt")
     inputs = [source, *settings.inputs]
     with (
@@ -123,7 +124,7 @@ def layers(
             exact=settings.exact,
         )
         timer.stage("writing", info.frames)
-        scores = writer.write(timer)
+        scores = {name: score.value for name, score in writer.write(timer).items()}
         timer.finish()
         facts = {
             "versions": library_versions(),

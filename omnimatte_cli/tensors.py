@@ -40,7 +40,7 @@ class ClipTensors:
         """Host arrays, channels last: (T, H, W, 3), (N, T, H, W), (1 or T, H, W, 3), (T, N)."""
 
         def picture(x: np.ndarray) -> Tensor:
-            return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous().to(device)
+            return torch.from_numpy(x).permute(0, 3, 1, 2).to(device)  # no copy on a CPU
 
         return cls(
             picture(frames),
@@ -58,10 +58,10 @@ class ClipTensors:
         Returns frames (B, T, 3, H, W), masks (B, N, T, 1, H, W), plates (B, T, 3, H, W) and order
         (B, T, N).
         """
-        frames = self.frames[index].float() / 255
+        frames = self.frames[index].contiguous().float() / 255
         masks = self.masks[:, index].transpose(0, 1)[:, :, :, None].float()
         fixed = len(self.plates) == 1
-        plates = self.plates[torch.zeros_like(index) if fixed else index].float() / 255
+        plates = self.plates[torch.zeros_like(index) if fixed else index].contiguous().float() / 255
         return frames, masks, plates, self.order[index]
 
     def starts(self, index: Tensor) -> Tensor:
@@ -74,6 +74,6 @@ def clip_key(clip: ClipTensors, facts: object) -> str:
     """A hash of a clip and of further JSON facts: all that a training on it depends on."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for tensor in (clip.frames, clip.masks, clip.plates, clip.order, clip.bootstrap):
-        if tensor is not None:
-            digest.update(tensor.cpu().numpy().tobytes())
+        for part in () if tensor is None else tensor:  # a frame or an object at a time
+            digest.update(part.cpu().numpy().tobytes())
     return digest.hexdigest()

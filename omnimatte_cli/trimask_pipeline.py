@@ -15,6 +15,7 @@ from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.media import encode as export
 from omnimatte_cli.media import folder as output
 from omnimatte_cli.media import read as video
+from omnimatte_cli.media.ffmpeg import try_ffmpeg
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods.generative.options import TrimaskSettings
 from omnimatte_cli.methods.generative.trimask import (
@@ -33,7 +34,7 @@ def write_trimasks(
     source: Path, out: Path, settings: TrimaskSettings, progress: Progress
 ) -> list[Path]:
     """Write one trimask video a solo and one for the clean background. Returns their paths."""
-    program = export.find_ffmpeg(settings.ffmpeg)
+    program = try_ffmpeg(settings.ffmpeg)
     masks_folder, invert, images = settings.masks, settings.invert, settings.images
     assert masks_folder is not None
     with output.output_folder(out, settings.overwrite, [source, masks_folder]) as folder:

@@ -16,12 +16,13 @@ from typer.testing import CliRunner
 from omnimatte_cli.batch import run
 from omnimatte_cli.batch.find import find_shots
 from omnimatte_cli.batch.local import run_local
-from omnimatte_cli.batch.plan import Config, Job, make_jobs, parse_shard, plan, read_config, shard
+from omnimatte_cli.batch.plan import Config, Job, make_jobs, plan, read_config, shard
 from omnimatte_cli.batch.records import Record, read_record, write_record
 from omnimatte_cli.cli import app
 from omnimatte_cli.commands.batch import parse_devices, to_flags
 from omnimatte_cli.errors import InputError
 from omnimatte_cli.media.listing import write_list
+from omnimatte_cli.settings import parse_share
 from tests.conftest import encode, scene, write_masks
 
 pytestmark = pytest.mark.slow
@@ -179,12 +180,12 @@ def test_changed_masks_are_changed_input(tmp_path: Path) -> None:
 
 def test_shards_are_all_shots_each_once(tmp_path: Path) -> None:
     jobs = jobs_of(tmp_path, *"abcdefg")
-    parts = [shard(jobs, parse_shard(f"{i}/3")) for i in (1, 2, 3)]
+    parts = [shard(jobs, parse_share(f"{i}/3", "--shard")) for i in (1, 2, 3)]
     assert sorted(j.shot for p in parts for j in p) == list("abcdefg")
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     for wrong in ("0/3", "4/3", "1", "a/b", "-1/3"):
         with pytest.raises(InputError, match="--shard"):
-            parse_shard(wrong)
+            parse_share(wrong, "--shard")
 
 
 # ----------------------------------------------------------------------------------------- running

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from omnimatte_cli.arrays import Plate
 from omnimatte_cli.cli import app
 from omnimatte_cli.deliver.aftereffects import aftereffects_script
 from omnimatte_cli.deliver.footage import Footage, stack_of, usual_order
 from omnimatte_cli.deliver.nuke import nuke_script, quoted
+from omnimatte_cli.deliver.result import ResultWriter
 from omnimatte_cli.deliver.writer import Delivery
 from omnimatte_cli.media.codecs import ColourTags, Timing
 from tests.results import FRAMES, NAMES, SIZE, composite_at, make_result
@@ -327,3 +329,21 @@ def test_after_effects_imports_sequences_by_their_first_file(out: Path, tmp_path
     assert all(item["sequence"] for _, item in log["imported"])
     assert "order of most" in log["comp"]["comment"]
     (out / "again.jsx").unlink()
+
+
+def test_large_frames_are_resolved_few_at_a_time() -> None:
+    """Two threads and four frames ahead up to 1080p; 4K would take gigabytes so."""
+
+    def writer(size: tuple[int, int], count: int, formats: tuple[str, ...] = ()) -> ResultWriter:
+        names = tuple(map(str, range(count)))
+        info = Delivery(size, 1, Timing(Fraction(25)))
+        plate = Plate(np.zeros((*size, 3), np.uint8), np.ones(size, bool))
+        order, layers_at = np.zeros((1, count)), lambda *a: None
+        return ResultWriter(
+            Path(), names, order, plate, lambda: iter(()), layers_at, info, (0,), formats=formats
+        )  # type: ignore[arg-type]
+
+    assert writer((480, 854), 4, ("exr",)).concurrency() == (2, 4)
+    assert writer((1080, 1920), 1).concurrency() == (2, 4)
+    assert writer((2160, 3840), 1).concurrency()[0] == 1
+    assert writer((2160, 3840), 2, ("exr",)).concurrency() == (1, 1)

@@ -11,12 +11,11 @@ import pytest
 
 from omnimatte_cli.deliver import preview as previews
 from omnimatte_cli.deliver.preview import checkerboard, preview_frame
-from omnimatte_cli.errors import MissingProgramError, OmnimatteError, OutputError
+from omnimatte_cli.errors import OutputError
 from omnimatte_cli.media import encode as export
 from omnimatte_cli.media.encode import (
     ImageWriter,
     VideoWriter,
-    find_ffmpeg,
     write_image,
 )
 from omnimatte_cli.media.read import iter_frames, probe
@@ -26,12 +25,6 @@ from tests.conftest import FFMPEG, scene
 def names(folder: Path) -> list[str]:
     """Everything in a folder, hidden files too."""
     return sorted(p.name for p in folder.iterdir())
-
-
-def program(path: Path, script: str) -> Path:
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-    return path
 
 
 # ------------------------------------------------------------------------------------------ videos
@@ -74,55 +67,6 @@ def test_failed_block_leaves_no_video(tmp_path: Path) -> None:
         w.write(scene(1)[0][0])
         raise KeyboardInterrupt
     assert names(tmp_path) == ["v.mp4"] and (tmp_path / "v.mp4").read_text() == "old"
-
-
-def test_dying_ffmpeg(tmp_path: Path) -> None:
-    """Its last words are told, and much of them does not block."""
-    chatty = program(
-        tmp_path / "ffmpeg", "yes words | head -c 300000 >&2; echo at last >&2; exit 3"
-    )
-    big = np.zeros((720, 1280, 3), np.uint8)
-    with (
-        pytest.raises(OmnimatteError, match=r"ffmpeg could not write .*v\.mp4: at last"),
-        VideoWriter(tmp_path / "v.mp4", (720, 1280), Fraction(10), chatty) as writer,
-    ):
-        for _ in range(50):
-            writer.write(big)
-    assert names(tmp_path) == ["ffmpeg"]
-    mute = program(tmp_path / "ffmpeg", "cat >/dev/null; exit 3")
-    with (
-        pytest.raises(OmnimatteError, match="it ended with status 3"),
-        VideoWriter(tmp_path / "v.mp4", (36, 64), Fraction(10), mute) as writer,
-    ):
-        writer.write(scene(1)[0][0])
-    with (
-        pytest.raises(OmnimatteError, match="could not write"),
-        VideoWriter(tmp_path / "no" / "v.mp4", (36, 64), Fraction(10), FFMPEG) as writer,
-    ):
-        writer.write(scene(1)[0][0])
-
-
-def test_find_ffmpeg(tmp_path: Path, monkeypatch) -> None:
-    given, named, on_path = (tmp_path / n for n in ("given", "named", "ffmpeg"))
-    for path in (given, named, on_path):
-        program(path, "exit 0")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("OMNIMATTE_FFMPEG", str(named))
-    assert find_ffmpeg(given) == str(given)
-    assert find_ffmpeg() == str(named)
-    monkeypatch.delenv("OMNIMATTE_FFMPEG")
-    assert find_ffmpeg() == str(on_path)
-    on_path.unlink()
-    assert find_ffmpeg() == FFMPEG
-    with pytest.raises(MissingProgramError, match="no-such-program does not exist"):
-        find_ffmpeg("no-such-program")
-
-    def nothing() -> str:
-        raise RuntimeError("no ffmpeg")
-
-    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", nothing)
-    with pytest.raises(MissingProgramError, match="No ffmpeg program was found: install"):
-        find_ffmpeg()
 
 
 # ------------------------------------------------------------------------------------------ images

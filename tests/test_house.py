@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent / "omnimatte_cli"
 # From the ground up: a room may import from its own floor and from those below it.
 FLOORS = (
     ("errors", "terminal"),
-    ("options", "arrays", "progress", "interrupt", "ranks", "settings", "device", "tensors"),
+    ("options", "arrays", "progress", "interrupt", "ranks"),
+    ("settings", "device", "tensors", "scratch"),
     ("media",),
     ("masks", "camera"),
     ("matte", "segment"),

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from omnimatte_cli.batch.plan import parse_shard, shard
+from omnimatte_cli.batch.plan import shard
 from omnimatte_cli.batch.records import Record, read_record, write_record
 from omnimatte_cli.deliver.manifest import write_manifest
 from omnimatte_cli.matte.compositing import composite, layer_over, merge
@@ -31,6 +31,7 @@ from omnimatte_cli.methods.coordination.windows import (
     training_starts,
     training_window,
 )
+from omnimatte_cli.settings import parse_share
 
 settings.register_profile(
     "house", max_examples=60, deadline=None, derandomize=True, database=None,
@@ -200,7 +201,7 @@ def test_a_record_comes_back(record: Record) -> None:
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 9))
 def test_shards_split_all_jobs(jobs, parts: int) -> None:
-    found = [shard(jobs, parse_shard(f"{i}/{parts}")) for i in range(1, parts + 1)]
+    found = [shard(jobs, parse_share(f"{i}/{parts}", "--shard")) for i in range(1, parts + 1)]
     assert sorted(x for part in found for x in part) == sorted(jobs)
     assert max(map(len, found)) - min(map(len, found)) <= 1
 

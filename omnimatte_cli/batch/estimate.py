@@ -11,6 +11,8 @@ from pathlib import Path
 import av
 
 from omnimatte_cli.batch.plan import Job, Step
+from omnimatte_cli.errors import InputError
+from omnimatte_cli.media.container import open_container
 from omnimatte_cli.media.images import list_images, read_image
 from omnimatte_cli.media.limits import image_size
 
@@ -69,13 +71,13 @@ def read_length(source: Path) -> tuple[int | None, int | None]:
             return len(files), None if size is None else size[0] * size[1]
         return len(files), None
     try:
-        with av.open(f"file:{source.absolute()}") as container:
+        with open_container(source) as container:
             stream = container.streams.video[0]
             frames = stream.frames
             if not frames and container.duration and stream.average_rate:
                 frames = round(container.duration / av.time_base * float(stream.average_rate))
             return frames or None, stream.codec_context.width * stream.codec_context.height
-    except (av.error.FFmpegError, OSError, IndexError, ValueError):
+    except (av.error.FFmpegError, InputError, OSError, IndexError, ValueError):
         return None, None
 
 

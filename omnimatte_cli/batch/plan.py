@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,14 +165,6 @@ def _step(job: Job, record: Record | None, retry_failed: bool) -> Step:
     if record.state == "failed":
         return Step(job, retry_failed, "retried" if retry_failed else "failed", record)
     return Step(job, True, "interrupted", record)
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """ "2/8", the second of eight parts, to (2, 8). Raises InputError."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise InputError(f"--shard takes I/N with I from 1 to N, such as 2/8, not {text!r}.")
-    return int(match[1]), int(match[2])
 
 
 def shard(jobs: Sequence[Job], part: tuple[int, int] | None) -> list[Job]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from omnimatte_cli.batch.plan import Job
 from omnimatte_cli.batch.records import Record, is_finished, read_record, record_path, write_record
@@ -176,20 +177,24 @@ def _judge(record: Record, code: int, answer: bytes, log: Path, late: float | No
     if code != 0:
         return replace(record, error=last_error(log) or f"It ended with exit code {code}.")
     try:
-        facts = json.loads(answer)
-        width, height = facts["input"]["width"], facts["input"]["height"]
-        return replace(
-            record,
-            state="done",
-            frames=facts["input"]["frames"],
-            megapixels=round(width * height / 1e6, 4),
-            objects=tuple(facts["objects"]["names"]),
-            psnr=facts.get("psnr", {}).get("after_detail"),
-            memory_mb=facts.get("peak_memory_mb"),
-            method=facts.get("method"),
-        )
+        return described(record, json.loads(answer))
     except (ValueError, KeyError, TypeError) as error:
         return replace(record, error=f"Its answer is not a manifest ({error}).")
+
+
+def described(record: Record, facts: dict[str, Any]) -> Record:
+    """The record of a shot that is done, with what its manifest says."""
+    width, height = facts["input"]["width"], facts["input"]["height"]
+    return replace(
+        record,
+        state="done",
+        frames=facts["input"]["frames"],
+        megapixels=round(width * height / 1e6, 4),
+        objects=tuple(facts["objects"]["names"]),
+        psnr=facts.get("psnr", {}).get("after_detail"),
+        memory_mb=facts.get("peak_memory_mb"),
+        method=facts.get("method"),
+    )
 
 
 def last_error(log: Path) -> str | None:

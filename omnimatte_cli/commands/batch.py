@@ -18,14 +18,14 @@ from omnimatte_cli.commands.options import REPEATED, Group, flags_of, takes, val
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.options import check
 from omnimatte_cli.progress import terminal_progress
-from omnimatte_cli.settings import MaskSettings, Settings
+from omnimatte_cli.settings import MaskSettings, Settings, parse_share
 from omnimatte_cli.terminal import printable, rich_console
 
 if TYPE_CHECKING:
     from omnimatte_cli.batch.plan import Flags, Job, Step
     from omnimatte_cli.batch.records import Record
 
-PER_SHOT = ("masks",)  # options of `decompose` that cannot hold for all shots
+PER_SHOT = ("masks", "part")  # options of `decompose` that cannot hold for all shots
 WIDTH = 160  # columns of the table where the output is no terminal
 ENGINES = ("local", "ray")
 # What a wrong command line raises, in click or in the copy of it that newer typers bring.
@@ -93,6 +93,13 @@ def batch(
         str | None,
         typer.Option(help="Do only the I-th of N parts, for job arrays.", metavar="I/N"),
     ] = None,
+    part_frames: Annotated[
+        int | None,
+        typer.Option(
+            help="Split longer shots into parts of about so many frames, done by several workers "
+            "and joined.",
+        ),
+    ] = None,
     engine: Annotated[
         str, typer.Option(help="local, or ray: on the machines of a cluster.")
     ] = "local",
@@ -116,6 +123,7 @@ def batch(
     """Decompose many shots. One that fails stops no other; finished ones are not done again."""
     set_up_logging(verbose)
     check(jobs is None or jobs >= 1, "--jobs must be at least 1")
+    check(part_frames is None or part_frames >= 1, "--part-frames must be at least 1")
     check(engine in ENGINES, f"--engine takes {' or '.join(ENGINES)}, not {engine!r}")
     check(time_limit is None or time_limit > 0, "--time-limit must be above 0")
     check(address is None or engine == "ray", "--address is for --engine ray")
@@ -125,10 +133,11 @@ def batch(
     check_flags(flags)
     from omnimatte_cli.batch.find import find_shots
     from omnimatte_cli.batch.page import write_page
-    from omnimatte_cli.batch.plan import Config, make_jobs, parse_shard, plan, read_config
+    from omnimatte_cli.batch.parts import Parts
+    from omnimatte_cli.batch.plan import Config, make_jobs, plan, read_config
     from omnimatte_cli.batch.plan import shard as part_of
 
-    part = None if shard is None else parse_shard(shard)
+    part = None if shard is None else parse_share(shard, "--shard")
     shots = find_shots(sources, masks_dir)
     options = Config({}) if config is None else read_config(config, to_flags)
     everything = make_jobs(shots, out, flags, options, to_flags, masks_dir is not None)
@@ -157,14 +166,17 @@ def batch(
                 print_line(record)
             write_page(out, everything, records)
 
+        parts = Parts(todo, out, part_frames, each)
+        todo, add = parts.jobs, parts.add
         try:
+            parts.begin()
             if engine == "ray":
-                run_on_ray(todo, out, jobs, address, gpus, memory, retries, time_limit, each)
+                run_on_ray(todo, out, jobs, address, gpus, memory, retries, time_limit, add)
             else:
                 from omnimatte_cli.batch.local import run_local
 
                 seconds = None if time_limit is None else 60 * time_limit
-                run_local(todo, out, jobs or len(named) or 1, named, seconds, each)
+                run_local(todo, out, jobs or len(named) or 1, named, seconds, add)
         finally:
             page = write_page(out, everything, records)
     if not (quiet or as_json):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from omnimatte_cli import __version__
 from omnimatte_cli.arrays import Masks, Plate
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.deliver.source import describe_input
+from omnimatte_cli.matte.metrics import PSNR
 from omnimatte_cli.media.atomic import write_text
+from omnimatte_cli.media.codecs import Audio
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods.base import Separation
 from omnimatte_cli.methods.registry import Choice
@@ -96,7 +98,7 @@ def describe_run(
     shot: Shot,
     plate: Plate,
     separation: Separation,
-    scores: dict[str, float | None],
+    scores: Mapping[str, PSNR],
     seconds: dict[str, float],
 ) -> dict[str, Any]:
     """The manifest of a run, but for the device. scores: PSNRs in dB of what was written."""
@@ -114,7 +116,7 @@ def describe_run(
         "working_size": f"{width}x{height}",
         "method": choice.name,
         **found,
-        "psnr": psnr | scores,
+        "psnr": psnr | {name: score.value for name, score in scores.items()},
         "seconds": seconds,
         "peak_memory_mb": peak_memory_mb(),
     }
@@ -175,6 +177,16 @@ def peak_memory_mb() -> float | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kB elsewhere
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
+
+
+def describe_part(part: range, scores: Mapping[str, PSNR], audio: Audio | None) -> dict[str, Any]:
+    """What joining the parts of a shot needs. audio: of the whole shot."""
+    return {
+        "first": part.start,
+        "stop": part.stop,
+        "scores": {name: [score.error, score.count] for name, score in scores.items()},
+        "audio": None if audio is None else [audio.codec, audio.start, audio.duration],
+    }
 
 
 def write_manifest(path: Path, facts: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ PNG is lossless, so a layer that is empty in a frame is one fixed file, compress
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +52,13 @@ class PngWriter(PooledWriter, Writer):
                 images[name] = integers(image, self.bits)
         if self.plate:
             images[self.plate] = integers(frame.plate, self.bits)
+        self.put(frame.number, images)
+
+    def put(self, number: int, images: Mapping[str, np.ndarray]) -> None:
+        """Write integer images of the frame with this number, by the names of their layers."""
         for name, image in images.items():
-            self.submit(self._write, self.folder / name / f"{frame.number:05d}.png", image)
+            path = self.folder / name / f"{number:05d}.png"
+            self.submit(self._write, path, image, size=image.nbytes)
 
     def _write(self, path: Path, pixels: np.ndarray) -> None:
         empty = pixels.shape[2] == 4 and not pixels[..., 3].any()

@@ -220,6 +220,10 @@ def read_result(folder: Path) -> FinishedResult:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if "shots" in manifest:
             raise ResultError(_of_shots(folder, manifest["shots"]))
+        if "part" in manifest:
+            raise ResultError(
+                f"{folder} holds a part of a shot: `omnimatte join` puts the parts together first."
+            )
         facts, objects = manifest["input"], manifest["objects"]
         names = tuple(str(n) for n in objects["names"])
         frames = int(facts["frames"])

@@ -29,7 +29,10 @@ from omnimatte_cli.media.encode import ImageWriter, VideoWriter
 from omnimatte_cli.progress import Progress
 
 WORKERS = 2  # threads that resolve frames; NumPy and OpenCV release the interpreter lock
-LOOKAHEAD = 4  # frames resolved ahead of the one being written: bounds the memory
+LOOKAHEAD = 4  # frames resolved ahead of the one being written, or fewer:
+HELD_BYTES = 512 << 20  # bytes of them, and
+WORK_BYTES = 1 << 30  # bytes that all threads may need for their frames
+FRAME_BYTES, OBJECT_BYTES = 80, 30  # bytes a pixel that resolving takes, and an object more
 CHECKS = 24  # squares of the preview's checkerboard from top to bottom
 VISIBLE_ALPHA = 0.02  # a layer counts as present above this alpha
 
@@ -40,12 +43,15 @@ LayersAt = Callable[[int, np.ndarray, np.ndarray], Layers]  # (t, frame, plate)
 class FrameResult:
     """All that is written of one frame, and its part of the scores.
 
-    output: for 8-bit PNGs. deep: for other formats, or None where there are none; with the plate
-    that they get. composite: (H, W, 3) uint8, of the 8-bit layers. preview: (h, w, 3) uint8. rest:
-    (H, W, 3), as deep as the input, the plate with what no layer explains, or None.
+    layers: (N, H, W, 4) uint8. passes: (H, W, 4) uint8 by object and pass. deep: for other formats,
+    or None where there are none; with the plate that they get. composite: (H, W, 3) uint8, of the
+    8-bit layers. preview: (h, w, 3) uint8. rest: (H, W, 3), as deep as the input, the plate with
+    what no layer explains, or None.
     """
 
-    output: FrameOutput
+    number: int
+    layers: np.ndarray
+    passes: dict[tuple[str, str], np.ndarray]
     deep: FrameOutput | None
     composite: np.ndarray
     preview: np.ndarray
@@ -59,7 +65,8 @@ class ResultWriter:
 
     names: of the layers. order: (T, N) back to front. numbers: of the frames in file names. passes:
     which parts of each layer are written beside it. formats: besides 8-bit PNG. exact: also write
-    the plate with what no layer explains, which is then the plate of the other formats, too.
+    the plate with what no layer explains, which is then the plate of the other formats, too. part:
+    the frames that are written; None: all.
 
     Scores are PSNRs in dB of the written 8-bit layers over the plate against the input: of the
     whole picture ("after_detail"), where any alpha is above 0.02 ("after_detail_in_layers") and,
@@ -79,8 +86,9 @@ class ResultWriter:
     exact: bool = False
     passes: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
+    part: range | None = None
 
-    def write(self, progress: Progress) -> dict[str, float | None]:
+    def write(self, progress: Progress) -> dict[str, PSNR]:
         """Write layers/, passes/, other formats, composite.mp4, preview.mp4 and background/.
 
         Returns the scores.
@@ -95,13 +103,11 @@ class ResultWriter:
             others = stack.enter_context(open_writers(self._others, self.folder, everything, info))
             movies: dict[str, VideoWriter] = {}
             for t, result in enumerate(self.frames()):
-                output = result.output
-                file = f"{output.number:05d}.png"
-                pngs.write(t, output)
+                file = f"{result.number:05d}.png"
+                pngs.put(result.number, dict(zip(self.names, result.layers, strict=True)))
                 if result.deep is not None:
                     others.write(t, result.deep)
-                for name, part in output.passes:
-                    image = output.quantised_pass(name, part)
+                for (name, part), image in result.passes.items():
                     images.write(Path("passes") / name / part / file, image)
                 if result.rest is not None:
                     images.write(Path("background") / file, result.rest)
@@ -117,23 +123,36 @@ class ResultWriter:
                 for name, score in result.scores.items():
                     totals.setdefault(name, PSNR()).merge(score)
                 progress.step(t + 1)
-        return {name: score.value for name, score in totals.items()}
+        return totals
 
     def frames(self) -> Iterator[FrameResult]:
         """Every frame's result in order; the next few are computed meanwhile."""
         pending: deque[Future[FrameResult]] = deque()
         pictures = zip(self.open_frames(), self.plate.stream(), strict=False)
-        with ThreadPoolExecutor(WORKERS) as pool:
+        workers, ahead = self.concurrency()
+        with ThreadPoolExecutor(workers) as pool:
             try:
                 for t, (frame, plate) in enumerate(pictures):
+                    if self.part is not None and t >= self.part.stop:
+                        break
+                    if self.part is not None and t < self.part.start:
+                        continue
                     pending.append(pool.submit(self.resolve, t, frame, plate))
-                    if len(pending) > LOOKAHEAD:
+                    if len(pending) > ahead:
                         yield pending.popleft().result()
                 while pending:
                     yield pending.popleft().result()
             finally:
                 for future in pending:
                     future.cancel()
+
+    def concurrency(self) -> tuple[int, int]:
+        """Threads that resolve, and frames ahead of the one being written: fewer of large ones."""
+        pixels, count = self.delivery.size[0] * self.delivery.size[1], len(self.names)
+        work = pixels * (FRAME_BYTES + OBJECT_BYTES * count)
+        workers = max(1, min(WORKERS, WORK_BYTES // work))
+        kept = pixels * (16 + 4 * count) + (work if self._others else 0)
+        return workers, max(workers, min(LOOKAHEAD, HELD_BYTES // kept))
 
     def resolve(self, t: int, frame: np.ndarray, plate: np.ndarray) -> FrameResult:
         """Frame t with its plate, both (H, W, 3), uint8 or uint16."""
@@ -163,7 +182,11 @@ class ResultWriter:
             composite[written.box.slices] = integers(written.composite[written.box.slices])
         tiles = [("input", eight_bits(frame)), ("composite", composite)]
         tiles += [(n, on_checker(x)) for n, x in zip(self.names, written.rgba, strict=True)]
-        return FrameResult(output, deep, composite, preview_frame(tiles), rest, scores)
+        parts = {(name, part): output.quantised_pass(name, part) for name, part in passes}
+        preview = preview_frame(tiles)
+        return FrameResult(
+            self.numbers[t], written.rgba, parts, deep, composite, preview, rest, scores
+        )
 
     @property
     def _others(self) -> tuple[str, ...]:

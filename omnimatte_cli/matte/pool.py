@@ -21,6 +21,7 @@ from omnimatte_cli.arrays import frame_or_static
 from omnimatte_cli.camera.flow import dense_flow, warp, warp_error
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.progress import Progress
+from omnimatte_cli.scratch import EVERY, release, scratch_array
 
 MEMORY = 0.5  # seconds after which an opinion counts 1/e
 ALIKE = 12.0  # levels by which a change may differ along its way before it counts 1/e
@@ -63,7 +64,8 @@ def pool_over_time(
         return ownership
     progress.stage("steadying", length)
     # Halves are enough for logarithms.
-    past, future = (np.empty((length, count + 1, height, width), np.float16) for _ in range(2))
+    shape = (length, count + 1, height, width)
+    past, future = (scratch_array(shape, np.float16) for _ in range(2))
     claiming = np.asarray(ownership.weights.any((2, 3)))
 
     stopped = Event()
@@ -71,6 +73,8 @@ def pool_over_time(
     def gather(into: np.ndarray, order: range) -> None:
         for t, found in gathered(ownership, claiming, frames, plates, masks, order, fps):
             into[t] = found
+            if t % EVERY == 0:
+                release(into, ownership.weights, frames, plates, masks)
             if stopped.is_set():
                 break
 
@@ -85,13 +89,15 @@ def pool_over_time(
                 job.result()
         finally:
             stopped.set()  # an interrupt does not wait for the rest of the clip
-    claims = np.empty_like(ownership.weights)
+    claims = scratch_array(ownership.weights.shape, ownership.weights.dtype)
     for t in range(length):
         total = past[t].astype(np.float32) + future[t]
         share = np.exp(total[:-1] / total[-1])
         claimed = ownership.weights[:, t].astype(np.float32)
         share *= claiming[:, t, None, None]
         claims[:, t] = share * (claimed.sum(0) / np.maximum(share.sum(0), 1e-9))
+        if t % EVERY == 0:
+            release(past, future, claims, ownership.weights)
         progress.step(t + 1)
     return Ownership(claims, ownership.unowned)
 

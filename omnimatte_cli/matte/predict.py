@@ -9,11 +9,12 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from omnimatte_cli.device import autocast
+from omnimatte_cli.device import BatchSize, autocast
 from omnimatte_cli.matte.network import CONTEXT, OwnerNet
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.still import average_static
 from omnimatte_cli.progress import Progress
+from omnimatte_cli.scratch import release, scratch_array
 from omnimatte_cli.tensors import ClipTensors
 
 SPACING = 0.25  # seconds between a frame and its neighbours in training
@@ -26,17 +27,19 @@ def frame_stride(fps: Fraction, frames: int) -> int:
     return max(1, min(round(float(fps) * SPACING), (frames - 1) // 4))
 
 
-def chunks(frames: int, stride: int, every: int = 1) -> Iterator[tuple[np.ndarray, slice]]:
+def chunks(
+    frames: int, stride: int, every: int = 1, size: int = CHUNK
+) -> Iterator[tuple[np.ndarray, slice]]:
     """Frame indices to compute together, and which of them are kept; no frame is kept twice.
 
-    Frames `stride` apart form a sequence of their own; a long one is cut into pieces with as much
-    context at both ends as a frame's result can depend on. every: of these sequences, the one of
-    every so many frames is computed; 1: all of them, and so all frames.
+    Frames `stride` apart form a sequence of their own; a long one is cut into pieces of `size` with
+    as much context at both ends as a frame's result can depend on. every: of these sequences, the
+    one of every so many frames is computed; 1: all of them, and so all frames.
     """
     for phase in range(0, min(stride, frames), every):
         line = np.arange(phase, frames, stride)
-        for start in range(0, len(line), CHUNK):
-            stop = min(start + CHUNK, len(line))
+        for start in range(0, len(line), size):
+            stop = min(start + size, len(line))
             first = max(0, start - CONTEXT)
             yield line[first : stop + CONTEXT], slice(start - first, stop - first)
 
@@ -64,24 +67,32 @@ def predict_ownership(
         hidden = torch.from_numpy(strangers).to(clip.masks.device)
         everyone = replace(clip, masks=torch.cat([clip.masks, hidden]))
     h, w = clip.frames.shape[2:]
-    weights = np.zeros((n, t, h, w), np.float16)
-    unowned = np.zeros((t, h, w), np.float16)
-    seen = np.zeros(t, bool)
+    weights = scratch_array((n, t, h, w), np.float16)
+    unowned = scratch_array((t, h, w), np.float16)
+    host, covers = clip.frames.cpu().numpy(), everyone.masks.cpu().numpy()
     net.eval()
-    for line, kept in chunks(t, stride, every):
+
+    def answer(line: np.ndarray, kept: slice) -> np.ndarray:
         index = torch.from_numpy(line).to(clip.frames.device)[None]
         frames, masks, plates, _ = everyone.windows(index)
         with torch.inference_mode(), autocast(frames.device):
             logits = net(frames, plates, masks).float()
-            share = logits.softmax(1)[0, :, kept].cpu().numpy()
-        weights[:, line[kept]], unowned[line[kept]] = share[:n], share[n:].sum(0)
-        seen[line[kept]] = True
-        progress.step(int(seen.sum()))
-    fill_between(weights, unowned, seen)
+            return logits.softmax(1)[0, :, kept].cpu().numpy()
+
+    def ask(size: int) -> None:
+        seen = np.zeros(t, bool)
+        for line, kept in chunks(t, stride, every, size):
+            share, frames = answer(line, kept), line[kept]
+            weights[:, frames], unowned[frames] = share[:n], share[n:].sum(0)
+            seen[frames] = True
+            release(weights, unowned, host, covers)
+            progress.step(int(seen.sum()))
+        fill_between(weights, unowned, seen)
+
+    BatchSize(CHUNK, "frames", progress).fit(ask)
     ownership = Ownership(weights, unowned)
     if every == 1:
-        frames_now = np.moveaxis(clip.frames.cpu().numpy(), 1, -1)
-        ownership = average_static(ownership, frames_now, fps)
+        ownership = average_static(ownership, np.moveaxis(host, 1, -1), fps)
     absent = far_from_sight(clip.masks.flatten(2).any(2).cpu().numpy(), ABSENCE * stride)
     ownership.weights[absent] = 0
     return ownership

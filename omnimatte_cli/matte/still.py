@@ -6,16 +6,19 @@ neighbours, their answers are as good as its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
 
+from omnimatte_cli.arrays import frame_or_static
 from omnimatte_cli.matte.ownership import Ownership
+from omnimatte_cli.scratch import release, scratch_array
 
 MEMORY = 1.0  # seconds after which an answer counts 1/e where nothing changes
 ALIKE = 5.0  # levels of change from frame to frame at which the answers before count 1/e
 DRIFT = 8.0  # levels by which a frame may differ from the mean of those that its answer is from
+BLOCK = 64  # frames that are gone through at a time
 
 
 def average_static(ownership: Ownership, frames: np.ndarray, fps: float) -> Ownership:
@@ -23,62 +26,87 @@ def average_static(ownership: Ownership, frames: np.ndarray, fps: float) -> Owne
 
     ownership: weights (N, T, h, w) and unowned (T, h, w) or (1, 1, 1) float16. frames: (T, h, w, 3)
     uint8 at the same size. fps: frames a second. An exponential average in each direction of time,
-    which a change of the pixel's neighbourhood ends; with the result it takes 6 (N + 1) + 2 bytes a
-    working pixel and frame. Where something moves the answers stay
-    as they are.
+    which a change of the pixel's neighbourhood ends; the clip is gone through in blocks, so that
+    beside the result some 100 bytes a working pixel are held for every BLOCK frames. Where
+    something moves the answers stay as they are.
     """
     length = len(frames)
     if length < 2:
         return ownership
     fade = np.float32(np.exp(-1 / (fps * MEMORY)))
-    answers = _answers(ownership, length)
-    past = np.empty_like(answers)
-    counts = np.empty((length, *frames.shape[1:3]), np.float16)
-    for t, mean, weight in _running(answers, frames, range(length), fade):
-        past[t], counts[t] = mean, weight
-    out = np.empty_like(answers)
-    for t, mean, weight in _running(answers, frames, range(length - 1, -1, -1), fade):
-        # Both directions hold the frame's own answer: it counts once.
-        before = counts[t].astype(np.float32)
-        own = answers[t].astype(np.float32)
-        total = past[t] * before + mean * weight - own
-        out[t] = total / np.maximum(before + weight - 1, 1e-6)
-    weights = np.ascontiguousarray(np.moveaxis(out[:, :-1], 0, 1))
-    return Ownership(weights, out[:, -1] if ownership.unowned.size > 1 else ownership.unowned)
+    single = ownership.unowned.size == 1
+    weights = scratch_array(ownership.weights.shape, np.float16)
+    unowned = ownership.unowned if single else scratch_array(ownership.unowned.shape, np.float16)
+    starts = range(0, length, BLOCK)
+    # Forwards once for the state in which each block begins; then, from the last block on,
+    # forwards again within it and backwards through it.
+    before: list[_Running] = []
+    running = _Running(fade)
+    for start in starts:
+        before.append(running.copy())
+        for t in range(start, min(start + BLOCK, length)):
+            running.add(_answer(ownership, t), frames[t])
+        release(frames, ownership.weights, ownership.unowned)
+    backwards = _Running(fade)
+    for start, running in zip(reversed(starts), reversed(before), strict=True):
+        block = range(start, min(start + BLOCK, length))
+        past = []
+        for t in block:
+            running.add(_answer(ownership, t), frames[t])
+            past.append((running.mean.astype(np.float16), running.weight.astype(np.float16)))
+        for t in reversed(block):
+            own = _answer(ownership, t)
+            backwards.add(own, frames[t])
+            mean, count = past.pop()
+            # Both directions hold the frame's own answer: it counts once.
+            earlier = count.astype(np.float32)
+            total = mean * earlier + backwards.mean * backwards.weight - own
+            out = total / np.maximum(earlier + backwards.weight - 1, 1e-6)
+            weights[:, t] = out[:-1]
+            if not single:
+                unowned[t] = out[-1]
+        release(frames, ownership.weights, ownership.unowned, weights, unowned)
+    return Ownership(weights, unowned)
 
 
-def _answers(ownership: Ownership, length: int) -> np.ndarray:
-    """Weights and unowned as one array (T, N + 1, h, w) float16."""
+def _answer(ownership: Ownership, t: int) -> np.ndarray:
+    """Weights and unowned of frame t as one array (N + 1, h, w) float32."""
     n, _, h, w = ownership.weights.shape
-    out = np.empty((length, n + 1, h, w), np.float16)
-    out[:, :-1] = np.moveaxis(ownership.weights, 1, 0)
-    out[:, -1] = ownership.unowned
-    return out
+    out = np.empty((n + 1, h, w), np.float16)
+    out[:-1] = ownership.weights[:, t]
+    out[-1] = frame_or_static(ownership.unowned, t)
+    return out.astype(np.float32)
 
 
-def _running(
-    answers: np.ndarray, frames: np.ndarray, order: range, fade: np.float32
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Each frame in order, with the mean answer (N + 1, h, w) of it and those before, and their
-    weight (h, w), at least 1."""
-    mean: np.ndarray | None = None
-    weight = look = np.zeros(0, np.float32)
-    before = -1
-    for t in order:
-        own = answers[t].astype(np.float32)
-        picture = frames[t].astype(np.float32)
-        if mean is None:
-            mean, weight, look = own, np.ones(own.shape[1:], np.float32), picture
+@dataclass
+class _Running:
+    """The mean answer (N + 1, h, w) of a frame and those before, and their weight (h, w), at least
+    1. look: the mean picture. last: the last one."""
+
+    fade: np.float32
+    mean: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    weight: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    look: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    last: np.ndarray | None = None
+
+    def copy(self) -> _Running:
+        """The same state; its arrays are never changed in place."""
+        return replace(self)
+
+    def add(self, own: np.ndarray, frame: np.ndarray) -> None:
+        """One frame more: its answer and its picture (h, w, 3) uint8."""
+        picture = frame.astype(np.float32)
+        if self.last is None:
+            self.mean, self.weight, self.look = own, np.ones(own.shape[1:], np.float32), picture
         else:
-            alike = _alike(picture, frames[before].astype(np.float32), ALIKE)
-            alike *= _alike(picture, look, DRIFT)
-            kept = fade * weight * alike
-            weight = kept + 1
-            share = kept / weight
-            mean = own + share * (mean - own)
-            look = picture + share[..., None] * (look - picture)
-        before = t
-        yield t, mean, weight
+            alike = _alike(picture, self.last, ALIKE)
+            alike *= _alike(picture, self.look, DRIFT)
+            kept = self.fade * self.weight * alike
+            self.weight = kept + 1
+            share = kept / self.weight
+            self.mean = own + share * (self.mean - own)
+            self.look = picture + share[..., None] * (self.look - picture)
+        self.last = picture
 
 
 def _alike(picture: np.ndarray, other: np.ndarray, scale: float) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from fractions import Fraction
-from typing import IO
+from typing import Protocol
 
 import av
 import numpy as np
@@ -12,10 +14,16 @@ from omnimatte_cli.arrays import Size
 from omnimatte_cli.media.codecs import CLOCK, Timing
 
 
+class Pipe(Protocol):
+    """What frames are written to."""
+
+    def write(self, data: bytes) -> int: ...
+
+
 class ClockedFrames:
     """Raw frames in a NUT stream, each with its own time: bare frames in a pipe have none."""
 
-    def __init__(self, pipe: IO[bytes], size: Size, pixels: str, timing: Timing) -> None:
+    def __init__(self, pipe: Pipe, size: Size, pixels: str, timing: Timing) -> None:
         assert timing.times is not None
         self.ticks = [round(t * CLOCK) for t in timing.times]
         self.size = size
@@ -31,7 +39,18 @@ class ClockedFrames:
         packet.stream, packet.time_base = self.stream, Fraction(1, CLOCK)
         packet.pts = packet.dts = self.ticks[index]
         packet.is_keyframe = True
-        self.container.mux(packet)
+        with _as_pipe():
+            self.container.mux(packet)
 
     def close(self) -> None:
-        self.container.close()
+        with _as_pipe():
+            self.container.close()
+
+
+@contextlib.contextmanager
+def _as_pipe() -> Iterator[None]:
+    """What PyAV makes of a pipe that nobody reads any more is an OSError again."""
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise BrokenPipeError from error

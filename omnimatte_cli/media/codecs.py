@@ -6,7 +6,7 @@ trip through independent decoders at even, odd and other sizes (tests/test_forma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +22,8 @@ from omnimatte_cli.media.sound import Audio
 
 CLOCK = 90_000  # ticks a second, for files whose frames have times of their own
 JITTER = 0.002  # seconds that a frame may be off a constant rate: Matroska rounds to 1 ms
+
+FLAGS = ("-hide_banner", "-nostdin", "-loglevel", "error")
 
 # swscale's default rounding is 1.0 to 1.5 levels dark on BT.709.
 EXACT_SCALING = "bicubic+accurate_rnd+full_chroma_int"
@@ -156,6 +158,11 @@ RAW_PIXELS = {
 }
 
 
+def encoders(profiles: Iterable[str]) -> list[str]:
+    """ffmpeg's encoders that kinds of video file need; formats that are none need none."""
+    return sorted({CODECS[p].options["c:v"] for p in profiles if p in CODECS})
+
+
 def raw_pixels(channels: int, dtype: np.dtype) -> str:
     """ffmpeg's name of the frames that are handed over. Raises KeyError for other kinds."""
     return RAW_PIXELS[channels, np.dtype(dtype).name]
@@ -218,16 +225,37 @@ def command(
     streams: list[Any] = [tagged]
     sound: dict[str, Any] = {}
     if audio is not None:
-        # An absolute path cannot be taken for an option or a protocol.
-        source = ffmpeg.input(
-            f"file:{audio.path.absolute()}", ss=f"{audio.start:.6f}", t=f"{audio.duration:.6f}"
-        )
-        streams.append(source["a:0"])
+        streams.append(_sound(audio))
         sound = {"c:a": "copy"} if audio.codec in codec.copied_audio else dict(codec.audio)
     chosen = {**codec.options, **(options or {}), **paced, **sound}
     output = ffmpeg.output(*streams, f"file:{path.absolute()}", **chosen)
-    flags = ["-hide_banner", "-nostdin", "-loglevel", "error"]
-    return ffmpeg.compile(output.global_args(*flags), cmd=program, overwrite_output=True)
+    return ffmpeg.compile(output.global_args(*FLAGS), cmd=program, overwrite_output=True)
+
+
+def join_command(
+    program: str, parts: Path, path: Path, codec: Codec, audio: Audio | None = None
+) -> list[str]:
+    """The command line that puts videos of one kind one after the other, without encoding anew.
+
+    parts: a list of them as ffmpeg's concat demuxer reads it.
+    """
+    streams: list[Any] = [ffmpeg.input(f"file:{parts.absolute()}", format="concat", safe=0)["v:0"]]
+    options: dict[str, Any] = {"c:v": "copy"}
+    if audio is not None:
+        streams.append(_sound(audio))
+        options |= {"c:a": "copy"} if audio.codec in codec.copied_audio else dict(codec.audio)
+    if "movflags" in codec.options:
+        options["movflags"] = codec.options["movflags"]
+    output = ffmpeg.output(*streams, f"file:{path.absolute()}", **options)
+    return ffmpeg.compile(output.global_args(*FLAGS), cmd=program, overwrite_output=True)
+
+
+def _sound(audio: Audio) -> Any:
+    # An absolute path cannot be taken for an option or a protocol.
+    source = ffmpeg.input(
+        f"file:{audio.path.absolute()}", ss=f"{audio.start:.6f}", t=f"{audio.duration:.6f}"
+    )
+    return source["a:0"]
 
 
 def _matrix_for_scaling(matrix: str) -> str:

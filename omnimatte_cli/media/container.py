@@ -24,6 +24,7 @@ from omnimatte_cli.errors import OptionError, VideoError
 from omnimatte_cli.media.boxes import NO_CROP, Crop, bytes_missing, read_crop
 from omnimatte_cli.media.colour import ColourFacts, to_rgb, tone_map
 from omnimatte_cli.media.images import wxh
+from omnimatte_cli.media.limits import MAX_PIXELS, check_head, check_size
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.sound import Audio, sound_of
 from omnimatte_cli.media.timecode import first_time_code
@@ -86,7 +87,7 @@ class FileReader:
 
     def pictures(self) -> Iterator[Picture]:
         """The frames of the wanted part, in order of presentation."""
-        with _open(self.path) as container:
+        with open_container(self.path) as container:
             stream = self._choose(container)
             yield from self._decode(container, stream)
 
@@ -121,6 +122,7 @@ class FileReader:
         ratio = chosen.sample_aspect_ratio
         facts.sar = Fraction(ratio) if ratio and ratio > 0 else Fraction(1)
         stored = chosen.codec_context.height, chosen.codec_context.width
+        check_size(self.path, stored)
         facts.crop = read_crop(self.path, container.format.name, chosen.id, stored)
         order = int(chosen.codec_context.field_order or 0)
         facts.field_order = FIELD_ORDERS.get(order, "progressive")
@@ -186,6 +188,7 @@ class FileReader:
                 ) from error
             self.facts.codec = stream.codec_context.name
         decoder.thread_type = "AUTO"
+        decoder.options = {"max_pixels": str(MAX_PIXELS)}  # whatever the file's header says
         count = 0
         try:
             for packet in container.demux(stream):
@@ -241,7 +244,7 @@ class FileReader:
 def count_packets(path: Path, options: ReadOptions) -> int:
     """Frames of a video file by its packets, without decoding (hidden ones may count too)."""
     reader = FileReader(path, options)
-    with _open(path) as container:
+    with open_container(path) as container:
         stream = reader._choose(container)
         return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
 
@@ -263,8 +266,12 @@ def reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[av.container.InputContainer]:
-    """A container; the path can be taken for no protocol, option or pattern."""
+def open_container(path: Path) -> Iterator[av.container.InputContainer]:
+    """A container; the path can be taken for no protocol, option or pattern.
+
+    Raises VideoError where it cannot be read, InputError where its pictures are too large.
+    """
+    check_head(path)
     where = os.path.abspath(path)
     file: BinaryIO | None = None
     try:
@@ -272,7 +279,7 @@ def _open(path: Path) -> Iterator[av.container.InputContainer]:
     except UnicodeEncodeError:  # bytes that are no UTF-8
         file = Path(where).open("rb")  # noqa: SIM115  # closed below
     try:
-        container = av.open(file or "file:" + where, "r")
+        container = av.open(file or "file:" + where, "r", options={"max_pixels": str(MAX_PIXELS)})
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if file:
             file.close()

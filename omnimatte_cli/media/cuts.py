@@ -18,7 +18,7 @@ FLASH = 2  # frames that a flash or a passer-by may take
 NAMED = 5  # cuts that are named in the note
 
 
-def find_cuts(frames: Sequence[np.ndarray]) -> tuple[int, ...]:
+def find_cuts(frames: Sequence[np.ndarray] | np.ndarray) -> tuple[int, ...]:
     """Numbers of the frames with which a new scene begins, from frames (H, W, 3) uint8 RGB.
 
     A cut changes the picture far more than the frames around it do, and no shift, gain or offset

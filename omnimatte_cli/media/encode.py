@@ -1,4 +1,4 @@
-"""Write layers, plates and videos. The only user of the ffmpeg program.
+"""Write layers, plates and videos.
 
 Every file is written under a temporary name and renamed when it is complete.
 """
@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import subprocess
-import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Size, eight_bits
-from omnimatte_cli.errors import MissingProgramError, OmnimatteError, OutputError
+from omnimatte_cli.errors import OmnimatteError, OutputError, VideoError
 from omnimatte_cli.media.atomic import partial_path, write_bytes
 from omnimatte_cli.media.clocked import ClockedFrames
 from omnimatte_cli.media.codecs import (
@@ -32,41 +30,15 @@ from omnimatte_cli.media.codecs import (
     raw_pixels,
 )
 from omnimatte_cli.media.codecs import command as encode_command
+from omnimatte_cli.media.container import open_container
+from omnimatte_cli.media.ffmpeg import Feeding, try_ffmpeg
+from omnimatte_cli.media.images import wxh
 from omnimatte_cli.media.scoped import ScopedWriter
 
 WRITERS = 2  # threads that compress PNGs
-WAITING = 8  # images that may wait for a writer: bounds memory
+WAITING = 8  # images that may wait for a writer, and
+WAITING_BYTES = 128 << 20  # bytes of them: bounds memory
 DEEP_SUFFIXES = frozenset((".png", ".tif", ".tiff"))  # formats that are written in 16 bits
-
-
-# ---------------------------------------------------------------------------------------- programs
-
-
-def find_ffmpeg(program: Path | str | None = None) -> str:
-    """The ffmpeg program: the given one, OMNIMATTE_FFMPEG, that on PATH, or imageio-ffmpeg's.
-
-    Raises MissingProgramError; one that was asked for by name is never replaced by another.
-    """
-    asked = program or os.environ.get("OMNIMATTE_FFMPEG")
-    if asked:
-        found = shutil.which(str(asked))
-        if found is None:
-            raise MissingProgramError(
-                f"The ffmpeg program {asked} does not exist or cannot be run."
-            )
-        return found
-    found = shutil.which("ffmpeg")
-    if found:
-        return found
-    try:
-        import imageio_ffmpeg
-
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError, OSError) as error:
-        raise MissingProgramError(
-            "No ffmpeg program was found: install ffmpeg (apt install ffmpeg, brew install ffmpeg) "
-            "or pip install imageio-ffmpeg, or name one with --ffmpeg or OMNIMATTE_FFMPEG."
-        ) from error
 
 
 class VideoWriter(ScopedWriter):
@@ -103,7 +75,7 @@ class VideoWriter(ScopedWriter):
         self.padding = tuple((0, p - s) for p, s in zip(padded, size, strict=True))
         pixels = raw_pixels(channels, self.dtype)
         command = encode_command(
-            find_ffmpeg(ffmpeg),
+            try_ffmpeg(ffmpeg, [self.codec.options["c:v"]]),
             self.partial,
             self.codec,
             padded,
@@ -113,19 +85,10 @@ class VideoWriter(ScopedWriter):
             audio,
             {} if crf is None else {"crf": crf},
         )
-        # A file takes what ffmpeg says, however much: a pipe that nobody reads would block it.
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
-        try:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.log
-            )
-        except OSError as error:
-            self.log.close()
-            raise MissingProgramError(f"{command[0]} cannot be run: {error.strerror}.") from error
-        assert self.process.stdin is not None
+        self.process = Feeding(command, self.partial)
         self.count = 0
         self.clocked = (
-            ClockedFrames(self.process.stdin, padded, pixels, self.timing)
+            ClockedFrames(self.process, padded, pixels, self.timing)
             if self.timing.variable
             else None
         )
@@ -137,44 +100,75 @@ class VideoWriter(ScopedWriter):
         if any(after for _, after in self.padding):
             frame = np.pad(frame, (*self.padding, (0, 0))[: frame.ndim], mode="edge")
         frame = np.ascontiguousarray(frame)
-        assert self.process.stdin is not None
         try:
             if self.clocked is not None:
                 self.clocked.write(self.count, frame)
             else:
-                self.process.stdin.write(frame.data)
+                self.process.write(frame.data.cast("B"))
         except OSError as error:  # ffmpeg is gone
             raise self._failure() from error
         self.count += 1
 
     def close(self, failed: bool = False) -> None:
-        """Complete the file and give it its name; with `failed`, stop and leave no file."""
+        """Complete the file and give it its name; with `failed`, stop and leave no file.
+
+        Raises OmnimatteError unless all frames are in it.
+        """
         try:
             if failed:
                 self.process.kill()
-            self._end()
-            if not failed:
-                if self.process.returncode != 0:
-                    raise self._failure()
-                self.partial.replace(self.path)
+            status = self._end()
+            if failed:
+                return
+            if status != 0:
+                raise self._failure()
+            self._check()
+            os.replace(self.partial, self.path)
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be written: {error.strerror}.") from error
         finally:
-            self.log.close()
-            self.partial.unlink(missing_ok=True)
+            self.process.kill()
+            self._remove()
 
-    def _end(self) -> None:
+    def _end(self) -> int:
         with contextlib.suppress(OSError):  # ffmpeg may be gone; its status tells
             if self.clocked is not None:
                 self.clocked.close()
-        with contextlib.suppress(OSError):
-            self.process.communicate()
+        return self.process.finish()
+
+    def _remove(self) -> None:
+        with contextlib.suppress(OSError):  # the folder itself may be gone
+            self.partial.unlink()
+
+    def _check(self) -> None:
+        """A program can end well and have written nothing, or something else."""
+        try:
+            size, count = size_and_count(self.partial)
+        except VideoError as error:
+            raise OmnimatteError(
+                f"ffmpeg ended well but left no video at {self.path}: is the program right?"
+            ) from error
+        if count != self.count or size != padded_size(self.size, self.codec):
+            raise OmnimatteError(
+                f"ffmpeg ended well but {self.path} holds {count} of {self.count} frames, of "
+                f"{wxh(size)} pixels."
+            )
 
     def _failure(self) -> OmnimatteError:
-        self.process.wait()
-        self.log.seek(0)
-        lines = self.log.read().decode(errors="replace").strip().splitlines()
-        reason = lines[-1] if lines else f"it ended with status {self.process.returncode}"
-        reason = reason.replace(str(self.partial.absolute()), self.path.name)
-        return OmnimatteError(f"ffmpeg could not write {self.path}: {reason}")
+        self.process.kill()
+        reason = self.process.reason().replace(str(self.partial.absolute()), self.path.name)
+        return OmnimatteError(f"ffmpeg could not write {self.path}: {reason}.")
+
+
+def size_and_count(path: Path) -> tuple[Size, int]:
+    """(height, width) and number of frames of a video file, without decoding. Raises VideoError."""
+    try:
+        with open_container(path) as container:
+            stream = container.streams.video[0]
+            size = stream.codec_context.height, stream.codec_context.width
+            return size, stream.frames or sum(1 for p in container.demux(stream) if p.size)
+    except (av.error.FFmpegError, IndexError) as error:
+        raise VideoError(f"{path} cannot be read as a video.") from error
 
 
 # ------------------------------------------------------------------------------------------ images
@@ -237,9 +231,9 @@ class PooledWriter(ScopedWriter):
         self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="images")
         self.waiting: deque[Future[None]] = deque()
 
-    def submit(self, job: Callable[..., None], *args: object) -> None:
-        """Queue a job; waits while too many are queued."""
-        while len(self.waiting) >= WAITING:
+    def submit(self, job: Callable[..., None], *args: object, size: int = 0) -> None:
+        """Queue a job; waits while too many are queued. size: bytes that it holds."""
+        while len(self.waiting) >= max(1, min(WAITING, WAITING_BYTES // max(size, 1))):
             self.waiting.popleft().result()
         self.waiting.append(self.pool.submit(job, *args))
 
@@ -263,4 +257,4 @@ class ImageWriter(PooledWriter):
         assert image.dtype in (np.uint8, np.uint16), image.dtype
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.submit(write_image, path, image)
+        self.submit(write_image, path, image, size=image.nbytes)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.errors import MissingProgramError
-from omnimatte_cli.media.limits import check_pixels, check_size
+from omnimatte_cli.media.limits import check_size, image_size
 
 FILM_SUFFIXES = frozenset((".exr", ".dpx", ".cin", ".tga"))  # OpenCV reads none of them
 LOG_SUFFIXES = frozenset((".dpx", ".cin"))
@@ -61,8 +61,11 @@ def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
     """
     try:
         data = np.fromfile(path, np.uint8)
-        check_pixels(path, data.data)
-        return cv2.imdecode(data, flags) if data.size else None
+        size = image_size(data.data)
+        if size is None:  # how much memory it would take cannot be told
+            return None
+        check_size(path, size)
+        return cv2.imdecode(data, flags)
     except (OSError, cv2.error):
         return None
 

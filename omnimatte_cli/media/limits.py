@@ -11,7 +11,23 @@ from omnimatte_cli.errors import InputError
 
 Data = bytes | memoryview
 
+HEAD_BYTES = 1 << 20  # of a file in which the size of an image is looked for
 MAX_PIXELS = 8192 * 8192  # of an image that is decoded: 0.5 GB as RGBA of 16 bits
+
+
+def check_head(path: Path) -> None:
+    """Raise InputError for a file that is no regular one, or an image larger than MAX_PIXELS.
+
+    FFmpeg decodes an image to find out what it is, and waits for ever where nothing comes.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no file: give a video file, or a folder of images.")
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return  # whoever opens it says why it cannot be read
+    check_pixels(path, head)
 
 
 def check_pixels(path: Path, data: Data) -> None:
@@ -105,6 +121,19 @@ def _jp2(data: Data) -> Size:
     return height, width
 
 
+def _gif(data: Data) -> Size:
+    width, height = struct.unpack("<HH", data[6:10])
+    return height, width
+
+
+def _avif(data: Data) -> Size:
+    """The largest of the image's parts: boxes "ispe" with version, width, height."""
+    places = [m.end() for m in re.finditer(rb"ispe", bytes(data[:65536]))]
+    sizes = [struct.unpack(">4xII", data[at : at + 12])[::-1] for at in places]
+    height, width = max(sizes, key=lambda s: s[0] * s[1])
+    return height, width
+
+
 PARSERS = (
     (rb"\x89PNG\r\n\x1a\n", _png),
     (rb"\xff\xd8\xff", _jpeg),
@@ -113,4 +142,6 @@ PARSERS = (
     (rb"II\*\x00|MM\x00\*", _tiff),
     (rb"P[1-6]\s", _pnm),
     (rb"\x00\x00\x00\x0cjP", _jp2),
+    (rb"GIF8", _gif),
+    (rb"....ftypavif", _avif),
 )

@@ -31,6 +31,7 @@ from omnimatte_cli.media.sequence import IMAGE_FPS, FolderReader, rgb_of
 from omnimatte_cli.media.sound import Audio
 from omnimatte_cli.media.timecode import time_code_after
 from omnimatte_cli.progress import Progress, Silent
+from omnimatte_cli.scratch import Growing, release
 
 # What counts as a video where one is looked for; a file that is named may have any suffix.
 VIDEO_SUFFIXES = frozenset(
@@ -218,7 +219,7 @@ def read_clip(
     Raises VideoError where the source cannot be read or has fewer than MIN_FRAMES frames.
     """
     info, small = _read(Path(source), size_for, _with_fps(options, fps), progress, each)
-    return info, Clip(np.stack(small), info.fps, info.source)
+    return info, Clip(small, info.fps, info.source)
 
 
 def _with_fps(options: ReadOptions | None, fps: Fraction | None) -> ReadOptions:
@@ -241,20 +242,21 @@ def _read(
     options: ReadOptions,
     progress: Progress | None,
     each: Callable[[int, np.ndarray], None] | None = None,
-) -> tuple[VideoInfo, list[np.ndarray]]:
+) -> tuple[VideoInfo, np.ndarray]:
+    """The facts, and the frames at `size_for`'s size, (T, h, w, 3) uint8."""
     progress = progress or Silent()
     progress.stage("reading video")
     reader = _reader(source, options, deep=None)
     size, working = (0, 0), CUT_SIZE
     pictures: list[Picture] = []
-    small: list[np.ndarray] = []
+    found = Growing()
     for picture in reader.pictures():
-        if not small:
+        if not pictures:
             size = picture.image.shape[:2]
             working = size_for(size) if size_for else CUT_SIZE
         h, w = working
         little = cv2.resize(picture.image, (w, h), interpolation=cv2.INTER_AREA)
-        small.append(eight_bits(little))
+        found.add(eight_bits(little))
         if each is not None:
             each(len(pictures), picture.image)
         pictures.append(replace(picture, image=picture.image[:0]))
@@ -264,6 +266,7 @@ def _read(
         raise VideoError(
             f"{source} has {len(pictures)} frames{part}: at least {MIN_FRAMES} are needed."
         )
+    small = found.array()
     return _describe(source, reader, pictures, size, small), small
 
 
@@ -272,7 +275,7 @@ def _describe(
     reader: FileReader | FolderReader,
     pictures: list[Picture],
     size: Size,
-    small: list[np.ndarray],
+    small: np.ndarray,
 ) -> VideoInfo:
     facts, options = reader.facts, reader.options
     images = isinstance(reader, FolderReader)
@@ -297,6 +300,7 @@ def _describe(
         audio = audio.part(float(begin), duration)
     code = time_code_after(facts.timecode, fps, first)
     cuts = find_cuts(small)
+    release(small)
     if cuts:
         notes.append(cuts_note(cuts))
     return VideoInfo(

@@ -40,6 +40,7 @@ from omnimatte_cli.shot import Shot
 
 log = logging.getLogger(__name__)
 
+LIGHT_FRAMES = 512  # in which a drift of the light is looked for, at most
 LIGHT_GAIN = 0.9  # share of the residue that following the light must leave at most
 SHORTEST_SCENE = 5  # frames
 UNLIKE = 32  # levels; a larger difference counts as this, whatever it is
@@ -102,7 +103,7 @@ def clean_plate(
     """
     camera = shot.camera or Camera.static(len(shot), shot.full_size)
     steady = not camera.moving and not camera.cuts
-    if steady and not light_changes(shot, camera):
+    if steady and not light_changes(shot):
         log.info("One plate holds for all frames: the median of %d.", len(shot.samples.indices))
         plate = estimate_plate(shot.samples, shot.masks, progress)
         if find_owners is None:
@@ -128,21 +129,24 @@ def clean_plate(
     return written(plates, folder, numbers, progress)
 
 
-def light_changes(shot: Shot, camera: Camera) -> bool:
-    """Whether the light of a static shot drifts: fitted at working size, outside the masks."""
-    hidden = grown_array(shot.small)
-    canvas = build_canvas(
-        lambda: iter(shot.frames), camera.scaled(shot.size), lambda t: hidden[t], range(len(shot))
-    )
+def light_changes(shot: Shot) -> bool:
+    """Whether the light of a static shot drifts: fitted at working size, outside the masks.
+
+    Of a long shot LIGHT_FRAMES frames, spread evenly, are looked at.
+    """
+    step = -(-len(shot) // LIGHT_FRAMES)
+    frames, hidden = shot.frames[::step], grown_array(shot.small[:, ::step])
+    still = Camera.static(len(frames), shot.size)
+    canvas = build_canvas(lambda: iter(frames), still, lambda t: hidden[t], range(len(frames)))
     if all(light.constant for light in canvas.exposures.values()):
         return False
     # Fitted numbers always fit a little better: light that drifts shows in clearly less residue
     # against the plate of the steady light.
-    samples = FrameSamples.of(shot.frames)
+    samples = FrameSamples.of(frames)
     steady = median_of_free(samples, Coverage(shot.size, samples.indices, lambda t: hidden[t], 0))
     free = ~hidden & (canvas.count > 0)
     before, after = 0.0, 0.0
-    for t, frame in enumerate(shot.frames):
+    for t, frame in enumerate(frames):
         light = canvas.exposures.get(t, Exposure.none())
         pair = (steady, light.apply(canvas.image))
         apart = [np.abs(frame.astype(np.int16) - plate)[free[t]] for plate in pair]

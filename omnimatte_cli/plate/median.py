@@ -74,19 +74,19 @@ class Coverage:
             return
         kernel = growth_kernel(growth(size) if grow is None else grow)
         plain = self.count.copy()
-        unions = [hides(t) for t in indices]
-        grown = [cv2.dilate(u.astype(np.uint8), kernel).astype(bool) for u in unions]
-        for union, wide in zip(unions, grown, strict=True):
+        packed: list[tuple[np.ndarray, np.ndarray]] = []  # as given, and grown
+        for t in indices:
+            union = hides(t)
+            wide = cv2.dilate(union.astype(np.uint8), kernel).astype(bool)
             plain -= union
             self.count -= wide
+            packed.append((np.packbits(union, axis=1), np.packbits(wide, axis=1)))
         # Next to an object that stands still its mask is trusted, if it leaves the pixel free half
         # of the time. Less, and the few samples are the object's own edge, which rough masks miss.
         trusted = (self.count == 0) & (2 * plain >= len(indices))
         self.count = np.where(trusted, plain, self.count)
-        self.hidden = [
-            np.packbits(np.where(trusted, union, wide), axis=1)
-            for union, wide in zip(unions, grown, strict=True)
-        ]
+        bits = np.packbits(trusted, axis=1)
+        self.hidden = [(union & bits) | (wide & ~bits) for union, wide in packed]
 
     def rows(self, part: slice) -> np.ndarray | None:
         """Where the samples do not show the plate, (S, rows, W) bool; None where all do."""

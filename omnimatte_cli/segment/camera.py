@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from omnimatte_cli.segment.motion import Frames
+
 STILL = 0.004  # displacement of the scene, share of the picture's width, that counts as static
 PAIRS = 8  # pairs of frames looked at, each at two distances
 FEATURES = 400
@@ -28,7 +30,7 @@ class CameraMotion:
     moving: bool
 
 
-def camera_motion(frames: np.ndarray) -> CameraMotion:
+def camera_motion(frames: Frames) -> CameraMotion:
     """Judge the camera from frames (T, h, w, 3) uint8.
 
     Between two frames the features on the scene agree on one affine map, found by RANSAC; those on

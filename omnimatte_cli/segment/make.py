@@ -11,7 +11,7 @@ from omnimatte_cli.arrays import Masks, Size, resize_frames
 from omnimatte_cli.errors import MaskError, OptionError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.media import read as videos
-from omnimatte_cli.media.encode import find_ffmpeg
+from omnimatte_cli.media.ffmpeg import try_ffmpeg
 from omnimatte_cli.media.folder import output_folder
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import VideoInfo
@@ -49,7 +49,7 @@ def make_masks(
     settings, progress = settings or MaskSettings(), progress or Silent()
     video, out = Path(video), Path(out)
     prompts = parse_prompts(settings.points, settings.boxes)
-    find_ffmpeg(ffmpeg)  # before the work, not after it
+    try_ffmpeg(ffmpeg)  # before the work, not after it
     inputs = [video, *([settings.corrected] if settings.corrected else [])]
     with output_folder(out, settings.overwrite, inputs, progress.say) as folder:
         open_sam = _load_sam(settings, progress) if settings.uses_sam else None

@@ -5,7 +5,9 @@ Everything here works on frames of the working size, at most `WORKING_WIDTH` wid
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -27,6 +29,19 @@ SHADOW_CHROMA = 0.03  # how far a shadow may shift the normalised colour (r, g, 
 VOTE = 0.022  # share of the picture's width over which pixels that differ follow their neighbours
 BRIDGE = 0.06  # share of the picture's width over which pieces of one object are joined
 SHADOW_TEXTURE = 0.03  # local deviation of log brightness ratio: a shadow keeps the plate's texture
+
+
+class Frames(Protocol):
+    """Frames (T, h, w, 3) uint8: an array, or what makes them when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any) -> np.ndarray: ...
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,7 @@ def match_exposure(frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
     return out * gain + offset
 
 
-def study_scene(frames: np.ndarray) -> Scene:
+def study_scene(frames: Frames) -> Scene:
     """Plate and noise of a static scene from its frames (T, h, w, 3) uint8."""
     chosen = frames[sample_indices(len(frames))]
     plate = temporal_rank(chosen)

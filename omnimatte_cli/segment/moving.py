@@ -36,7 +36,9 @@ class Moving:
         return unpack_mask(self.foregrounds[t], self.size)
 
 
-def find_moving(frames: np.ndarray, progress: Progress | None = None) -> tuple[Moving | None, str]:
+def find_moving(
+    frames: motion.Frames, progress: Progress | None = None
+) -> tuple[Moving | None, str]:
     """Everything that moves in frames (T, h, w, 3) uint8, or None and why it cannot be told."""
     progress = progress or Silent()
     camera = camera_motion(frames)
@@ -50,11 +52,15 @@ def find_moving(frames: np.ndarray, progress: Progress | None = None) -> tuple[M
     progress.stage("finding what moves", len(frames))
     scene = motion.study_scene(frames)
     foregrounds = []
+
+    def found_in(t: int) -> bytes:  # the frame is made where it is used, so that few are held
+        return pack_mask(motion.foreground(frames[t], scene))
+
     with ThreadPoolExecutor(WORKERS) as pool:
-        for found in pool.map(lambda frame: pack_mask(motion.foreground(frame, scene)), frames):
+        for found in pool.map(found_in, range(len(frames))):
             foregrounds.append(found)
             progress.step(len(foregrounds))
-    small = frames.shape[1:3]
+    small = (frames.shape[1], frames.shape[2])
     tracks = track(frames, (unpack_mask(f, small) for f in foregrounds))
     if small != (h, w):
         foregrounds = [_enlarge(f, small, (h, w)) for f in foregrounds]

@@ -6,10 +6,13 @@ one of the objects that it knows, or to none.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import unpack_mask
+from omnimatte_cli.scratch import EVERY, release, scratch_array
 from omnimatte_cli.segment.moving import find_moving, masks_of
 from omnimatte_cli.segment.track import Track
 
@@ -20,6 +23,29 @@ FEWEST_FRAMES = 3  # in which a stranger must be seen
 LEAST_AREA = 0.0008  # of the picture, mean over the frames that show it
 RATE = 12.5  # frames a second that are enough to follow them
 TRACKING_WIDTH = 448  # pixels at which movers are looked for: small ones need some
+
+
+class Enlarged:
+    """Frames (T, h, w, 3) uint8, each made `scale` times as large when it is asked for."""
+
+    def __init__(self, frames: np.ndarray, scale: int) -> None:
+        self.frames = frames
+        length, h, w, channels = frames.shape
+        self.shape = (length, h * scale, w * scale, channels)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int | np.ndarray) -> np.ndarray:
+        if isinstance(index, np.ndarray):
+            return np.stack([self[int(t)] for t in index])
+        if index % EVERY == 0:
+            release(self.frames)
+        size = self.shape[2], self.shape[1]
+        return cv2.resize(self.frames[index], size, interpolation=cv2.INTER_CUBIC)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[t] for t in range(len(self)))
 
 
 def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> np.ndarray:
@@ -37,30 +63,42 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
     length, h, w = frames.shape[:3]
     none = np.zeros((0, length, h, w), bool)
     scale = max(1, round(TRACKING_WIDTH / w))
-    large = [cv2.resize(f, (w * scale, h * scale), interpolation=cv2.INTER_CUBIC) for f in frames]
-    moving, _ = find_moving(np.stack(large))
+    moving, _ = find_moving(Enlarged(frames, scale))
     if moving is None:
         return none
     radius = max(1, round(GROWTH * h))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
-    known = np.stack([cv2.dilate(u.astype(np.uint8), kernel) > 0 for u in np.any(masks, axis=0)])
+
+    def known(t: int) -> np.ndarray:
+        return cv2.dilate(np.any(masks[:, t], axis=0).astype(np.uint8), kernel) > 0
+
     found: list[np.ndarray] = []
     for track in moving.tracks:
         if len(found) == MOST:
             break
         mask = _stack(track, moving.size, length, (h, w))
-        area, seen = np.count_nonzero(mask), int(mask.any((1, 2)).sum())
+        areas = np.array([np.count_nonzero(m) for m in mask])
+        area, seen = int(areas.sum()), int((areas > 0).sum())
         if seen < FEWEST_FRAMES or area < LEAST_AREA * h * w * seen:
             continue
-        if np.count_nonzero(mask & known) < OVERLAP * area:
-            found.append(mask & ~known)
-    return np.stack(found) if found else none
+        inside = {t: mask[t] & known(t) for t in np.flatnonzero(areas).tolist()}
+        if sum(np.count_nonzero(m) for m in inside.values()) < OVERLAP * area:
+            for t, own in inside.items():
+                mask[t] &= ~own
+            found.append(mask)
+    if not found:
+        return none
+    together = scratch_array((len(found), length, h, w), bool)
+    for i, mask in enumerate(found):
+        together[i] = mask
+        release(together, mask)
+    return together
 
 
 def _stack(track: Track, size: tuple[int, int], length: int, small: tuple[int, int]) -> np.ndarray:
     """A track's masks at working size, (T, h, w) bool."""
     h, w = small
-    out = np.zeros((length, h, w), bool)
+    out = scratch_array((length, h, w), bool)
     for t, packed in enumerate(masks_of([track], length)):
         mask = unpack_mask(packed, size).astype(np.float32)
         out[t] = cv2.resize(mask, (w, h), interpolation=cv2.INTER_AREA) >= 0.5

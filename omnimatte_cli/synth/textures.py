@@ -134,9 +134,11 @@ def _user_tiles(folder: Path) -> list[np.ndarray]:
     """The pictures of a folder, mirrored so that they tile, (SIDE, SIDE, 3) float in [0, 1]."""
     import cv2
 
+    from omnimatte_cli.media.images import read_image
+
     out = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        picture = read_image(path)
         if picture is None:
             continue
         half = cv2.resize(picture[..., ::-1], (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omnimatte_cli.device import autocast
+from omnimatte_cli.device import BatchSize, autocast
 from omnimatte_cli.interrupt import held_interrupts
 from omnimatte_cli.matte.over import in_order, over
 from omnimatte_cli.methods.coordination.losses import (
@@ -26,6 +26,7 @@ from omnimatte_cli.methods.coordination.losses import (
 from omnimatte_cli.methods.coordination.network import LayerNet, hidden_frames
 from omnimatte_cli.methods.coordination.options import Options
 from omnimatte_cli.methods.coordination.windows import draw_hidden, training_starts, training_window
+from omnimatte_cli.methods.guard import Guard
 from omnimatte_cli.methods.state import SaveClock, write_state
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.tensors import ClipTensors
@@ -72,17 +73,32 @@ def finetune(
     clock = SaveClock(options.save_interval)
     history = [torch.tensor(terms) for terms in read]
     note = ""
+    batch = BatchSize(options.batch_size, "windows", progress)
+    guard = Guard(net, optimiser, progress)
     with held_interrupts() as interrupt:
-        for iteration in range(first, options.iterations):
-            terms = step(net, optimiser, clip, options, seed, iteration)
+        iteration = first
+        while iteration < options.iterations:
+            guard.keep(iteration)
+            terms = batch.fit(
+                lambda size, i=iteration: step(  # type: ignore[misc]
+                    net, optimiser, clip, replace(options, batch_size=size), seed, i
+                )
+            )
+            last = iteration + 1 == options.iterations
+            # Asking waits for the device. A loss that is no number leaves weights that are none.
+            if last or (iteration + 1) % READ_EVERY == 0:
+                start = guard.back(iteration, terms.tolist(), last)
+                if start is not None:
+                    iteration, history = start, []
+                    continue
             history = [*history[-(LOSS_SPAN - 1) :], terms]
-            done = iteration + 1
+            done = iteration = iteration + 1
             if done % READ_EVERY == 0 or done == first + 1:
                 note = f"loss {float(terms[-1]):.4f}"
             progress.step(done, note)
             # A second interrupt ends the step where it is, and then nothing is saved: half of the
             # weights may have moved.
-            if state is not None and (interrupt.asked or clock.due()):
+            if state is not None and (interrupt.asked or clock.due()) and guard.sound():
                 with clock.saving():
                     save_state(state, key, net, optimiser, done, [x.tolist() for x in history])
             if interrupt.asked:

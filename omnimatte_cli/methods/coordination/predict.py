@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from omnimatte_cli.device import autocast
+from omnimatte_cli.device import BatchSize, autocast
 from omnimatte_cli.methods.coordination.network import LayerNet
-from omnimatte_cli.methods.coordination.windows import FRAMES, HIDDEN, inference_windows
+from omnimatte_cli.methods.coordination.windows import FRAMES, HIDDEN, Window, inference_windows
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.tensors import ClipTensors
 
@@ -26,15 +27,20 @@ def predict_layers(
     net.eval()
     device = clip.frames.device
     windows = list(inference_windows(len(clip), stride))
-    for start in range(0, len(windows), batch_size):
-        batch = windows[start : start + batch_size]
+
+    def layers_of(batch: Sequence[Window]) -> Tensor:
         index = torch.tensor([window.frames for window in batch], device=device)
         frames, masks, _, _ = clip.windows(index)
         hidden = torch.zeros(index.shape, dtype=torch.bool)
         hidden[:, -HIDDEN:] = True
         kept = torch.full((len(batch), 1), FRAMES - HIDDEN, device=device)
         with torch.inference_mode(), autocast(device):
-            rgba = net(frames, masks, hidden, kept).float()
-        progress.step(start + len(batch))
-        targets = [window.target for window in batch]
+            return net(frames, masks, hidden, kept).float()
+
+    size, done = BatchSize(batch_size, "windows", progress), 0
+    while done < len(windows):
+        rgba = size.fit(lambda n, start=done: layers_of(windows[start : start + n]))  # type: ignore[misc]
+        targets = [window.target for window in windows[done : done + len(rgba)]]
+        done += len(rgba)
+        progress.step(done)
         yield targets, rgba[:, :, 0].permute(1, 0, 3, 4, 2).cpu().numpy()

@@ -15,10 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from omnimatte_cli.device import BatchSize
 from omnimatte_cli.interrupt import held_interrupts
 from omnimatte_cli.methods.generative.network import FreeColours, SoloUNet
 from omnimatte_cli.methods.generative.objective import Terms, edge_band, layer_losses, scheduled
 from omnimatte_cli.methods.generative.options import StageOptions
+from omnimatte_cli.methods.guard import Guard
 from omnimatte_cli.methods.state import SaveClock, write_state
 from omnimatte_cli.progress import Progress, Silent
 
@@ -138,17 +140,28 @@ class Optimisation:
         self.optimiser = torch.optim.AdamW(
             self.model.groups(), lr=stage.lr, betas=BETAS, weight_decay=WEIGHT_DECAY
         )
+        self.rate = 1.0  # of the rates that the stage asks for
         self.lower = lower
         self.edges = None if lower is None else edge_band(lower, edge_radius)
         self.coverage = clip.coverage
 
-    def step(self, step: int, begin: int) -> tuple[Terms, Tensor, Tensor]:
-        """One step on the frames from `begin` on. Returns losses, colour and alpha before it."""
+    def losses(self, step: int, count: int, seed: int) -> dict[str, float]:
+        """One step on `count` frames drawn for it: its losses by name."""
+        rng = np.random.default_rng((seed, step))
+        terms, _, _ = self.step(step, window_start(rng, len(self.clip), count), count)
+        names = {"total": terms.total, "recon": terms.recon, "l1": terms.l1}
+        return {name: float(x.detach()) for name, x in names.items()}
+
+    def step(self, step: int, begin: int, count: int | None = None) -> tuple[Terms, Tensor, Tensor]:
+        """One step on the frames from `begin` on. Returns losses, colour and alpha before it.
+
+        count: frames; None: as many as the stage asks for.
+        """
         stage = self.stage
         # The first group is the network's; free colours are never slowed down.
         base = stage.lr if stage.colour == "network" else stage.lr_alpha
-        self.optimiser.param_groups[0]["lr"] = scheduled(base, stage.lr_drops, step)
-        frames = slice(begin, begin + min(stage.frames, len(self.clip)))
+        self.optimiser.param_groups[0]["lr"] = scheduled(base * self.rate, stage.lr_drops, step)
+        frames = slice(begin, begin + min(count or stage.frames, len(self.clip)))
         self.model.train()
         rgb, alpha = self.model(self.clip, frames)
         lower = None
@@ -212,19 +225,24 @@ def optimise(
     if first:
         progress.say(f"Resuming the optimisation at step {first}.")
     clock, done = SaveClock(SAVE_INTERVAL), first
+    batch = BatchSize(stage.frames, "frames", progress)
+    guard = Guard(work.model, work.optimiser, progress)
     losses: dict[str, float] = {}
     try:
         with held_interrupts() as interrupt:
-            for step in range(first, stage.steps):
-                rng = np.random.default_rng((seed, step))
-                terms, _, _ = work.step(step, window_start(rng, len(clip), stage.frames))
-                done = step + 1
-                total, recon = float(terms.total.detach()), float(terms.recon.detach())
-                progress.step(done, f"loss {total:.4f}")
-                losses = {"total": total, "recon": recon, "l1": float(terms.l1.detach())}
+            while done < stage.steps:
+                guard.keep(done)
+                losses = batch.fit(lambda frames, step=done: work.losses(step, frames, seed))  # type: ignore[misc]
+                if (
+                    start_again := guard.back(done, losses.values(), done + 1 == stage.steps)
+                ) is not None:
+                    done, work.rate = start_again, guard.rate
+                    continue
+                done += 1
+                progress.step(done, f"loss {losses['total']:.4f}")
                 if interrupt.asked:
                     raise KeyboardInterrupt
-                if state is not None and clock.due():
+                if state is not None and clock.due() and guard.sound():
                     with clock.saving():
                         save_state(state, key, work, done)
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from omnimatte_cli.device import autocast
+from omnimatte_cli.device import BatchSize, autocast
 from omnimatte_cli.interrupt import held_interrupts
+from omnimatte_cli.methods.guard import Guard
 from omnimatte_cli.methods.omnimatte2021.inputs import ClipInputs, Zoom
 from omnimatte_cli.methods.omnimatte2021.losses import TERMS, Schedule, loss_terms, total
 from omnimatte_cli.methods.omnimatte2021.network import (
@@ -74,16 +75,28 @@ def optimise(
     if run.done:
         progress.say(f"Resuming the optimisation at step {run.done}.")
     first, clock = run.done, SaveClock(options.save_interval)
+    batch, guard = BatchSize(options.batch_size, "pairs", progress), Guard(net, optimiser, progress)
     try:
         with held_interrupts() as interrupt, _sampling_gradients(clip.frames.device):
-            for iteration in range(first, options.iterations):
-                terms = step(net, optimiser, clip, options, run, iteration)
+            while run.done < options.iterations:
+                iteration = run.done
+                guard.keep(iteration)
+                terms = batch.fit(
+                    lambda size, i=iteration: step(  # type: ignore[misc]
+                        net, optimiser, clip, replace(options, batch_size=size), run, i
+                    )
+                )
+                if (
+                    start := guard.back(iteration, terms, iteration + 1 == options.iterations)
+                ) is not None:
+                    run.done = start
+                    continue
                 run.history = [*run.history[-(LOSS_SPAN - 1) :], terms]
                 run.done = iteration + 1
                 progress.step(run.done, f"loss {terms[-1]:.4f}")
                 if interrupt.asked:
                     raise KeyboardInterrupt
-                if state is not None and clock.due():
+                if state is not None and clock.due() and guard.sound():
                     with clock.saving():
                         save_state(state, key, net, optimiser, run)
     except KeyboardInterrupt:

@@ -1,0 +1,51 @@
+"""`omnimatte join`: the parts of one shot, put together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from omnimatte_cli.commands.common import (
+    FFmpeg,
+    Json,
+    Overwrite,
+    Quiet,
+    Verbose,
+    friendly,
+    set_up_logging,
+)
+from omnimatte_cli.commands.decompose import print_result
+from omnimatte_cli.progress import terminal_progress
+
+
+@friendly
+def join(
+    parts: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders that `omnimatte decompose --part` wrote, all of one shot.",
+            metavar="PARTS...",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")],
+    overwrite: Overwrite = False,
+    ffmpeg: FFmpeg = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Put the parts of a shot together: the result that one run would have written."""
+    set_up_logging(verbose)
+    from omnimatte_cli.deliver.join import join_parts
+    from omnimatte_cli.deliver.report import REPORT
+
+    with terminal_progress(quiet) as progress:
+        manifest = join_parts(parts, out, progress, overwrite, ffmpeg)
+    if as_json:
+        print(json.dumps(manifest, indent=2))
+    elif not quiet:
+        report = out / REPORT
+        print_result(manifest, out, report if report.is_file() else None)

@@ -1,0 +1,98 @@
+"""Large arrays in files without a name: what a long clip takes is disk then, and not memory.
+
+The system keeps as much of them in memory as it can spare. `release` takes what was used out of
+this process's memory; a file without a name is gone when nobody uses it any more, crash or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import mmap
+import os
+import tempfile
+from collections.abc import Sequence
+from typing import IO, Any
+
+import numpy as np
+
+from omnimatte_cli.errors import OutputError
+
+LARGE = 256 << 20  # bytes from which an array is kept in a file
+EVERY = 64  # frames after which loops over a clip release what they have used
+
+log = logging.getLogger(__name__)
+
+
+def scratch_array(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """An array of zeros: in a file if it is LARGE and there is room on the disk."""
+    shape, dtype = tuple(shape), np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if size < LARGE or not hasattr(os, "posix_fallocate"):
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile() as file:
+        try:
+            # Without room that is taken beforehand, writing to the array would end the process.
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            log.info("%d MB of scratch are kept in memory: %s", size >> 20, error.strerror)
+            return np.zeros(shape, dtype)
+        return _mapped(file, shape, dtype)
+
+
+def release(*arrays: np.ndarray) -> None:
+    """Take arrays in files out of this process's memory; their content stays. Others are left."""
+    for array in arrays:
+        base: Any = array
+        while base is not None and not isinstance(base, mmap.mmap):
+            base = getattr(base, "_mmap", None) or getattr(base, "base", None)
+        if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+            with contextlib.suppress(OSError, ValueError):
+                base.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapped(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+
+
+class Growing:
+    """Frames of one shape and type, one after the other, that become one array."""
+
+    def __init__(self) -> None:
+        self.parts: list[np.ndarray] = []
+        self.size = 0
+        self.count = 0
+        self.file: IO[bytes] | None = None
+        self.shape: tuple[int, ...] = ()
+        self.dtype = np.dtype(np.uint8)
+
+    def add(self, frame: np.ndarray) -> None:
+        """Append a frame; it must not change later. Raises OutputError where the disk is full."""
+        self.shape, self.dtype = frame.shape, frame.dtype
+        self.count += 1
+        self.size += frame.nbytes
+        self.parts.append(frame)
+        if self.size >= LARGE:
+            self._spill()
+
+    def _spill(self) -> None:
+        if self.file is None:
+            self.file = tempfile.TemporaryFile()  # noqa: SIM115 (kept open)
+        try:
+            for part in self.parts:
+                self.file.write(np.ascontiguousarray(part).data)
+        except OSError as error:
+            raise OutputError(
+                f"{tempfile.gettempdir()} has no room for the {self.size >> 20} MB that are kept "
+                f"while working ({error.strerror}): set TMPDIR to a folder that has."
+            ) from error
+        self.parts = []
+
+    def array(self) -> np.ndarray:
+        """All frames, (T, ...)."""
+        if self.file is None:
+            return np.stack(self.parts)
+        self._spill()
+        with self.file as file:
+            file.flush()
+            return _mapped(file, (self.count, *self.shape), self.dtype)
