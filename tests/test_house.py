@@ -13,8 +13,17 @@ ROOT = Path(__file__).parent.parent / "omnimatte_cli"
 # From the ground up: a room may import from its own floor and from those below it.
 FLOORS = (
     ("errors", "terminal"),
-    ("options", "arrays", "progress", "interrupt", "ranks"),
-    ("settings", "device", "tensors", "scratch"),
+    (
+        "options",
+        "arrays",
+        "progress",
+        "interrupt",
+        "ranks",
+        "settings",
+        "device",
+        "tensors",
+        "scratch",
+    ),
     ("media",),
     ("masks", "camera"),
     ("matte", "segment"),
@@ -23,7 +32,7 @@ FLOORS = (
     ("methods",),
     ("deliver",),
     ("pipeline", "solo_pipeline", "trimask_pipeline"),
-    ("api", "batch", "compose", "doctor", "training", "evaluation"),
+    ("api", "remote", "batch", "compose", "doctor", "training", "evaluation"),
     ("commands",),
     ("cli",),
     ("__main__",),

@@ -44,7 +44,9 @@ GROUPS: dict[str, Group] = {
 @takes(**GROUPS)
 def decompose(
     source: Video,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder or URL to write.", metavar="DIR")
+    ],
     settings: dict[str, Any],
     making: dict[str, Any],
     help_set: HelpSet = False,
@@ -56,11 +58,17 @@ def decompose(
     set_up_logging(verbose)
     chosen = Settings(**settings, making=MaskSettings(**making))
     from omnimatte_cli.pipeline import decompose as run
+    from omnimatte_cli.remote import localised, url_of
 
-    with terminal_progress(quiet) as progress:
-        result = run(source, out, chosen, progress)
+    with (
+        terminal_progress(quiet) as progress,
+        localised(source, out, chosen, progress.say) as (local, folder, adapted),
+    ):
+        result = run(local, folder, adapted, progress)
     if as_json:
         print(json.dumps(result.manifest, indent=2))
+    elif not quiet and (url := url_of(out)):
+        print(url)
     elif not quiet:
         for shot in result.shots or (result,):
             print_result(shot.manifest, shot.out, shot.report)

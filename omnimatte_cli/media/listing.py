@@ -44,11 +44,19 @@ def files_in(folder: Path) -> list[str]:
 def read_list(folder: Path) -> frozenset[str] | None:
     """The files that the tool has written into a folder; None where it is not one of its own."""
     try:
-        facts = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        return parse_list((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def parse_list(text: str) -> frozenset[str] | None:
+    """The files that a list names; None where it has not the tool's signature."""
+    try:
+        facts = json.loads(text)
         if facts["signature"] != SIGNATURE:
             return None
         return frozenset(map(str, facts["files"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
