@@ -1,6 +1,6 @@
 """Memory and time of long and large clips: makes each clip, decomposes it, and prints a row.
 
-    python examples/long_clips.py FOLDER 1920x1080x250 3840x2160x30 -- --method ownership
+    python -m benchmarks.long_clips FOLDER 1920x1080x250 3840x2160x30 -- --method ownership
 
 A clip is WIDTHxHEIGHTxFRAMES: a disc with a soft shadow crosses textured, grainy ground before a
 camera that stands still, a pass in four seconds, again and again. What follows `--` goes to
