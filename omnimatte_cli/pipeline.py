@@ -44,14 +44,13 @@ from omnimatte_cli.media.options import reading
 from omnimatte_cli.media.read import MIN_FRAMES, VideoInfo, probe
 from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import Run
-from omnimatte_cli.options import check
 from omnimatte_cli.plate.estimate import FindOwners, clean_plate, find_camera
 from omnimatte_cli.plate.load import load_plate
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment.prompts import prompts_between
 from omnimatte_cli.segment.strangers import find_strangers
-from omnimatte_cli.settings import Settings, SolveSettings, parse_share
-from omnimatte_cli.shot import Shot, read_shot
+from omnimatte_cli.settings import Settings, SolveSettings
+from omnimatte_cli.shot import Shot, part_of, read_shot
 
 log = logging.getLogger(__name__)
 
@@ -236,18 +235,6 @@ def decompose_shot(
         facts["part"] = describe_part(part, scores, delivery.audio)
     write_manifest(folder / "manifest.json", facts)
     return facts, separation.forget
-
-
-def part_of(info: VideoInfo, settings: Settings) -> range | None:
-    """The frames that are written where not all are. Raises OptionError."""
-    if settings.part is None:
-        return None
-    number, count = parse_share(settings.part, "--part")
-    check(
-        count <= info.frames, f"--part: {info.source} has {info.frames} frames, not {count} parts"
-    )
-    check(not info.variable, "--part: frames that follow each other unevenly are not split")
-    return range((number - 1) * info.frames // count, number * info.frames // count)
 
 
 def scenes_of(source: Path, settings: Settings, timer: StageTimer) -> VideoInfo | None:

@@ -24,10 +24,11 @@ from omnimatte_cli.media.options import ReadOptions, reading
 from omnimatte_cli.media.pin import Pin
 from omnimatte_cli.media.read import VideoInfo, iter_frames, read_clip
 from omnimatte_cli.media.samples import FrameSamples
+from omnimatte_cli.options import check
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.segment.make import make_masks
 from omnimatte_cli.segment.mend import mend_masks
-from omnimatte_cli.settings import Settings, working_size
+from omnimatte_cli.settings import Settings, parse_share, working_size
 from omnimatte_cli.tensors import ClipTensors
 
 
@@ -171,3 +172,15 @@ def read_shot(
             masks = mended
             small = masks.resized((clip.frames.shape[1], clip.frames.shape[2]))
     return info, Shot(info.fps, clip.frames, masks, small, samples, open_frames)
+
+
+def part_of(info: VideoInfo, settings: Settings) -> range | None:
+    """The frames that are written where not all are. Raises OptionError."""
+    if settings.part is None:
+        return None
+    number, count = parse_share(settings.part, "--part")
+    check(
+        count <= info.frames, f"--part: {info.source} has {info.frames} frames, not {count} parts"
+    )
+    check(not info.variable, "--part: frames that follow each other unevenly are not split")
+    return range((number - 1) * info.frames // count, number * info.frames // count)
