@@ -1,6 +1,6 @@
 """Measure the formats of layers: bytes a frame, and how exactly independent readers get them back.
 
-usage: python benchmarks/formats.py [--size 1920x1080] [--frames 4] [--out docs/formats.md]
+usage: python -m benchmarks.formats [--size 1920x1080] [--frames 4] [--out docs/formats.md]
 
 The scene is made here: a plate with texture and grain, one layer with a textured body, soft edges
 and a smooth shadow, which fills about a tenth of the frame, and one layer that is empty. Needs the

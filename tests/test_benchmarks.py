@@ -15,6 +15,7 @@ RUNS = {
     "inference": ["--widths", "8"],
     "writing": ["--size", "160x96", "--frames", "3"],
     "startup": ["--repeat", "1"],
+    "formats": ["--size", "160x96", "--frames", "2"],
 }
 
 
