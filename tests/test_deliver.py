@@ -75,7 +75,7 @@ def test_exr_layers_over_the_plate_are_the_input_in_linear_light(out: Path) -> N
 def test_what_is_there_is_not_overwritten_unasked(out: Path, tmp_path: Path) -> None:
     done = convert(out, "exr")
     assert done.exit_code == 2 and "not empty" in done.stderr
-    deep = convert(out, "png16", "--overwrite")  # the deepest layers are what is read
+    deep = convert(out, "png16", "--start-frame", "7")  # the deepest layers are what is read
     assert deep.exit_code == 2 and "what is read" in " ".join(deep.stderr.split())
     assert convert(out, "gif").exit_code == 2
     done = convert(out, "mp4", "--matte-color", "green", "-o", str(tmp_path / "o"))
@@ -91,6 +91,18 @@ def test_an_overwritten_format_holds_the_new_frames_alone(tmp_path: Path) -> Non
     (out / "exr/notes.txt").write_text("mine")
     done = convert(out, "exr", "--overwrite")
     assert done.exit_code == 2 and "notes.txt" in done.stderr and (out / "exr/notes.txt").exists()
+
+
+def test_layers_that_are_there_get_scripts_alone(tmp_path: Path) -> None:
+    out = make_result(tmp_path)
+    before = {p: p.read_bytes() for p in (out / "layers").rglob("*.png")}
+    done = convert(out, "png")
+    assert done.exit_code == 0, done.output
+    assert [Path(line).name for line in done.stdout.split()] == [
+        "layers.nk", "layers.jsx", "layers.otio",
+    ]  # fmt: skip
+    assert before == {p: p.read_bytes() for p in (out / "layers").rglob("*.png")}
+    assert '"background/%05d.png"' in (out / "layers.nk").read_text()
 
 
 def test_elsewhere_the_plate_goes_along(out: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from omnimatte_cli.deliver.formats import LAYER_FOLDERS, open_writers
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.deliver.scripts import write_scripts
 from omnimatte_cli.errors import OutputError
+from omnimatte_cli.interrupt import ignored_interrupts
 from omnimatte_cli.media.codecs import CODECS
 from omnimatte_cli.media.folder import add_to_list
 from omnimatte_cli.progress import Progress
@@ -32,15 +33,18 @@ def convert_result(
 ) -> list[Path]:
     """Write layers and plate in `formats` below `out`; returns the folders and files written.
 
+    A format that is there already and is read stays as it is, and is referred to by the scripts.
     start_frame: the number of the first frame in file names; None: numbered as the result is.
     Raises OptionError and OutputError before anything is written.
     """
     check_formats(formats)
     at_home = out.resolve() == result.folder.resolve()
-    folders = [out / LAYER_FOLDERS[form] for form in dict.fromkeys(formats)]
+    source = result.layer_folder.resolve()
+    new = [f for f in dict.fromkeys(formats) if (out / LAYER_FOLDERS[f]).resolve() != source]
+    if len(new) < len(set(formats)) and start_frame is not None:
+        raise OutputError(f"{source} is what is read, and keeps its numbers: give --out.")
+    folders = [out / LAYER_FOLDERS[form] for form in new]
     for folder in folders:
-        if folder.resolve() == result.layer_folder.resolve():
-            raise OutputError(f"{folder} is what is read: give another format, or --out.")
         check_folder(folder, overwrite)
     colour = parse_colour("matte-color", matte_color)
     numbers = result.input.frame_numbers
@@ -56,14 +60,15 @@ def convert_result(
     out.mkdir(parents=True, exist_ok=True)
     progress.stage("converting", result.frames)
     with tempfile.TemporaryDirectory(dir=out, prefix=".convert-") as temporary:
-        with open_writers(formats, Path(temporary), names, info) as writers:
-            for t in range(result.frames):
+        with open_writers(new, Path(temporary), names, info) as writers:
+            for t in range(result.frames if new else 0):
                 writers.write(t, result.frame(t, numbers[t], clean))
                 progress.step(t + 1)
-        for folder in folders:
-            if folder.exists():
-                folder.rename(Path(temporary) / f"{folder.name}.old")  # goes with the temporary one
-            (Path(temporary) / folder.name).rename(folder)
+        with ignored_interrupts():
+            for folder in folders:
+                if folder.exists():  # goes with the temporary one
+                    folder.rename(Path(temporary) / f"{folder.name}.old")
+                (Path(temporary) / folder.name).rename(folder)
     add_to_list(out, folders)
     return folders + write_scripts(out, formats, result, info, numbers, progress, clean)
 
