@@ -297,6 +297,10 @@ def test_exr(size: tuple[int, int], tmp_path: Path) -> None:
     meant = to_linear(frame.layers[0, ..., :3], "bt709")
     assert opaque.sum() > 20 and np.abs(dog[..., :3] - meant)[opaque].max() < 2 * half
     assert not image("far_away.", "RGBA").any()
+    # ffmpeg's own decoder finds the layer by its name.
+    raw = ("-f", "rawvideo", "-pix_fmt", "gbrapf32le", "pipe:")
+    data = np.frombuffer(ffmpeg("-layer", "dog", "-i", str(files[2]), *raw), "<f4")
+    assert np.abs(data.reshape(4, *size)[[2, 0, 1, 3]] - np.moveaxis(dog, -1, 0)).max() < half
 
 
 def test_alpha_of_a_shadow_is_the_light_that_it_takes() -> None:
