@@ -27,7 +27,7 @@ from omnimatte_cli.deliver.linear import linear_layers, to_linear
 from omnimatte_cli.deliver.writer import Delivery, FrameOutput
 from omnimatte_cli.matte.compositing import lay_over
 from omnimatte_cli.media.codecs import Timing
-from omnimatte_cli.media.encode import find_ffmpeg
+from omnimatte_cli.media.ffmpeg import find_ffmpeg
 from omnimatte_cli.settings import FORMATS
 
 NAMES = ("object", "empty")

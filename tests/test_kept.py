@@ -20,7 +20,7 @@ from omnimatte_cli.deliver.source import describe_input, read_input
 from omnimatte_cli.deliver.writer import delivery_of
 from omnimatte_cli.matte.resolve import Layers
 from omnimatte_cli.media.codecs import ColourTags
-from omnimatte_cli.media.encode import find_ffmpeg
+from omnimatte_cli.media.ffmpeg import find_ffmpeg
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import VideoInfo, iter_frames, probe
 from omnimatte_cli.progress import Silent
