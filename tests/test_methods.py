@@ -100,11 +100,26 @@ def test_transfer_computes_no_ownership(tmp_path: Path, monkeypatch: pytest.Monk
     assert found.manifest["method"] == "coordination"
 
 
-@pytest.mark.parametrize(("frames", "masked", "decodes"), [(6, True, 1), (6, False, 1)])
+@pytest.mark.parametrize(
+    ("masked", "report", "scratch", "decodes"),
+    [
+        (True, False, 1 << 30, 1),
+        (False, False, 1 << 30, 1),
+        (True, True, 1 << 30, 2),  # the report looks at the input again
+        (True, False, 0, 2),  # frames that do not fit on the disk are read again to be written
+        (False, False, 0, 4),  # and to find and to write masks
+    ],
+)
 def test_frames_are_decoded_as_seldom_as_possible(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: int, masked: bool, decodes: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    masked: bool,
+    report: bool,
+    scratch: int,
+    decodes: int,
 ) -> None:
-    from omnimatte_cli.media import read
+    """Whatever the size of the frames, which says only whether they fit."""
+    from omnimatte_cli.media import read, samples
 
     opened = []
     inner = read._reader
@@ -115,9 +130,14 @@ def test_frames_are_decoded_as_seldom_as_possible(
         return inner(path, *args, **options)
 
     monkeypatch.setattr(read, "_reader", counted)
-    video, masks = scene(frames, (72, 128))
+    monkeypatch.setattr(samples, "SCRATCH_BYTES", scratch)
+    monkeypatch.setattr(samples, "FEWEST_SAMPLES", 4)
+    video, masks = scene(6, (72, 128))
     encode(tmp_path / "v.mkv", video, "-c:v", "ffv1", "-pix_fmt", "gbrp")
     write_masks(tmp_path / "masks" / "block", masks)
     given = {"masks": tmp_path / "masks"} if masked else {}
-    decompose(tmp_path / "v.mkv", tmp_path / "out", device="cpu", **given)
-    assert len(opened) == decodes
+    found = decompose(
+        tmp_path / "v.mkv", tmp_path / "out", device="cpu", camera="static", report=report,
+        strangers=False, **given,
+    )  # fmt: skip
+    assert len(opened) == decodes and (found.report is not None) == report

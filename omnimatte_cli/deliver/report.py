@@ -21,6 +21,7 @@ from omnimatte_cli.deliver.preview import checkerboard
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.deliver.survey import (
     SEEN,
+    WIDE,
     MaskAt,
     Survey,
     camera_facts,
@@ -39,7 +40,6 @@ from omnimatte_cli.media.images import read_image
 from omnimatte_cli.progress import Progress
 
 REPORT = "report.html"
-WIDE = 960  # pixels across the canvas and the wipe at most
 MOST_ZOOM = 4.0  # of a small object
 ZOOM_MARGIN = 1.25  # what is shown, to the box of what is seen of a layer
 MOMENTS = 3  # frames shown, one of each part of the clip
@@ -120,7 +120,7 @@ def render_report(result: FinishedResult, found: Survey, masks: MaskAt | None) -
     frames, worst = chosen(found), worst_frame(found)
     middle = frames[(len(frames) - 1) // 2]
     frames = sorted({*frames, *([] if worst is None else [worst])})
-    sources = source_images(result, frames)
+    sources = {t: to_float(image) for t, image in found.sources.items() if t in frames}
     numbers = result.input.frame_numbers
     return environment.from_string(source).render(
         title=result.folder.resolve().name,
@@ -172,21 +172,10 @@ def worst_frame(found: Survey) -> int | None:
     return min(weak, key=lambda t: known[t] or 0.0) if weak else None
 
 
-def source_images(result: FinishedResult, frames: list[int]) -> dict[int, np.ndarray]:
-    """Some frames of the input, (H, W, 3) float32; one pass over it. None of one that is gone."""
-    sources: dict[int, np.ndarray] = {}
-    for t, image in enumerate(result.source_frames() or ()):
-        if t in frames and image.shape[:2] == result.size:
-            sources[t] = to_float(image)
-        if t >= max(frames):
-            break
-    return sources
-
-
 def moment(
     result: FinishedResult, t: int, source: np.ndarray | None, masks: MaskAt | None
 ) -> Moment:
-    """All images of frame t. source: the input's frame, (H, W, 3) float32, or None."""
+    """All images of frame t. source: the input's frame, (h, w, 3) float32, or None."""
     size, frame = small_size(result), result.frame(t)
     board = to_float(checkerboard(size, max(2, size[1] // CHECKS)))
     ground = new_ground(size)
@@ -216,7 +205,7 @@ def moment(
         data_uri(shrink(frame.composite, size)),
         data_uri(shrink(frame.plate, size)),
         tuple(views),
-        None if source is None else psnr(frame.composite, source),
+        None if source is None else psnr(shrink(frame.composite, source.shape[:2]), source),
     )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import to_float
+from omnimatte_cli.arrays import integers, to_float
 from omnimatte_cli.deliver.charts import Chart, Series
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.errors import OmnimatteError
@@ -21,6 +21,7 @@ from omnimatte_cli.progress import Progress
 SAMPLES = 72  # frames measured, spread evenly: more would not show in a chart
 SAMPLED_PIXELS = 30_000_000  # of frames measured: fewer of large ones
 FEWEST = 24  # frames measured of however large ones
+WIDE = 960  # pixels across the canvas, the wipe and the frames kept for them at most
 WIDTH = 480  # pixels across that frames are measured at: errors are averaged over areas
 SEEN = 0.02  # alpha from which a layer counts as there
 DROP = 6.0  # dB below the median frame that call for a look
@@ -38,7 +39,8 @@ class Survey:
     reconstruction, rebuilt: PSNR in dB of the layers over the clean plate, and over the residual
     plate (empty without one). plate_error: of the clean plate where no layer is.
     cover: by object, the share of the image that its alpha covers. effects: the part of that which
-    lies outside its mask; empty without masks.
+    lies outside its mask; empty without masks. sources: the input's frames of these numbers, (h, w,
+    3) uint8, at most WIDE pixels across; empty where the input is gone.
     """
 
     frames: tuple[int, ...]
@@ -47,6 +49,7 @@ class Survey:
     plate_error: tuple[float | None, ...]
     cover: dict[str, tuple[float, ...]]
     effects: dict[str, tuple[float, ...]]
+    sources: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 def survey(result: FinishedResult, masks: MaskAt | None, progress: Progress) -> Survey:
@@ -60,6 +63,7 @@ def survey(result: FinishedResult, masks: MaskAt | None, progress: Progress) -> 
     plate_error: list[float | None] = []
     cover: dict[str, list[float]] = {name: [] for name in result.names}
     effects: dict[str, list[float]] = {name: [] for name in result.names if masks}
+    sources: dict[int, np.ndarray] = {}
     progress.stage("measuring", result.frames)
     for t in range(result.frames):
         image = next(truth, None) if truth is not None else None
@@ -76,6 +80,7 @@ def survey(result: FinishedResult, masks: MaskAt | None, progress: Progress) -> 
                 values.append(None)
             continue
         away = shrink(np.max(frame.layers[..., 3], axis=0), size) < SEEN
+        sources[t] = integers(shrink(to_float(image), small_size(result, WIDE)))
         true = shrink(to_float(image), size)
         reconstruction.append(psnr(shrink(frame.composite, size), true))
         plate_error.append(psnr(shrink(frame.plate, size), true, away))
@@ -90,6 +95,7 @@ def survey(result: FinishedResult, masks: MaskAt | None, progress: Progress) -> 
         tuple(plate_error),
         {name: tuple(v) for name, v in cover.items()},
         {name: tuple(v) for name, v in effects.items()},
+        sources,
     )
 
 
