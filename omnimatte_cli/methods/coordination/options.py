@@ -14,7 +14,7 @@ Bootstrap = Literal["mask", "ownership"]
 Hiding = Literal["random", "prediction", "inpainting"]  # which frames of a window are hidden
 
 GPU_ITERATIONS = 1000  # the paper's and the customer's
-CPU_ITERATIONS = 500  # about 4 minutes for 2 objects on two cores with bfloat16, 7 without
+CPU_ITERATIONS = 200  # by `product` no more is gained after that (docs/training-log.md)
 GPU_WEIGHTS, CPU_WEIGHTS = "base", "small"
 GPU_WIDTH, CPU_WIDTH = 64, 16  # network width of a random start
 
