@@ -56,6 +56,14 @@ SCORES = (
     ("after_detail_in_layers", "inside the layers", "layers over the plate against the input"),
     ("after_detail", "in the whole frame", "layers over the plate against the input"),
 )
+# Fields of camera.json that say something to a person.
+CAMERA_FACTS = {
+    "camera": "camera",
+    "shift_px": "largest shift of the image, pixels",
+    "reference": "frame that the canvas is drawn from",
+    "inliers": "points matched in a frame",
+    "rms_px": "error of the registration, pixels",
+}
 OUTLINE = (1.0, 0.25, 0.1)  # of a mask, drawn over the alpha
 
 
@@ -304,20 +312,25 @@ def picture_file(result: FinishedResult, name: str) -> str | None:
 
 
 def camera_table(result: FinishedResult) -> list[tuple[str, str]]:
-    """What is known of the camera and the canvas."""
+    """What is known of the camera: (what, value)."""
     facts = camera_facts(result)
     if not facts:
         return [("camera", "static: one plate holds for all frames")]
     rows = []
-    for key, value in facts.items():
-        if isinstance(value, int | float | str):
-            rows.append((key.replace("_", " "), str(value)))
-        elif isinstance(value, list) and value and all(isinstance(v, int | float) for v in value):
-            middle, worst = float(np.median(value)), max(value)
-            text = " x ".join(map(str, value))
-            long = len(value) > 4
-            rows.append((key, f"median {middle:.3g}, largest {worst:.3g}" if long else text))
+    for key, what in CAMERA_FACTS.items():
+        value = facts.get(key)
+        if isinstance(value, list) and value and all(isinstance(v, int | float) for v in value):
+            rows.append((what, f"{number(float(np.median(value)))}, at most {number(max(value))}"))
+        elif isinstance(value, int | float):
+            rows.append((what, number(value)))
+        elif isinstance(value, str):
+            rows.append((what, value))
     return rows
+
+
+def number(value: float) -> str:
+    """A number as people write it, with three digits or as many as it has before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def tables(result: FinishedResult) -> list[tuple[str, list[tuple[str, str]]]]:
