@@ -218,10 +218,14 @@ def frame_scores(
     than NumPy those of floats.
     """
     pixels = frame.shape[0] * frame.shape[1]
-    if frame.dtype == plate.dtype:
-        everywhere = cv2.norm(frame, plate, cv2.NORM_L2SQR) / full_scale(frame.dtype) ** 2
-    else:
-        everywhere = float(np.square(below - truth).sum(dtype=np.float64))
+
+    def plate_error(part: tuple[slice, slice]) -> float:
+        if frame.dtype == plate.dtype:
+            error = cv2.norm(frame[part], plate[part], cv2.NORM_L2SQR)
+            return float(error) / full_scale(frame.dtype) ** 2
+        return float(np.square(below[part] - truth[part]).sum(dtype=np.float64))
+
+    everywhere = plate_error((slice(None), slice(None)))
     whole, inside, outside = PSNR(), PSNR(), PSNR()
     scores = {
         "after_detail": whole,
@@ -239,9 +243,11 @@ def frame_scores(
         channel_sum(np.square(x[part] - truth[part])) for x in (written.composite, below)
     )
     count = 3 * int(np.count_nonzero(seen))
-    whole.add_error(everywhere + float((made - given).sum(dtype=np.float64)), 3 * pixels)
+    # Of integers, both: what is left of the difference is exact.
+    around = everywhere - plate_error(part)
+    whole.add_error(around + float(made.sum(dtype=np.float64)), 3 * pixels)
     inside.add_error(float(made[seen].sum(dtype=np.float64)), count)
-    outside.add_error(everywhere - float(given[seen].sum(dtype=np.float64)), 3 * pixels - count)
+    outside.add_error(around + float(given[~seen].sum(dtype=np.float64)), 3 * pixels - count)
     return scores
 
 
