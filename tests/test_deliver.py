@@ -22,7 +22,7 @@ from omnimatte_cli.deliver.nuke import nuke_script, quoted
 from omnimatte_cli.deliver.result import ResultWriter
 from omnimatte_cli.deliver.writer import Delivery
 from omnimatte_cli.media.codecs import ColourTags, Timing
-from tests.results import FRAMES, NAMES, SIZE, composite_at, make_result
+from tests.results import FRAMES, NAMES, SIZE, composite_at, layers_at, make_result, write_png
 
 FORMATS = ("png16", "prores", "webm", "exr", "mp4")
 
@@ -103,6 +103,22 @@ def test_layers_that_are_there_get_scripts_alone(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert before == {p: p.read_bytes() for p in (out / "layers").rglob("*.png")}
     assert '"background/%05d.png"' in (out / "layers.nk").read_text()
+
+
+def test_passes_are_converted_along(tmp_path: Path) -> None:
+    import OpenEXR
+
+    out = make_result(tmp_path)
+    for t in range(FRAMES):
+        layer = layers_at(t)[0]
+        for part, seen in (("body", layer[..., 3] > 0.9), ("shadow", layer[..., 3] <= 0.9)):
+            write_png(out / "passes/ball" / part / f"{t:05d}.png", layer * seen[..., None])
+    assert convert(out, "exr", "prores", "-q").exit_code == 0
+    assert {p.stem for p in (out / "prores").iterdir()} >= {"ball", "ball_body", "ball_shadow"}
+    with OpenEXR.File(str(out / "exr/input.0003.exr"), separate_channels=True) as file:
+        c = {k: v.pixels.astype(np.float64) for k, v in file.channels().items()}
+    whole = c["ball_body.A"] + (1 - c["ball_body.A"]) * c["ball_shadow.A"]
+    assert c["ball_shadow.A"].max() > 0.4 and np.abs(whole - c["ball.A"]).max() < 2e-3
 
 
 def test_elsewhere_the_plate_goes_along(out: Path, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def convert_result(
     with tempfile.TemporaryDirectory(dir=out, prefix=".convert-") as temporary:
         with open_writers(new, Path(temporary), names, info) as writers:
             for t in range(result.frames if new else 0):
-                writers.write(t, result.frame(t, numbers[t], clean))
+                writers.write(t, result.frame(t, numbers[t], clean, parts=True))
                 progress.step(t + 1)
         with ignored_interrupts():
             for folder in folders:

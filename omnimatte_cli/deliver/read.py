@@ -162,12 +162,15 @@ class FinishedResult:
     def _still(self) -> np.ndarray:
         return self._read(self.folder / "background.png", 3)
 
-    def frame(self, t: int, number: int | None = None, clean: bool = False) -> FrameOutput:
-        """All of frame t, the composite made from layers and plate."""
+    def frame(
+        self, t: int, number: int | None = None, clean: bool = False, parts: bool = False
+    ) -> FrameOutput:
+        """Frame t, the composite made from layers and plate. parts: with its passes."""
         layers = np.stack([self.layer(name, t) for name in self.names])
         plate = self.plate(t, clean)
         composite = self.over(layers, t, plate)
-        passes = {(n, p): self.one_pass(n, p, t) for n in self.names for p in self.passes(n)}
+        owners = self.names if parts else ()
+        passes = {(n, p): self.one_pass(n, p, t) for n in owners for p in self.passes(n)}
         number = t if number is None else number
         return FrameOutput(number, layers, plate, composite, self.names, self.order[t], passes)
 
