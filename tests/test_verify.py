@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.camera.verify import explains_more
@@ -58,3 +59,47 @@ def test_without_texture_nothing_speaks_against_it() -> None:
     _, camera = shifted(6, 3)
     grey = np.full((*SIZE, 3), 128, np.uint8)
     assert explains_more(camera, range(6), lambda t: grey, nothing)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+def test_nor_does_one_that_fills_most_of_the_frame(share: float) -> None:
+    moving, camera = shifted(12, 3)
+    still = texture(1, SIZE)
+    rows = round(share * SIZE[0])
+
+    def frame(t: int) -> np.ndarray:
+        return np.concatenate([moving[t][:rows], still[rows:]])
+
+    assert not explains_more(camera, range(12), frame, nothing)
+
+
+@pytest.mark.parametrize("pans", [True, False])
+def test_water_has_no_vote(pans: bool) -> None:
+    """Over two thirds of the frame nothing matches in either way; the rest pans, or stands."""
+    moving, camera = shifted(12, 3)
+    still = texture(1, SIZE)
+
+    def frame(t: int) -> np.ndarray:
+        ground = moving[t] if pans else still
+        return np.concatenate([ground[:40], texture(100 + t, SIZE)[40:]])
+
+    assert explains_more(camera, range(12), frame, nothing) == pans
+
+
+def test_a_few_places_do_not_decide() -> None:
+    """A small mover over noise that nothing explains."""
+    moving, camera = shifted(12, 3)
+
+    def frame(t: int) -> np.ndarray:
+        out = texture(100 + t, SIZE)
+        out[50:74, :24] = moving[t][50:74, :24]
+        return out
+
+    assert not explains_more(camera, range(12), frame, nothing)
+
+
+def test_noise_does_not_hide_a_slow_pan() -> None:
+    rng = np.random.default_rng(3)
+    frames, camera = shifted(12, 1)
+    noisy = [np.clip(f + rng.normal(0, 8, f.shape), 0, 255).astype(np.uint8) for f in frames]
+    assert explains_more(camera, range(12), noisy.__getitem__, nothing)
