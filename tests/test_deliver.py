@@ -231,6 +231,44 @@ def test_words_of_the_script_are_closed() -> None:
         assert "_2nd_dog" in text
 
 
+@pytest.mark.parametrize("form", ["exr", "png16", "prores"])
+def test_a_tcl_interpreter_takes_the_script(form: str, out: Path) -> None:
+    """Nuke's scripts are Tcl: nodes are commands, their knobs a list of names and values."""
+    tcl = pytest.importorskip("tkinter").Tcl()
+    names = ("ball", 'a [b] $c "d"')
+    info = delivery(shot="shot [1] {x}")
+    text = nuke_script(stack_of(form, names, (0, 1), info, None), info, changing_order=True)
+    taken: dict[str, dict[str, str]] = {}
+    stack: list[str] = []
+
+    def node(kind: str, body: str) -> str:
+        parts = tcl.tk.splitlist(body)
+        assert len(parts) % 2 == 0, (kind, body)
+        knobs = dict(zip(parts[::2], parts[1::2], strict=True))
+        name = knobs.get("name", kind)
+        taken[name] = {"class": kind, **knobs}
+        if kind not in ("Root", "StickyNote"):
+            for _ in range(int(knobs.get("inputs", 1))):
+                stack.pop()
+            stack.append(name)
+        return name
+
+    for kind in set(re.findall(r"^(\w+) \{$", text, re.M)):
+        tcl.createcommand(kind, lambda body, kind=kind: node(kind, body))
+    tcl.createcommand("add_layer", lambda body: tcl.tk.splitlist(body)[0])
+    tcl.createcommand("version", lambda *words: "")
+    tcl.createcommand("stack", lambda place: stack[-1])
+    tcl.createcommand("push", stack.append)
+    tcl.eval(text)
+    assert stack[-1] == "Viewer1"
+    assert taken["Root"]["format"] == f"{SIZE[1]} {SIZE[0]} 0 0 {SIZE[1]} {SIZE[0]} 1 shot"
+    assert taken["Root"]["project_directory"] == "[python {nuke.script_directory()}]"
+    reads = [n for n in taken.values() if n["class"] == "Read"]
+    assert len(reads) == (1 if form == "exr" else 3)
+    if form != "exr":
+        assert any('a [b] $c "d"' in n["file"] for n in reads)
+
+
 def test_the_order_of_most_frames_is_taken() -> None:
     assert usual_order([(0, 1), (1, 0), (1, 0)]) == ((1, 0), True)
     assert usual_order([(0, 1)] * 3) == ((0, 1), False)
