@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from omnimatte_cli.cli import app
 from omnimatte_cli.compose.edits import Appearance, Edits, feet_of, moved, place, placement, plan
 from omnimatte_cli.compose.render import Composition, footage, weakening
+from omnimatte_cli.deliver.linear import to_linear
 from omnimatte_cli.deliver.read import read_result
 from omnimatte_cli.errors import OptionError, ResultError
 from omnimatte_cli.media.read import probe
@@ -247,9 +248,26 @@ def test_the_command_in_every_form(out: Path, tmp_path: Path) -> None:
     assert image.shape == (*SIZE, 4) and image[16, 27, 3] == 255 and image[2, 2, 3] == 0
     assert cv2.imread(str(tmp_path / "deep/input.0003.png"), -1).dtype == np.uint16
     assert len(list((tmp_path / "exrs").iterdir())) == FRAMES
+    check_linear_shadow(tmp_path / "exrs/input.0003.exr")
+    (tmp_path / "pngs/input.mine.png").write_bytes(b"mine")
     again = ["--overwrite", "--background", "transparent", "--start-frame", "0"]
     assert run(out, "-o", tmp_path / "pngs", "-q", *again).exit_code == 0
-    assert len(list((tmp_path / "pngs").iterdir())) == FRAMES  # no frames of the run before
+    left = {p.name for p in (tmp_path / "pngs").iterdir()}  # no frames of the run before
+    assert left == {*(f"input.{t:04d}.png" for t in range(FRAMES)), "input.mine.png"}
+
+
+def check_linear_shadow(path: Path) -> None:
+    """A shadow takes the share of light that it takes in the picture; the body is opaque."""
+    import OpenEXR
+
+    with OpenEXR.File(str(path), separate_channels=True) as file:
+        alpha = file.channels()["A"].pixels.astype(np.float64)
+    ball = layers_at(3)[0, ..., 3]
+    shade = ball == np.float32(128 / 255)
+    for ground in (0.3, 0.8):
+        dark, light = (to_linear(np.float32([v]), "bt709")[0] for v in (ground * 127 / 255, ground))
+        assert np.abs(alpha[shade] - (1 - dark / light)).max() < 0.05
+    assert (alpha[ball == 1] == 1).all() and (alpha[ball == 0] == 0).all()
 
 
 def test_sound_goes_along_unless_unwanted(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from omnimatte_cli.deliver.extend import edge_extend
 from omnimatte_cli.deliver.formats import PNG_BITS
-from omnimatte_cli.deliver.linear import to_linear
+from omnimatte_cli.deliver.linear import linear_layers, to_linear
 from omnimatte_cli.deliver.video import OPAQUE, for_alpha_codec
 from omnimatte_cli.deliver.writer import Delivery
 from omnimatte_cli.errors import OptionError, OutputError
@@ -20,6 +21,7 @@ from omnimatte_cli.media.encode import VideoWriter, encode_image
 from omnimatte_cli.media.scoped import ScopedWriter
 from omnimatte_cli.settings import check_formats
 
+MIDDLE_GREY = 0.5  # of the encoded signal: a shadow's share of light hardly depends on it
 BY_SUFFIX = {".mp4": "mp4", ".mov": "prores", ".webm": "webm"}
 
 
@@ -118,19 +120,23 @@ class SequencePicture(PictureWriter):
         if failed:
             stale = self.written
         elif self.written:
-            pattern = f"{self.written[0].name.split('.')[0]}.*{self.written[0].suffix}"
-            stale = sorted(set(self.folder.glob(pattern)) - set(self.written))
+            shot, suffix = self.written[0].name.split(".")[0], self.written[0].suffix
+            ours = re.compile(rf"{re.escape(shot)}\.\d{{4,}}{re.escape(suffix)}")
+            there = {p for p in self.folder.iterdir() if ours.fullmatch(p.name)}
+            stale = sorted(there - set(self.written))
         else:
             stale = []
         for path in stale:
             path.unlink(missing_ok=True)
 
     def _write_exr(self, path: Path, t: int, image: np.ndarray) -> None:
-        linear = to_linear(image[..., :3], self.info.tags.transfer)
-        channels = {c: linear[..., i] for i, c in enumerate("RGB")}
-        if image.shape[2] == 4:
-            alpha = image[..., 3]
-            channels = {c: x * alpha for c, x in channels.items()} | {"A": alpha}
+        transfer = self.info.tags.transfer
+        if image.shape[2] == 4:  # what will be below is not known: as over a middle grey
+            ground = np.full((*image.shape[:2], 3), MIDDLE_GREY, np.float32)
+            linear = linear_layers(image[None], [0], ground, transfer)[0]
+        else:
+            linear = to_linear(image, transfer)
+        channels = {c: linear[..., i] for i, c in enumerate("RGBA"[: image.shape[2]])}
         half = {c: np.ascontiguousarray(x, np.float16) for c, x in channels.items()}
         header = self.exr.exr_header(self.library, self.info, t)
         self.exr.write_exr(self.library, path, half, header)
