@@ -81,6 +81,7 @@ def test_every_option_is_listed_with_type_default_and_help() -> None:
     assert "0.0005" in listed and "resolve|transfer|none" in listed
 
 
+@pytest.mark.slow
 def test_transfer_computes_no_ownership(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --set detail=transfer the ownership network is asked for the plate alone."""
     from omnimatte_cli.methods.coordination import method
@@ -105,9 +106,11 @@ def test_transfer_computes_no_ownership(tmp_path: Path, monkeypatch: pytest.Monk
     [
         (True, False, 1 << 30, 1),
         (False, False, 1 << 30, 1),
-        (True, True, 1 << 30, 2),  # the report looks at the input again
-        (True, False, 0, 2),  # frames that do not fit on the disk are read again to be written
-        (False, False, 0, 4),  # and to find and to write masks
+        # The report looks at the input again.
+        pytest.param(True, True, 1 << 30, 2, marks=pytest.mark.slow),
+        # Frames that do not fit on the disk are read again to be written, and for masks.
+        pytest.param(True, False, 0, 2, marks=pytest.mark.slow),
+        pytest.param(False, False, 0, 4, marks=pytest.mark.slow),
     ],
 )
 def test_frames_are_decoded_as_seldom_as_possible(

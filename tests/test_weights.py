@@ -330,7 +330,7 @@ def test_damaged_weights_are_said_before_the_video_is_read(file: Path, tmp_path:
     for method, path in (("coordination", file), ("ownership", tmp_path / "owner.safetensors")):
         with pytest.raises(WeightsError, match=path.stem):
             decompose(
-                tmp_path / "no.mp4", masks=tmp_path, out=tmp_path / "out", weights=path,
+                tmp_path / "no.mp4", masks=tmp_path / "masks", out=tmp_path / "out", weights=path,
                 method=method, device="cpu",
             )  # fmt: skip
     assert not (tmp_path / "out").exists()
