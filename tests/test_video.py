@@ -266,3 +266,23 @@ def test_images_of_different_sizes_and_damaged(tmp_path: Path, clip, capfd) -> N
     (folder / "00003.png").write_bytes((folder / "00002.png").read_bytes()[:200])
     refuse(folder, "Frame 3", "cannot be read", "00003.png")
     assert capfd.readouterr().err == ""  # OpenCV is kept quiet
+
+
+def test_reading_a_long_video_keeps_no_frame(tmp_path: Path, monkeypatch) -> None:
+    """What is kept of every frame must not hold its picture: 6 MB each at 1080p."""
+    import weakref
+
+    from omnimatte_cli.media import read
+
+    video, _ = scene(12)
+    encode(tmp_path / "v.mkv", video, "-c:v", "ffv1", "-pix_fmt", "gbrp")
+    alive: list[weakref.ref] = []
+    most = 0
+
+    def each(t: int, frame: np.ndarray) -> None:
+        nonlocal most
+        most = max(most, sum(ref() is not None for ref in alive))
+        alive.append(weakref.ref(frame))
+
+    read.read_clip(tmp_path / "v.mkv", lambda size: (16, 32), each=each)
+    assert len(alive) == 12 and most <= 3

@@ -15,6 +15,7 @@ from omnimatte_cli.errors import OmnimatteError
 from omnimatte_cli.terminal import printable
 
 INTERRUPTED = 130
+LONGEST = 500  # characters of a library's words that are shown
 NO_MEMORY = "Not enough memory: try a smaller --size or --set batch_size=1."
 
 Video = Annotated[Path, typer.Argument(help="Video file, or folder of images.", metavar="VIDEO")]
@@ -90,14 +91,21 @@ def friendly(command: Callable[..., None]) -> Callable[..., None]:
             if type(e).__name__ == "OutOfMemoryError" or "not enough memory" in str(e):
                 fail(NO_MEMORY, 1)
             logging.getLogger(__name__).info("traceback", exc_info=True)
-            fail(f"Internal error: {type(e).__name__}: {e} (-v shows where; please report it).", 1)
+            said = f"{type(e).__name__}: {one_line(str(e))}"
+            fail(f"Internal error: {said} (-v shows where; please report it).", 1)
 
     return run
 
 
+def one_line(text: str) -> str:
+    """A library's words, which may have many lines, as one of at most LONGEST characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
+
+
 def missing_library(error: ImportError) -> str:
     """What to install for a library that does not load."""
-    text = str(error)
+    text = one_line(str(error))
     if "libGL" in text or "libgthread" in text or "libglib" in text:
         return (
             f"OpenCV needs a system library ({text.split(':')[0]}): on Debian or Ubuntu install it "

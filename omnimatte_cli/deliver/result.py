@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -128,7 +128,8 @@ class ResultWriter:
     def frames(self) -> Iterator[FrameResult]:
         """Every frame's result in order; the next few are computed meanwhile."""
         pending: deque[Future[FrameResult]] = deque()
-        pictures = zip(self.open_frames(), self.plate.stream(), strict=False)
+        frames, plates = self.open_frames(), self.plate.stream()
+        pictures = zip(frames, plates, strict=False)
         workers, ahead = self.concurrency()
         with ThreadPoolExecutor(workers) as pool:
             try:
@@ -145,6 +146,9 @@ class ResultWriter:
             finally:
                 for future in pending:
                     future.cancel()
+                for stream in (frames, plates):
+                    if isinstance(stream, Generator):
+                        stream.close()  # which looks whether its file is still the same
 
     def concurrency(self) -> tuple[int, int]:
         """Threads that resolve, and frames ahead of the one being written: fewer of large ones."""

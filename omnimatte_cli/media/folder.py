@@ -65,7 +65,9 @@ def output_folder(
         _clear_leftovers(out, work, say)
         _check_content(out, overwrite, inputs)
         new.mkdir()
+        made_one = new.stat()
         yield new
+        _check_there(new, made_one, out)
         with ignored_interrupts():
             write_list(new)
             _put_in_place(work.path, out)
@@ -121,6 +123,20 @@ def _check_content(out: Path, overwrite: bool, inputs: Sequence[Path]) -> None:
 
 
 # -------------------------------------------------------------------------------- beginning and end
+
+
+def _check_there(new: Path, made: os.stat_result, out: Path) -> None:
+    """Raise OutputError where what was written is no longer in the folder that was made for it.
+
+    Whoever writes a file makes its folder: one that was deleted under way would come back, without
+    what had been in it.
+    """
+    try:
+        if os.path.samestat(new.stat(), made):
+            return
+    except OSError:
+        pass
+    raise OutputError(f"What was written for {out} was deleted under way: run it again.")
 
 
 def _claim(out: Path, made: Sequence[Path]) -> WorkFolder:

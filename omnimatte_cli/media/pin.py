@@ -42,7 +42,10 @@ class Pin:
         )
 
     def whole(self, frames: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
-        """All frames of one more pass, which must be `count`. Raises VideoError at its end."""
+        """All frames of one more pass, which must be `count`. Raises VideoError at its end.
+
+        A pass that is closed before its end is checked as well.
+        """
         read = 0
         try:
             for frame in frames:
@@ -50,7 +53,7 @@ class Pin:
                 if read > count:
                     break
                 yield frame
-        except VideoError:
+        except (VideoError, GeneratorExit):
             self.check()  # the change is the reason
             raise
         self.check()

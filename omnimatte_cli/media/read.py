@@ -40,6 +40,7 @@ VIDEO_SUFFIXES = frozenset(
         *(".mxf", ".ogv", ".ts", ".webm", ".wmv", ".y4m"),
     )
 )
+NOTHING = np.empty(0, np.uint8)
 MIN_FRAMES = 3  # fewer show no motion to learn from, and no median
 CUT_SIZE = (36, 64)  # (h, w) at which scene cuts are looked for without a clip
 STEADY = 0.75  # share of the intervals that must be alike before they tell the frame rate
@@ -259,7 +260,7 @@ def _read(
         found.add(eight_bits(little))
         if each is not None:
             each(len(pictures), picture.image)
-        pictures.append(replace(picture, image=picture.image[:0]))
+        pictures.append(replace(picture, image=NOTHING))  # a part of it would hold all of it
         progress.step(len(pictures))
     if len(pictures) < MIN_FRAMES:
         part = f" of {reader.total} in the chosen part" if options.ranged else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ from omnimatte_cli.arrays import Plate, Size
 from omnimatte_cli.errors import PlateError, VideoError
 from omnimatte_cli.media.images import IMAGE_SUFFIXES, list_images, wxh
 from omnimatte_cli.media.options import ReadOptions
+from omnimatte_cli.media.pin import Pin
 from omnimatte_cli.media.read import VideoInfo, iter_frames, read_still, same_part
 from omnimatte_cli.progress import Progress, Silent
 
@@ -38,7 +40,7 @@ def load_plate(
         return _still(files[0], size, progress)
     first: np.ndarray | None = None
     count = 0
-    options = ReadOptions()
+    options, pin = ReadOptions(), Pin.of(source)
     try:
         options = same_part(source, video) if video else options
         for frame in iter_frames(source, frames + 1, deep=None, options=options):
@@ -53,7 +55,10 @@ def load_plate(
     if first is None or count != frames:
         many = f"more than {frames}" if count > frames else str(count)
         raise PlateError(f"The background {source} has {many} frames, the video {frames}.")
-    moving = lambda: iter_frames(source, deep=None, options=options)  # noqa: E731
+
+    def moving() -> Iterator[np.ndarray]:
+        return pin.whole(iter_frames(source, deep=None, options=options), frames)
+
     return Plate(first, np.ones(size, bool), moving)
 
 
