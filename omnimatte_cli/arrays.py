@@ -180,11 +180,14 @@ class Plate:
     image: (H, W, 3) uint8 or uint16 RGB; of a plate that changes over time, its first frame.
     valid: (H, W) bool, False where no frame shows the plate: it was filled in and is a guess.
     moving: None for a fixed plate; else opens a new stream of one plate per frame.
+    light: each frame's exposure against the plate's typical one, as camera.json holds it; empty
+    where the light does not change.
     """
 
     image: np.ndarray
     valid: np.ndarray
     moving: Callable[[], Iterator[np.ndarray]] | None = None
+    light: tuple[dict[str, list[float]], ...] = ()
 
     def __post_init__(self) -> None:
         assert self.image.dtype in (np.uint8, np.uint16), self.image.dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.camera.registration import register
 from omnimatte_cli.errors import VideoError
+from omnimatte_cli.plate.estimate import written
 from omnimatte_cli.plate.temporal import FramePlate, frame_plates, pick_neighbours
+from omnimatte_cli.progress import Silent
 from tests.moving_clips import Shoot, cameras, shoot
 
 pytestmark = pytest.mark.slow
@@ -119,7 +122,7 @@ def test_a_shadow_that_is_owned_leaves_the_plate(filmed: Shoot) -> None:
 
 
 @pytest.mark.parametrize("moving", [False, True])
-def test_light_that_drifts_is_followed(moving: bool) -> None:
+def test_light_that_drifts_is_followed(moving: bool, tmp_path: Path) -> None:
     """Each frame's plate has that frame's light: gains of .8 to 1.1, a channel by itself."""
     count = 12
     h = None if moving else np.tile(np.eye(3), (count, 1, 1))
@@ -128,9 +131,13 @@ def test_light_that_drifts_is_followed(moving: bool) -> None:
     lit = np.clip(clip.frames * gains[:, None, None], 0, 255).astype(np.uint8)
     camera = register(iter(lit), lambda t: clip.masks[t])
     assert camera.moving == moving
-    plates = frame_plates(lambda: iter(lit), camera, lambda t: grown(clip.masks[t]))
+    plates = list(frame_plates(lambda: iter(lit), camera, lambda t: grown(clip.masks[t])))
     for plate, truth, gain in zip(plates, clip.plates, gains, strict=True):
         assert psnr(plate.image, np.clip(truth * gain, 0, 255), plate.valid) > 35
+    # What is said of it is what happened: a middle grey's change against the first frame's.
+    said = written(iter(plates), tmp_path / "plates", range(count), Silent()).light
+    grey = np.array([[*light["gain"]] + np.array(light["offset"]) / 128 for light in said])
+    assert np.allclose(grey / grey[0], gains / gains[0], atol=0.04)
 
 
 def test_a_static_plate_is_the_median_and_the_same_in_every_frame() -> None:

@@ -54,6 +54,11 @@ class Exposure:
         """Whether it changes next to nothing."""
         return self.change < NOTHING
 
+    def described(self) -> dict[str, list[float]]:
+        """As camera.json holds it."""
+        values = {"gain": self.gain, "offset": self.offset, "field": self.field}
+        return {name: [round(float(v), 5) for v in value] for name, value in values.items()}
+
     def map(self, size: Size) -> np.ndarray | None:
         """exp(field) over a frame (H, W), (H, W, 1) float32; None where it is 1."""
         if not self.field.any():

@@ -74,10 +74,11 @@ def still(plate: Plate, shot: Shot, progress: Progress) -> np.ndarray:
 
 
 def write_result_plate(folder: Path, plate: Plate, shot: Shot, progress: Progress) -> None:
-    """background.png, camera.json if the camera moves, and where nothing was seen."""
+    """background.png, camera.json if camera or light move, and where nothing was seen."""
     write_image(folder / "background.png", still(plate, shot, progress))
-    if shot.camera is not None and shot.camera.moving:
-        write_camera(shot.camera, folder / "camera.json")
+    if shot.camera is not None and (shot.camera.moving or plate.light):
+        exposure = {"exposure": plate.light} if plate.light else None
+        write_camera(shot.camera, folder / "camera.json", exposure)
     if not plate.valid.all():
         progress.say(f"{unseen_warning(plate)} background_unseen.png shows where.")
         red = np.array(UNSEEN_COLOUR, np.uint8)

@@ -192,7 +192,9 @@ def written(
 ) -> Plate:
     """Plates of single frames as one that changes over time, read back from `folder`."""
     first, valid = None, None
+    lights = []
     for t, plate in enumerate(plates):
+        lights.append(plate.light)
         if first is None:
             first, valid = plate.image, plate.valid.copy()
         assert valid is not None
@@ -203,4 +205,6 @@ def written(
         progress.step(t + 1)
     assert first is not None and valid is not None
     moving = None if folder is None else (lambda: iter_frames(folder, deep=None))
-    return Plate(first, valid, moving)
+    changes = any(not light.constant for light in lights)
+    described = tuple(light.described() for light in lights) if changes else ()
+    return Plate(first, valid, moving, described)

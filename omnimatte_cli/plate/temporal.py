@@ -10,7 +10,7 @@ A camera that does not move has one median of all frames, in each frame's light.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -43,12 +43,14 @@ class FramePlate:
     colour is from. valid: (H, W) bool, False where it is a guess. variation: (H, W) float32 in [0,
     1], how much the scene varies there by itself: half the interquartile range of its samples, of
     three channels the largest.
+    light: the frame's, against its canvas.
     """
 
     image: np.ndarray
     samples: np.ndarray
     valid: np.ndarray
     variation: np.ndarray
+    light: Exposure = field(default_factory=Exposure.none)
 
     @property
     def certainty(self) -> np.ndarray:
@@ -212,11 +214,13 @@ def _canvas_view(
     # Already in frame t's view: what is left is the residual motion.
     seen = prepare(image, samples == 0)
     image, shown = aligner.align(target, seen, np.eye(3))
+    light = Exposure.none()
     if canvas.light_changes:
-        image = fit_exposure(target.image, image, shown & ~target.hidden).apply(image)
+        light = fit_exposure(target.image, image, shown & ~target.hidden)
+        image = light.apply(image)
     samples = np.where(shown, samples, 0).astype(np.uint8)
     variation = np.full((h, w), 0.02, np.float32)
-    return FramePlate(image, samples, shown & (samples > 0), variation)
+    return FramePlate(image, samples, shown & (samples > 0), variation, light)
 
 
 def _completed(plate: FramePlate, view: FramePlate, hidden: np.ndarray) -> FramePlate:
@@ -227,12 +231,12 @@ def _completed(plate: FramePlate, view: FramePlate, hidden: np.ndarray) -> Frame
     near = cv2.dilate(hidden.astype(np.uint8), growth_kernel(2 * growth(hidden.shape))) > 0
     hole = ~plate.valid | (fringed(~plate.valid, plate.samples) & near)
     if not hole.any():
-        return plate
+        return replace(plate, light=view.light)
     image = membrane(plate.image, view.image, hole)
     guess = hole & ~view.valid
     variation = np.where(guess, GUESS_VARIATION, np.where(hole, view.variation, plate.variation))
     samples = np.where(hole, view.samples, plate.samples).astype(np.uint8)
-    return FramePlate(image, samples, ~guess, variation.astype(np.float32))
+    return FramePlate(image, samples, ~guess, variation.astype(np.float32), view.light)
 
 
 def _static(
@@ -246,4 +250,4 @@ def _static(
     plate = FramePlate(image, samples, ~hole, variation)
     for t in stretch:
         light = canvas.exposures.get(t, Exposure.none())
-        yield plate if light.constant else replace(plate, image=light.apply(image))
+        yield plate if light.constant else replace(plate, image=light.apply(image), light=light)
