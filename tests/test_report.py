@@ -6,20 +6,24 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from omnimatte_cli.camera.exposure import Exposure
+from omnimatte_cli.camera.model import Camera, write_camera
 from omnimatte_cli.cli import app
 from omnimatte_cli.deliver.charts import Chart, Series, draw, ticks_of
 from omnimatte_cli.deliver.read import read_result
 from omnimatte_cli.deliver.report import find_masks
-from omnimatte_cli.deliver.survey import camera_motion, ranges, survey, warnings_of
+from omnimatte_cli.deliver.survey import camera_motion, charts_of, ranges, survey, warnings_of
 from omnimatte_cli.progress import Silent
-from tests.results import FRAMES, make_result
+from tests.results import FRAMES, SIZE, make_result
 
 pytestmark = pytest.mark.slow
 
@@ -98,6 +102,19 @@ def test_charts_and_warnings_tell_the_truth(out: Path) -> None:
     assert any("2.0%" in t and "guess" in t for t in texts)
     assert [f for t, f in texts.items() if "parallax" in t] == ["7"]
     assert [f for t, f in texts.items() if "cut" in t] == ["4"]
+
+
+def test_drifting_light_has_a_chart_before_a_still_camera(tmp_path: Path) -> None:
+    out = make_result(tmp_path)
+    gains = [np.full(3, 1 - 0.02 * t) for t in range(FRAMES)]
+    light = [replace(Exposure.none(), gain=gain).described() for gain in gains]
+    camera = Camera.static(FRAMES, SIZE)
+    write_camera(camera, out / "camera.json", {"exposure": light})
+    result = read_result(out)
+    assert result.homographies is None
+    charts = {c.title: c for c in charts_of(result, survey(result, None, Silent()))}
+    assert "Camera" not in charts
+    assert charts["Exposure"].series[0].values == pytest.approx([1 - 0.02 * t for t in range(8)])
 
 
 def test_a_result_without_its_input_still_has_a_report(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def _homographies(path: Path, frames: int) -> np.ndarray | None:
     if not path.is_file():
         return None
     facts = json.loads(path.read_text(encoding="utf-8"))
-    if facts.get("homographies") is None:
+    if facts.get("homographies") is None or facts.get("camera") == "static":
         return None
     found = np.array(facts["homographies"], np.float64)
     if found.shape != (frames, 3, 3) or not np.isfinite(found).all():

@@ -319,8 +319,11 @@ def camera_table(result: FinishedResult) -> list[tuple[str, str]]:
     rows = []
     for key, what in CAMERA_FACTS.items():
         value = facts.get(key)
-        if isinstance(value, list) and value and all(isinstance(v, int | float) for v in value):
-            rows.append((what, f"{number(float(np.median(value)))}, at most {number(max(value))}"))
+        if isinstance(value, list):
+            known = [v for v in value if isinstance(v, int | float)]
+            if known:
+                middle, most = float(np.median(known)), max(known)
+                rows.append((what, f"{number(middle)}, at most {number(most)}"))
         elif isinstance(value, int | float):
             rows.append((what, number(value)))
         elif isinstance(value, str):

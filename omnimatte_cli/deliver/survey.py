@@ -23,6 +23,7 @@ SAMPLED_PIXELS = 30_000_000  # of frames measured: fewer of large ones
 FEWEST = 24  # frames measured of however large ones
 WIDE = 960  # pixels across the canvas, the wipe and the frames kept for them at most
 WIDTH = 480  # pixels across that frames are measured at: errors are averaged over areas
+MIDDLE = 128.0  # level of 255 whose change stands for the light's
 SEEN = 0.02  # alpha from which a layer counts as there
 DROP = 6.0  # dB below the median frame that call for a look
 POOR_PLATE = 28.0  # dB of the plate where no layer is, below which layers take what is not theirs
@@ -191,12 +192,15 @@ def charts_of(result: FinishedResult, found: Survey) -> list[Chart]:
     if moves is not None:
         motion = Series("motion of the image's centre", moves)
         charts.append(Chart("Camera", "pixels a frame", everything, (motion,)))
-    gains = np.array(camera.get("exposure") or [], np.float64)
-    if gains.ndim in (1, 2) and len(gains) == result.frames:
-        columns = gains.reshape(result.frames, -1)[:, :3].T
-        names = ("gain",) if len(columns) == 1 else ("red", "green", "blue")
-        lines = tuple(Series(n, tuple(map(float, c))) for n, c in zip(names, columns, strict=False))
-        charts.append(Chart("Exposure", "gain", everything, lines))
+    light = camera.get("exposure") or []
+    if len(light) == result.frames:
+        greys = np.array([np.add(one["gain"], np.divide(one["offset"], MIDDLE)) for one in light])
+        lines = tuple(
+            Series(name, tuple(map(float, greys[:, c])))
+            for c, name in enumerate(("red", "green", "blue"))
+        )
+        note = "What a middle grey of the plate is multiplied by in each frame."
+        charts.append(Chart("Exposure", "times the plate's", everything, lines, note))
     return [chart for chart in charts if not chart.empty]
 
 
