@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 LIGHT_FRAMES = 512  # in which a drift of the light is looked for, at most
 LIGHT_GAIN = 0.9  # share of the residue that following the light must leave at most
 SHORTEST_SCENE = 5  # frames
+SOFT_EDGE = 2  # pixels by which an object's edge is soft in small videos, too
 UNLIKE = 32  # levels; a larger difference counts as this, whatever it is
 
 FindOwners = Callable[[np.ndarray], Ownership]  # from plates (1 or T, h, w, 3) uint8
@@ -157,13 +158,13 @@ def light_changes(shot: Shot) -> bool:
 
 def grown(masks: Masks) -> Callable[[int], np.ndarray]:
     """Frame t's masks together, grown as rough ones need it, (H, W) bool."""
-    kernel = growth_kernel(growth(masks.size))
+    kernel = growth_kernel(max(SOFT_EDGE, growth(masks.size)))
     return lambda t: cv2.dilate(masks.union(t).astype(np.uint8), kernel).astype(bool)
 
 
 def grown_array(small: np.ndarray) -> np.ndarray:
     """The masks (N, T, h, w) bool together, grown, (T, h, w) bool."""
-    kernel = growth_kernel(growth(small.shape[2:]))
+    kernel = growth_kernel(max(SOFT_EDGE, growth(small.shape[2:])))
     unions = np.any(small, axis=0).astype(np.uint8)
     return np.stack([cv2.dilate(union, kernel) > 0 for union in unions])
 
