@@ -109,6 +109,7 @@ def test_formats_name_their_encoders() -> None:
     ("script", "frames", "words"),
     [
         ("yes words | head -c 3000000 >&2; echo at last >&2; exit 3", 50, "v.mp4: at last"),
+        ("cat >/dev/null; echo '[a#0/b @ 0x5f] No room.' >&2; exit 3", 1, r"v\.mp4: No room\.$"),
         ("head -c 3000000 /dev/zero >&2; exit 3", 1, "could not write"),
         ("cat >/dev/null; exit 3", 1, "it ended with status 3"),
         ("cat >/dev/null; exit 0", 1, "ended well but left no video"),
@@ -119,7 +120,19 @@ def test_formats_name_their_encoders() -> None:
         ("trap '' TERM INT; cat >/dev/null; while :; do sleep 61.5; done", 1, "did nothing"),
         ("sleep 61.5 >/dev/null 2>&1 & cat >/dev/null; exit 4", 1, "status 4"),
     ],
-    ids=["flood", "binary", "mute", "nothing", "junk", "hangs", "children", "late", "deaf", "left"],
+    ids=[
+        "flood",
+        "speaker",
+        "binary",
+        "mute",
+        "nothing",
+        "junk",
+        "hangs",
+        "children",
+        "late",
+        "deaf",
+        "left",
+    ],
 )
 @pytest.mark.slow
 def test_failures_while_encoding(

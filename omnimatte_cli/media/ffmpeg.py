@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from omnimatte_cli.errors import MissingProgramError
 
 STALL = 120.0  # seconds without progress after which a program is given up
 TRIAL = 30.0  # seconds in which a program must answer a first question
+SPEAKER = re.compile(r"^(\[[^\]]* @ 0x[0-9a-f]+\] )+")  # which of its parts says something
 POLL = 0.5  # seconds between two looks at its progress
 LAST_WORDS = 16 << 10  # bytes of what it says that are kept
 LONGEST = 300  # characters of it that a user is shown
@@ -212,7 +214,11 @@ class Feeding:
             return f"it did nothing for {STALL:.0f} s and was ended"
         lines = self.said.text().splitlines()
         code = self.process.returncode
-        return shortened(lines[-1]) if lines else f"it ended with status {code}"
+        return (
+            shortened(SPEAKER.sub("", lines[-1])).rstrip(".")
+            if lines
+            else f"it ended with status {code}"
+        )
 
     def _begin(self) -> None:
         self.progress = (time.monotonic(), self._size())
