@@ -7,6 +7,7 @@ import pytest
 
 from omnimatte_cli.plate.fill import fill_hole, fringed, membrane, smooth_fill
 from omnimatte_cli.plate.patches import find_sources
+from omnimatte_cli.plate.seams import copied
 from tests.moving_clips import plane
 
 
@@ -132,3 +133,15 @@ def test_an_edge_that_does_not_go_on_is_not_drawn_in() -> None:
     image[45:55, 100:104] = 0
     joined = membrane(image, np.full((100, 140, 3), 115, np.uint8), hole)
     assert np.abs(joined[hole].astype(int) - 120).max() < 8
+
+
+def test_a_colour_beside_the_hole_does_not_bleed_into_it() -> None:
+    """What is copied is a slightly darker ground; a red thing stands at the hole's side."""
+    image = np.full((100, 160, 3), 150, np.uint8)
+    image[:, 90:] = 140
+    hole = block(30, 40, 40, 40, (100, 160))
+    image[35:60, 25:40] = (230, 60, 30)
+    image[hole] = (0, 255, 0)
+    sources = np.where(hole, np.arange(hole.size).reshape(hole.shape) + 60, -1)
+    filled = copied(image, hole, hole, sources)
+    assert np.abs(filled[hole].astype(int) - 150).max() < 8

@@ -16,7 +16,7 @@ from omnimatte_cli.arrays import full_scale
 
 ITERATIONS = 200  # at most, of conjugate gradients
 TOLERANCE = 1e-4  # relative, at which they end
-MISMATCH = 10.0  # levels by which an edge that does not go on counts half
+MISMATCH = 20.0  # levels: an edge by which the copy is off by more has hardly any say
 
 
 def copied(
@@ -58,7 +58,7 @@ def copied(
         own = start[np.where(a >= 0, a, b)]
         miss = np.abs(there - own).max(1)
         at_rim = (a < 0) | (b < 0)
-        weight = np.where(at_rim, weight / (1 + (miss / MISMATCH) ** 2), weight)
+        weight = np.where(at_rim, weight * np.exp(-((miss / MISMATCH) ** 2)), weight)
         for mine, other, sign in ((a, b, -1.0), (b, a, 1.0)):
             here = mine >= 0
             np.add.at(diagonal, mine[here], weight[here])
