@@ -32,7 +32,7 @@ class MaskSettings:
 
     method: Literal["auto", "motion", "sam"] = option(
         "auto",
-        "motion: what moves before a static camera. sam: segment-anything. "
+        "motion: what moves over the scene. sam: segment-anything. "
         "auto: sam if one is named, else motion.",
         metavar="auto|motion|sam",
     )

@@ -1,4 +1,4 @@
-"""Moving objects before a static camera are found, outlined without shadows, and kept apart."""
+"""Moving objects are found before any camera, outlined without shadows, and kept apart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from omnimatte_cli.arrays import unpack_mask
 from omnimatte_cli.errors import InputError
 from omnimatte_cli.segment import methods, motion
-from omnimatte_cli.segment.camera import camera_motion
+from omnimatte_cli.segment.backdrop import find_motion
 from omnimatte_cli.segment.prompts import Box, Point, Prompt
 from omnimatte_cli.segment.refine import enlarge_mask, occlusion_order
 from tests.segment_clips import BLUE, GREEN, RED, TWO, Actor, iou, render, walk
@@ -121,17 +121,75 @@ def test_a_prompt_where_nothing_moves_is_cut_out_by_colours() -> None:
 
 
 @pytest.mark.parametrize("pan", [0.4, 3.0, 8.0])
-def test_a_moving_camera_is_recognised(pan: float) -> None:
-    frames, _ = render(TWO, 24, pan=pan)
-    assert camera_motion(frames).moving
-    with pytest.raises(InputError, match=r"static camera.*--sam"):
-        methods.by_motion(frames, [], 4, 0)
+def test_objects_are_found_before_a_moving_camera(pan: float) -> None:
+    frames, truth = render(TWO, 24, pan=pan)
+    assert find_motion(frames).moving
+    found = masks_of(methods.by_motion(frames, [], 4, 0))
+    near, far = best(found, truth["near"]), best(found, truth["far"])
+    assert near[0] >= 0.8 and far[0] >= 0.8 and near[1] != far[1], (near, far)
+
+
+def test_what_the_camera_follows_moves_over_the_scene() -> None:
+    """It stays in the middle of the picture, and something else stays on its spot of the scene."""
+    frames, truth = render(
+        [
+            Actor("runner", RED, lambda t: (160, 90), (18, 36), 5),
+            Actor("post", BLUE, lambda t: (250 - 6 * t, 60), (12, 30), 6),
+        ],
+        24,
+        pan=6.0,
+    )
+    found = masks_of(methods.by_motion(frames, [], 4, 0))
+    assert list(found) == ["object1"]
+    assert iou(found["object1"], truth["runner"]) >= 0.8
+
+
+def test_shots_on_both_sides_of_a_cut_do_not_share_objects_or_plate() -> None:
+    first, left = render([TWO[0]], 14)
+    second, right = render([TWO[1]], 14, seed=40)
+    found = masks_of(methods.by_motion(np.concatenate([first, second]), [], 4, 0))
+    nothing = np.zeros_like(left["far"])
+    for truth in (np.concatenate([left["far"], nothing]), np.concatenate([nothing, right["near"]])):
+        assert best(found, truth)[0] >= 0.8
 
 
 def test_a_static_camera_is_recognised_behind_large_movers() -> None:
     big = Actor("bus", GREEN, walk(0, 110, 6), (110, 55), 13)
     frames, _ = render([big], 40)
-    assert not camera_motion(frames).moving
+    assert not find_motion(frames).moving
+
+
+def test_objects_that_touch_when_the_clip_begins_are_two_from_the_start() -> None:
+    frames, truth = render(
+        [
+            Actor("left", BLUE, lambda t: (150 - 7 * max(t - 4, 0), 90), (16, 34), 3),
+            Actor("right", RED, lambda t: (176 + 7 * max(t - 4, 0), 94), (16, 34), 4),
+        ],
+        24,
+    )
+    found = masks_of(methods.by_motion(frames, [], 4, 0))
+    left, right = best(found, truth["left"]), best(found, truth["right"])
+    assert left[1] != right[1]
+    for (_, name), actor in ((left, "left"), (right, "right")):
+        assert iou(found[name][:5], truth[actor][:5]) >= 0.7
+        assert iou(found[name], truth[actor]) >= 0.8
+
+
+@pytest.mark.parametrize("pan", [0.0, 4.0])
+def test_what_rests_most_of_the_time_is_found_there_and_leaves_no_ghost(pan: float) -> None:
+    """For 20 of 32 frames it stands on one spot of the scene, which the median takes for ground."""
+
+    def at(t: int) -> tuple[float, float]:
+        return 120 - pan * t + 14 * max(t - 20, 0), 90
+
+    frames, truth = render([Actor("idler", RED, at, (18, 36), 7)], 32, pan=pan)
+    found = masks_of(methods.by_motion(frames, [], 4, 0))
+    score, name = best(found, truth["idler"])
+    assert score >= 0.75
+    assert found[name][:20].any((1, 2)).all()
+    spot = truth["idler"][10]
+    if pan == 0:  # once it has left, nothing is found where it stood
+        assert not (found[name][29] & spot).any()
 
 
 def test_nothing_moving_is_an_error() -> None:

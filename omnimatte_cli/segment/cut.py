@@ -9,6 +9,8 @@ from omnimatte_cli.segment.prompts import Prompt
 
 DOT = 0.008  # share of the picture's width around a point that surely is the object
 REACH = 0.15  # share of the picture's width to which an object with points only may extend
+SMALL = 60  # pixels of a mask below which its colours say nothing
+NEAR = 0.15  # of the root of an object's area: how far from its mask it may go on
 ROUNDS = 5  # of GrabCut for a prompt
 CROP = 260  # pixels, longest side of the picture that GrabCut sees: bounds its time
 
@@ -49,13 +51,34 @@ def cut_prompt(frame: np.ndarray, prompt: Prompt, seed: int) -> np.ndarray:
     return np.isin(parts, wanted) & mask if wanted.size else mask
 
 
+def complete(frame: np.ndarray, mask: np.ndarray, others: np.ndarray, seed: int) -> np.ndarray:
+    """A moving object's mask (h, w) bool with what has its colours beside it or in it.
+
+    frame: (h, w, 3) uint8. others: (h, w) bool, what other objects hold. Motion misses what looks
+    like the ground behind it and what has not moved yet; where it was found, it stays.
+    """
+    area = int(mask.sum())
+    if area < SMALL:
+        return mask
+    radius = int(np.clip(NEAR * np.sqrt(area), 2, 14))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    labels = np.full(mask.shape, cv2.GC_BGD, np.uint8)
+    labels[cv2.dilate(mask.astype(np.uint8), kernel) > 0] = cv2.GC_PR_BGD
+    labels[mask] = cv2.GC_PR_FGD
+    # A mover's outline is uncertain by a pixel.
+    sure = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
+    labels[sure > 0] = cv2.GC_FGD
+    labels[others] = cv2.GC_BGD
+    return _grab(frame, labels, 1, seed)
+
+
 def sharpen(frame: np.ndarray, mask: np.ndarray, seed: int) -> np.ndarray:
     """Move a mask's edge (h, w) bool to where the colours of a frame (h, w, 3) uint8 change.
 
     Only a band around the edge is decided anew, by the colours on both sides of it.
     """
     area = int(mask.sum())
-    if area < 60:
+    if area < SMALL:
         return mask
     band = int(np.clip(0.07 * np.sqrt(area), 2, 9))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * band + 1, 2 * band + 1))

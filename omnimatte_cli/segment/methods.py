@@ -9,10 +9,10 @@ from typing import Protocol, runtime_checkable
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size
-from omnimatte_cli.errors import InputError, MaskError
+from omnimatte_cli.arrays import Size, pack_mask, unpack_mask
+from omnimatte_cli.errors import MaskError
 from omnimatte_cli.progress import Progress, Silent
-from omnimatte_cli.segment.cut import cut_prompt, sharpen
+from omnimatte_cli.segment.cut import complete, cut_prompt, sharpen
 from omnimatte_cli.segment.moving import (
     Moving,
     choose_tracks,
@@ -77,38 +77,32 @@ def by_motion(
     its colours and carried along. Raises InputError where nothing moves, or, without prompts, where
     the camera does.
     """
-    moving, why = find_moving(frames, progress)
+    moving = find_moving(frames, progress)
     if not prompts:
-        if moving is None:
-            raise InputError(why)
         tracks, notes = choose_tracks(moving, max_objects)
         return Rough(
             moving.size,
-            {f"object{i}": masks_of([t], len(frames)) for i, t in enumerate(tracks, 1)},
+            {f"object{i}": completed(frames, [t], moving, seed) for i, t in enumerate(tracks, 1)},
             {f"object{i}": confidence_of([t], len(frames)) for i, t in enumerate(tracks, 1)},
             notes,
         )
     size = frames.shape[1:3]
     result = Rough(size, {}, {})
     keys: dict[str, dict[int, np.ndarray]] = {}
-    if moving is None:
-        result.notes.append(
-            "The camera moves: objects are cut out by their colours and carried along by optical "
-            "flow, which holds for some 20 frames. Repaint the mask of a later frame and run again "
-            "with --corrected and --keep, or use SAM (--sam vit_b)."
-        )
     for name in dict.fromkeys(p.name for p in prompts):
         own = [p for p in prompts if p.name == name]
-        meant = tracks_meant(own, moving) if moving else []
+        meant = tracks_meant(own, moving)
         if meant:
-            result.masks[name] = masks_of(meant, len(frames))
+            result.masks[name] = completed(frames, meant, moving, seed)
             result.confidence[name] = confidence_of(meant, len(frames))
         else:
             keys[name] = {p.frame: cut_prompt(frames[p.frame], p, seed) for p in own}
-            if moving:
-                result.notes.append(
-                    f"Nothing moves where '{name}' was pointed at: it is cut out by its colours."
-                )
+            result.notes.append(
+                f"Nothing moves where '{name}' was pointed at: it is cut out by its colours and "
+                "carried along by optical flow, which holds for some 20 frames. Repaint the mask "
+                "of a later frame and run again with --corrected and --keep, or use SAM "
+                "(--sam vit_b)."
+            )
             if not any(m.any() for m in keys[name].values()):
                 raise MaskError(
                     f"Nothing could be cut out for '{name}': draw a --box around it, or use SAM."
@@ -124,6 +118,25 @@ def by_motion(
     return result
 
 
+def completed(
+    frames: np.ndarray, tracks: Sequence[Track], moving: Moving, seed: int
+) -> list[bytes]:
+    """The masks of some tracks together in each frame, packed, completed by their colours."""
+    numbers = {t.number for t in tracks}
+    rest = [t for t in moving.tracks if t.number not in numbers]
+    result = []
+    for t, packed in enumerate(masks_of(tracks, len(frames))):
+        mask = unpack_mask(packed, moving.size)
+        if mask.any():
+            others = np.zeros_like(mask)
+            for each in rest:
+                if t in each.masks:
+                    others |= each.at(t)
+            packed = pack_mask(complete(frames[t], mask, others & ~mask, seed))
+        result.append(packed)
+    return result
+
+
 def by_sam(
     frames: np.ndarray,
     prompts: Sequence[Prompt],
@@ -135,10 +148,10 @@ def by_sam(
     """Masks by SAM, in the prompted frames first, then wherever they are carried to.
 
     frames: (T, h, w, 3) uint8; prompts in their pixels. Without prompts, the boxes of what moves
-    are the prompts. Before a static camera, what moves also brings back objects that were away.
+    are the prompts. What moves also brings back objects that were away.
     """
     progress = progress or Silent()
-    moving, why = find_moving(frames, progress)
+    moving = find_moving(frames, progress)
     size = frames.shape[1:3]
     keys: dict[str, dict[int, np.ndarray]] = {}
     hints: dict[str, list[Track]] = {}
@@ -159,11 +172,8 @@ def by_sam(
                 )
             keys.setdefault(p.name, {})[p.frame] = mask
             progress.step(done, p.name)
-        if moving:
-            hints = {n: same_tracks(known, moving) for n, known in keys.items()}
+        hints = {n: same_tracks(known, moving) for n, known in keys.items()}
     else:
-        if moving is None:
-            raise InputError(why)
         tracks, notes = choose_tracks(moving, max_objects)
         progress.stage("SAM looks at what moves", len(tracks))
         for i, each in enumerate(tracks, 1):
@@ -198,10 +208,7 @@ def known_of(
         known.setdefault(p.name, {})[p.frame] = p
     if prompts:
         return known, []
-    moving, why = find_moving(frames, progress)
-    if moving is None:
-        raise InputError(why)
-    tracks, notes = choose_tracks(moving, max_objects)
+    tracks, notes = choose_tracks(find_moving(frames, progress), max_objects)
     for i, each in enumerate(tracks, 1):
         t = max(each.areas, key=lambda t: each.areas[t])
         x, y, w, h = cv2.boundingRect(each.at(t).astype(np.uint8))
@@ -232,7 +239,7 @@ def by_kept(
 ) -> Rough:
     """Masks carried from frames that the user corrected, by object and frame (h, w) bool.
 
-    SAM gives the second opinion if it is there; else what moves (static camera), else colours.
+    SAM gives the second opinion if it is there; else what moves, else colours.
     """
     opinion: Correct
     if sam is not None:
@@ -241,7 +248,7 @@ def by_kept(
         def opinion(t: int, name: str, carried: np.ndarray) -> tuple[np.ndarray, float] | None:
             return segmenter.again(t, carried) if carried.any() else None
     else:
-        moving, _ = find_moving(frames, progress)
+        moving = find_moving(frames, progress)
         opinion = colour_opinion(frames, moving, seed)
     result = Rough(frames.shape[1:3], {}, {}, [], "motion" if sam is None else "sam")
     _add(result, propagate(frames, keys, opinion, every, progress))

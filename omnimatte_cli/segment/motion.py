@@ -1,4 +1,4 @@
-"""What moves in front of a static camera: each frame against the median plate, shadows left out.
+"""What moves before the scene: each frame against the plate that it should show, shadows left out.
 
 Everything here works on frames of the working size, at most `WORKING_WIDTH` wide.
 """
@@ -18,6 +18,7 @@ from omnimatte_cli.matte.effects import channel_sum
 
 WORKING_WIDTH = 640  # pixels; rough masks need no more, and thresholds below are tuned for it
 PLATE_SAMPLES = 41  # frames that vote for the plate, evenly spaced over the clip
+REACH = 3  # pixels, side of the square around a place whose plate values it may have
 TOLERANCE = 12  # grey levels that neighbouring plate pixels may lend: tiny misalignments, leaves
 DIFFERENCE = 14.0  # grey levels above which a pixel differs, on a noiseless background
 CERTAIN = 32.0  # grey levels that each component must reach somewhere
@@ -115,12 +116,34 @@ def study_scene(frames: Frames) -> Scene:
     misses = np.stack([channel_max(cv2.absdiff(f, plate)) for f in matched])
     # A low rank, because movers may be here in most frames. Half a standard deviation lies at this
     # rank where three channels are noisy; leaves that wave have more, movers must not.
-    noise = np.minimum(temporal_rank(misses, NOISE_RANK) * np.float32(2), NOISE_CAP)
-    noise = cv2.GaussianBlur(cv2.dilate(noise, np.ones((3, 3), np.uint8)), (0, 0), 2)
-    wide = np.ones((3, 3), np.uint8)
+    return scene_of(plate, noise_of(temporal_rank(misses, NOISE_RANK) * np.float32(2)))
+
+
+def noise_of(deviation: np.ndarray) -> np.ndarray:
+    """Noise from a standard deviation over time (h, w) float32, both in grey levels."""
+    noise = np.minimum(deviation, NOISE_CAP)
+    return cv2.GaussianBlur(cv2.dilate(noise, np.ones((3, 3), np.uint8)), (0, 0), 2)
+
+
+def scene_of(
+    plate: np.ndarray,
+    noise: np.ndarray,
+    reach: int = REACH,
+    tolerance: float = TOLERANCE,
+    known: np.ndarray | None = None,
+) -> Scene:
+    """A scene from its plate (h, w, 3) uint8 and noise (h, w) float32 in grey levels.
+
+    reach: pixels, side of the square whose values a place may have; tolerance: by how many levels
+    they may differ from its own. known: (h, w) bool, where the plate was seen; elsewhere every
+    value will do.
+    """
+    wide = np.ones((reach, reach), np.uint8)
     reference = plate.astype(np.float32)
-    low = np.maximum(cv2.erode(plate, wide).astype(np.float32), reference - TOLERANCE)
-    high = np.minimum(cv2.dilate(plate, wide).astype(np.float32), reference + TOLERANCE)
+    low = np.maximum(cv2.erode(plate, wide).astype(np.float32), reference - tolerance)
+    high = np.minimum(cv2.dilate(plate, wide).astype(np.float32), reference + tolerance)
+    if known is not None:
+        low[~known], high[~known] = 0, 255
     return Scene(reference, low, high, noise)
 
 

@@ -1,4 +1,4 @@
-"""Everything that moves before a static camera, and which of it the user means."""
+"""Everything that moves, before a camera that stands or moves, and which of it the user means."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Size, pack_mask, resize_frames, unpack_mask
+from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.errors import NoObjectError
+from omnimatte_cli.media.cuts import find_cuts
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment import motion
-from omnimatte_cli.segment.camera import CameraMotion, camera_motion
+from omnimatte_cli.segment.backdrop import Backdrop, find_motion
 from omnimatte_cli.segment.prompts import Box, Point, Prompt
 from omnimatte_cli.segment.track import Track
 from omnimatte_cli.segment.tracking import track
@@ -25,11 +27,12 @@ NEAR_POINT = 0.01  # share of the picture's width by which a point may miss a mo
 
 @dataclass(frozen=True)
 class Moving:
-    """What moves before a static camera: objects, the largest first; each frame's foreground."""
+    """What moves: objects, the largest first; each frame's foreground; how the camera does."""
 
     tracks: list[Track]
     foregrounds: list[bytes]
     size: Size
+    camera: Camera
 
     def foreground(self, t: int) -> np.ndarray:
         """All that moves in frame t, (h, w) bool."""
@@ -37,37 +40,53 @@ class Moving:
 
 
 def find_moving(
-    frames: motion.Frames, progress: Progress | None = None
-) -> tuple[Moving | None, str]:
-    """Everything that moves in frames (T, h, w, 3) uint8, or None and why it cannot be told."""
+    frames: motion.Frames,
+    progress: Progress | None = None,
+    camera: Camera | None = None,
+    resting: bool = True,
+) -> Moving:
+    """Everything that moves in frames (T, h, w, 3) uint8, whether or not the camera does.
+
+    camera: how it moves, at any size; None: it is found out. resting: whether to look for what
+    rests most of the time, too.
+    """
     progress = progress or Silent()
-    camera = camera_motion(frames)
-    if camera.moving:
-        return None, _moving_camera(camera)
     # Thresholds and kernels are tuned for one size; wider frames serve SAM.
     h, w = frames.shape[1:3]
     if w > motion.WORKING_WIDTH:
         size = round(h * motion.WORKING_WIDTH / w), motion.WORKING_WIDTH
         frames = resize_frames(frames, size)
+    small = (frames.shape[1], frames.shape[2])
     progress.stage("finding what moves", len(frames))
-    scene = motion.study_scene(frames)
-    foregrounds = []
+    known = camera is not None
+    camera = camera.scaled(small) if camera is not None else find_motion(frames)
+    cuts = camera.cuts if known or camera.moving else find_cuts(list(frames))
+    backdrop = Backdrop(frames, camera, cuts)
+    if resting:
+        backdrop.uncover(frames)
+    foregrounds: list[bytes] = []
 
     def found_in(t: int) -> bytes:  # the frame is made where it is used, so that few are held
-        return pack_mask(motion.foreground(frames[t], scene))
+        return pack_mask(motion.foreground(frames[t], backdrop.scene(t)))
 
     with ThreadPoolExecutor(WORKERS) as pool:
         for found in pool.map(found_in, range(len(frames))):
             foregrounds.append(found)
             progress.step(len(foregrounds))
-    small = (frames.shape[1], frames.shape[2])
-    tracks = track(frames, (unpack_mask(f, small) for f in foregrounds))
+    tracks: list[Track] = []
+    for scene in backdrop.scenes:
+        masks = (unpack_mask(foregrounds[t], small) for t in scene)
+        part = frames if len(scene) == len(frames) else frames[np.array(scene)]
+        tracks += track(part, masks, camera, scene.start)
+    for number, each in enumerate(tracks):
+        each.number = number
+    tracks.sort(key=lambda t: t.weight, reverse=True)
     if small != (h, w):
         foregrounds = [_enlarge(f, small, (h, w)) for f in foregrounds]
         for each in tracks:
             each.masks = {t: _enlarge(m, small, (h, w)) for t, m in each.masks.items()}
             each.size = (h, w)
-    return Moving(tracks, foregrounds, (h, w)), ""
+    return Moving(tracks, foregrounds, (h, w), camera.scaled((h, w)))
 
 
 def choose_tracks(moving: Moving, max_objects: int) -> tuple[list[Track], list[str]]:
@@ -161,12 +180,3 @@ def same_tracks(known: Mapping[int, np.ndarray], moving: Moving) -> list[Track]:
 def _enlarge(packed: bytes, size: Size, larger: Size) -> bytes:
     mask = unpack_mask(packed, size).astype(np.float32)
     return pack_mask(cv2.resize(mask, larger[::-1], interpolation=cv2.INTER_LINEAR) >= 0.5)
-
-
-def _moving_camera(camera: CameraMotion) -> str:
-    shift = max(camera.far, camera.near) * 100
-    return (
-        f"The camera moves (the scene shifts by {shift:.1f} % of the picture's width): finding "
-        "what moves by itself needs a static camera. Point at the objects and let SAM outline them "
-        "(--point name:0:x,y --sam vit_b), or give your own masks (--masks)."
-    )

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import unpack_mask
+from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.scratch import EVERY, release, scratch_array
 from omnimatte_cli.segment.moving import find_moving, masks_of
 from omnimatte_cli.segment.track import Track
@@ -51,7 +52,7 @@ class Enlarged:
 def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> np.ndarray:
     """Masks of what moves before a static camera and is no masked object, (S, T, h, w) bool.
 
-    frames: (T, h, w, 3) uint8; masks: (N, T, h, w) bool. None are found where the camera moves.
+    frames: (T, h, w, 3) uint8; masks: (N, T, h, w) bool.
     fps: frames a second. Above RATE only some frames are looked at, and those between have the mask
     of the nearest: hidden objects need no exact outline.
     """
@@ -63,9 +64,8 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
     length, h, w = frames.shape[:3]
     none = np.zeros((0, length, h, w), bool)
     scale = max(1, round(TRACKING_WIDTH / w))
-    moving, _ = find_moving(Enlarged(frames, scale))
-    if moving is None:
-        return none
+    still = Camera.static(length, (h, w))
+    moving = find_moving(Enlarged(frames, scale), camera=still, resting=False)
     radius = max(1, round(GROWTH * h))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
 

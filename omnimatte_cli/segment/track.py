@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import pack_mask, unpack_mask
+from omnimatte_cli.camera.model import Camera, project
 
 BINS = 8  # colour histogram bins a channel
 
@@ -71,9 +72,15 @@ class Track:
             for table in (other.masks, other.doubt, other.centres, other.areas):
                 del table[t]  # type: ignore[attr-defined]
 
-    def travel(self) -> float:
-        """Diagonal of the region in which the centre moves, in pixels."""
-        return float(np.hypot(*np.ptp(np.array(list(self.centres.values())), axis=0)))
+    def travel(self, camera: Camera | None = None) -> float:
+        """Diagonal of the region of the scene in which the centre moves, in pixels."""
+        places = np.array(list(self.centres.values()))
+        if camera is not None and camera.moving:
+            middle = sorted(self.centres)[len(self.centres) // 2]
+            places = np.stack(
+                [project(camera.between(t, middle), np.array(c)) for t, c in self.centres.items()]
+            )
+        return float(np.hypot(*np.ptp(places, axis=0)))
 
 
 def colours(frame: np.ndarray) -> np.ndarray:

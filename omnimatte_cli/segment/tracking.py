@@ -1,8 +1,8 @@
 """From the foreground of each frame to a few objects that persist.
 
 Components are matched to the objects of the frame before by overlap along the optical flow; where
-one component holds two objects, nearness and colour part it; objects that were away are known
-again by place and colour.
+one component holds two objects, nearness and colour part it, also backwards (parting.py); objects
+that were away are known again by place and colour.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.camera.flow import backward_flow, warp_mask
+from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.segment.motion import Frames
+from omnimatte_cli.segment.parting import part_backwards, share
 from omnimatte_cli.segment.track import Track, colours, histogram_of, similarity
 
 SMALLEST = 0.0006  # share of the picture below which a component starts no object
@@ -29,10 +32,11 @@ SWAP_MARGIN = 0.15  # histogram similarity by which exchanged identities must fi
 class Tracker:
     """Follows objects frame by frame: call `advance` for each frame in order."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], start: int = 0) -> None:
+        """start: number of the first frame."""
         self.size = size
         self.tracks: list[Track] = []
-        self.time = -1
+        self.time = start - 1
         self.next_number = 0
         self.before: np.ndarray | None = None  # the previous frame
         self.current: dict[int, np.ndarray] = {}  # masks in the previous frame by track number
@@ -58,7 +62,7 @@ class Tracker:
             if not claims:
                 free.append(part)
                 continue
-            for number, mask in self._share(part, claims, expected, bins, known).items():
+            for number, mask in share(part, claims, expected, bins, known).items():
                 pieces.setdefault(number, []).append(mask)
                 shared[number] = shared.get(number, False) or len(claims) > 1
             meeting |= {(a, b) for a in claims for b in claims if a < b}
@@ -122,39 +126,6 @@ class Tracker:
             elif not small:
                 kept.append(n)
         return kept
-
-    def _share(
-        self,
-        part: np.ndarray,
-        claims: list[int],
-        expected: dict[int, np.ndarray],
-        bins: np.ndarray,
-        known: dict[int, Track],
-    ) -> dict[int, np.ndarray]:
-        """Part a component among the objects in it, by nearness and colour."""
-        if len(claims) == 1:
-            return {claims[0]: part}
-        x, y, w, h = cv2.boundingRect(part.astype(np.uint8))
-        window = np.s_[max(y - 4, 0) : y + h + 4, max(x - 4, 0) : x + w + 4]
-        inside = bins[window]
-        costs = []
-        for n in claims:
-            there = (~expected[n][window]).astype(np.uint8)
-            distance = cv2.distanceTransform(there, cv2.DIST_L2, 3)
-            inner = cv2.distanceTransform(1 - there, cv2.DIST_L2, 3)
-            histogram = known[n].histogram
-            assert histogram is not None, n
-            unlikely = -np.log(histogram[inside] + 1e-4)
-            unlikely = cv2.blur(unlikely.astype(np.float32), (7, 7))
-            costs.append((distance - 0.5 * np.minimum(inner, 8)) / 4 + 0.5 * unlikely)
-        owner = np.argmin(np.stack(costs), axis=0)
-        result = {}
-        for i, n in enumerate(claims):
-            mask = np.zeros_like(part)
-            mask[window] = part[window] & (owner == i)
-            if mask.any():
-                result[n] = mask
-        return result
 
     def _keep_together(self, masks: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
         """One object's pieces: those near the largest stay, the others are loose."""
@@ -246,15 +217,21 @@ class Tracker:
         self.current[a.number], self.current[b.number] = masks[1], masks[0]
 
 
-def track(frames: Iterable[np.ndarray], foregrounds: Iterable[np.ndarray]) -> list[Track]:
+def track(
+    frames: Frames,
+    foregrounds: Iterable[np.ndarray],
+    camera: Camera | None = None,
+    start: int = 0,
+) -> list[Track]:
     """Objects that persist and move, the largest first.
 
-    frames: (h, w, 3) uint8 each; foregrounds: (h, w) bool each. What is small, short-lived or never
-    moves (a hole in the plate where somebody stood) is dropped.
+    frames: (h, w, 3) uint8 each; foregrounds: (h, w) bool each. camera: of the whole clip; None: it
+    stands still. start: number of the first frame. What is small, short-lived or never moves over
+    the scene (a hole in the plate where somebody stood) is dropped.
     """
     tracker: Tracker | None = None
     for frame, foreground in zip(frames, foregrounds, strict=True):
-        tracker = tracker or Tracker(foreground.shape[:2])
+        tracker = tracker or Tracker(foreground.shape[:2], start)
         tracker.advance(frame, foreground)
     if tracker is None:
         return []
@@ -262,8 +239,9 @@ def track(frames: Iterable[np.ndarray], foregrounds: Iterable[np.ndarray]) -> li
     good = [
         t
         for t in tracker.tracks
-        if len(t.masks) >= min(LEAST_FRAMES, tracker.time + 1)
+        if len(t.masks) >= min(LEAST_FRAMES, len(frames))
         and max(t.areas.values()) >= 2 * SMALLEST * h * w
-        and t.travel() >= TRAVEL * w
+        and t.travel(camera) >= TRAVEL * w
     ]
+    part_backwards(good, frames, start)
     return sorted(good, key=lambda t: t.weight, reverse=True)
