@@ -134,10 +134,10 @@ def _bare_ground(
             )
             for m in masks
         )
-        differing += differs
+        differing += differs > 0
         picture = cv2.warpPerspective(frames[t], matrix, (width, height))
         stack[k][shown > 0] = picture[shown > 0]
-        count += shown
+        count += shown > 0
     seen = (count >= SURE) & (count >= AGREED * differing)
     if not seen.any():
         return None, seen
