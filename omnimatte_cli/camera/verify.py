@@ -21,7 +21,9 @@ CLEARLY = 0.6  # share of a place's difference that the better way may leave at 
 # Places that get better for each that gets worse. In made clips true motions have 44 and more, over
 # water and past movers too; movers that fill four fifths of a tripod's frame have 4.5.
 MAJORITY = 12.0
-LEAST = 0.08  # share of the textured places that must get better: true motions have .17 and more
+# Share of the textured places that the registration must explain: with water over four fifths of
+# the frame a true one has .26, one of nothing .05.
+LEAST = 0.1
 EXPLAINED = 0.6  # of a place's detail: what the better way leaves at most (1.4 if all differs)
 TEXTURE = 1.0  # levels of detail below which a place says nothing
 UNLIKE = 32.0  # levels; a larger difference counts as this, whatever it is
@@ -40,8 +42,8 @@ def explains_more(
     speaks against the registration.
     """
     votes = [_votes(camera, a, b, frame, hidden) for a, b in _pairs(camera, picks)]
-    better, worse, places = np.array(votes).reshape(-1, 3).sum(0)
-    return bool(better >= MAJORITY * worse and better >= LEAST * places)
+    better, worse, explained, places = np.array(votes).reshape(-1, 4).sum(0)
+    return bool(better >= MAJORITY * worse and explained >= LEAST * places)
 
 
 def _pairs(camera: Camera, picks: Sequence[int]) -> list[tuple[int, int]]:
@@ -65,8 +67,8 @@ def _votes(
     b: int,
     frame: Callable[[int], np.ndarray],
     hidden: Callable[[int], np.ndarray],
-) -> tuple[int, int, int]:
-    """Places where two frames match clearly better registered, clearly worse, and of any texture.
+) -> tuple[int, int, int, int]:
+    """Places: that match clearly better registered, clearly worse, well registered, and all.
 
     What matches in neither way, such as water, is won by chance and has no vote.
     """
@@ -86,11 +88,12 @@ def _votes(
 
     share = mean(np.ones_like(both))
     still, registered = (mean(np.minimum(np.abs(x - here), UNLIKE)) for x in (there, moved))
-    told = (share > 0.5) & (mean(np.abs(here)) > TEXTURE * share)
-    matched = told & (np.minimum(still, registered) < EXPLAINED * mean(np.abs(here)))
-    better = matched & (registered < CLEARLY * still)
-    worse = matched & (still < CLEARLY * registered)
-    return int(better.sum()), int(worse.sum()), int(told.sum())
+    detail = mean(np.abs(here))
+    told = (share > 0.5) & (detail > TEXTURE * share)
+    explained = told & (registered < EXPLAINED * detail)
+    better = explained & (registered < CLEARLY * still)
+    worse = told & (still < EXPLAINED * detail) & (still < CLEARLY * registered)
+    return int(better.sum()), int(worse.sum()), int(explained.sum()), int(told.sum())
 
 
 def _detail(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
