@@ -287,6 +287,8 @@ def test_the_random_state_is_the_callers_again() -> None:
 
 def test_devices() -> None:
     assert devices.choose("cpu") == CPU
+    threads = torch.get_num_threads()  # part of what a run's files depend on
+    assert devices.describe(CPU).startswith(f"cpu ({threads} threads, ")
     if not torch.cuda.is_available():
         with pytest.raises(OptionError, match="--device cuda"):
             devices.choose("cuda")
