@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ from omnimatte_cli.progress import terminal_progress
 from omnimatte_cli.settings import Settings, parse_size
 from omnimatte_cli.synth.seeds import DATASET_SEEDS, EFFECTS
 from omnimatte_cli.terminal import printable, rich_console
-from omnimatte_cli.training.recipe import Recipe, make_recipe
+from omnimatte_cli.training.recipe import CENTRIFUGE, BlendRecipe, Recipe, make_recipe
 
 WIDTH = 180  # columns of the table where the output is no terminal
 Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")]
@@ -66,10 +66,27 @@ def synth(
 @friendly
 def pretrain(
     out: Folder,
-    network: Annotated[str, typer.Option(help="coordination or ownership.")] = Recipe.network,
-    width: Annotated[int, typer.Option(help="Width of the coordination network.")] = Recipe.width,
+    network: Annotated[
+        str, typer.Option(help="coordination, ownership or centrifuge.")
+    ] = Recipe.network,
+    width: Annotated[
+        int | None,
+        typer.Option(help=f"Width of the coordination network. Default: {Recipe.width}."),
+    ] = None,
     size: Annotated[str, typer.Option(help="Width and height: 64 or 224x128.")] = "64",
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = Recipe.steps,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Optimiser steps. Default: {Recipe.steps}, of the centrifuge {BlendRecipe.steps}."
+        ),
+    ] = None,
+    videos: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of videos that the centrifuge trains on beside rendered clips.",
+            metavar="DIR",
+        ),
+    ] = None,
     warm_start: Annotated[
         Path | None, typer.Option(help="Weights to begin with.", metavar="FILE")
     ] = None,
@@ -92,11 +109,18 @@ def pretrain(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a network on rendered scenes. An interrupted run goes on where it was saved."""
+    """Train a network on rendered clips. An interrupted run goes on where it was saved."""
     set_up_logging(verbose)
     height, width_pixels = parse_size(size if "x" in size.lower() else f"{size}x{size}")
-    named = {"network": network, "width": width, "steps": steps}
-    named |= {"height": height, "width_pixels": width_pixels}
+    named: dict[str, Any] = {"network": network, "height": height, "width_pixels": width_pixels}
+    centrifuge = network == CENTRIFUGE
+    for flag, value, fits in (
+        ("width", width, not centrifuge),
+        ("steps", steps, True),
+        ("videos", videos, centrifuge),
+    ):
+        check(value is None or fits, f"--{flag} is not for --network {network}")
+        named |= {} if value is None else {flag: value}
     recipe = make_recipe(named, options or [])
     import torch
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import struct
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     import torch
 
     from omnimatte_cli.matte.network import OwnerNet
+    from omnimatte_cli.methods.centrifuge.network import Centrifuge
     from omnimatte_cli.methods.coordination.network import LayerNet
 
 log = logging.getLogger(__name__)
 
 FORMAT = "omnimatte-1"
 OWNERSHIP = "ownership"  # name of the shipped weights of the ownership network
+CENTRIFUGE = "centrifuge"  # and of the network that unmixes clips
 SUFFIX = ".safetensors"
 HEADER_LIMIT = 10 << 20  # bytes; a longer header is not one of ours
 WIDTH_LIMIT = 4096  # channels; the paper's network has 128
@@ -218,6 +220,26 @@ def load_owner(file: WeightsFile) -> OwnerNet:
     return net.eval()
 
 
+def load_centrifuge(file: WeightsFile) -> Centrifuge:
+    """The centrifuge of a file, in eval mode; every key must be accounted for."""
+    import torch
+
+    from omnimatte_cli.methods.centrifuge.network import Centrifuge, Shape
+
+    try:
+        shape = Shape(**json.loads(file.metadata["shape"]))
+    except (KeyError, ValueError, TypeError, RecursionError) as e:
+        raise WeightsError(f"{file.path}: its metadata do not say the network's size.") from e
+    with torch.device("meta"):  # takes no memory
+        wanted = Centrifuge(shape).state_dict()
+    check_header(file.path, wanted)
+    tensors = read_tensors(file.path)
+    check_keys(tensors, wanted, file.path)
+    net = Centrifuge(shape)
+    net.load_state_dict(tensors)
+    return net.eval()
+
+
 def check_keys(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], path: Path) -> None:
     """Raise WeightsError naming the first keys that are missing, unknown or of another shape."""
     missing = sorted(wanted.keys() - found.keys())
@@ -237,12 +259,16 @@ def check_keys(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], 
 
 
 def save(
-    net: LayerNet | OwnerNet, path: Path, facts: dict[str, str] | None = None, half: bool = False
+    net: LayerNet | OwnerNet | Centrifuge,
+    path: Path,
+    facts: dict[str, str] | None = None,
+    half: bool = False,
 ) -> None:
     """Write a network whole or not at all. facts: further metadata. half: store float16."""
     import torch
     from safetensors.torch import save_file
 
+    from omnimatte_cli.methods.centrifuge.network import Centrifuge
     from omnimatte_cli.methods.coordination.network import LayerNet
 
     tensors = {
@@ -253,6 +279,8 @@ def save(
     if isinstance(net, LayerNet):
         size = {"width": str(net.width), "grid": json.dumps(net.grid)}
         metadata |= {"network": "coordination", **size}
+    if isinstance(net, Centrifuge):
+        metadata |= {"network": CENTRIFUGE, "shape": json.dumps(asdict(net.shape))}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         save_file(tensors, partial, metadata)

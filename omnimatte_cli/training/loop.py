@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +21,14 @@ from omnimatte_cli.interrupt import held_interrupts
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.media.atomic import replacing
 from omnimatte_cli.methods import weights
+from omnimatte_cli.methods.centrifuge.network import Centrifuge
 from omnimatte_cli.methods.coordination.network import Block, LayerNet
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.synth.seeds import SCENES_VERSION
-from omnimatte_cli.training.objectives import coordination_loss, ownership_loss
+from omnimatte_cli.training.blends import ClipPool, blend_loss, shape_of, validate_blends
+from omnimatte_cli.training.objectives import Terms, coordination_loss, ownership_loss
 from omnimatte_cli.training.pool import Pool
-from omnimatte_cli.training.recipe import Recipe
+from omnimatte_cli.training.recipe import CENTRIFUGE, BlendRecipe, Recipe, Schedule
 from omnimatte_cli.training.validation import validate
 from omnimatte_cli.training.widen import widen
 
@@ -67,9 +70,27 @@ class Machine:
             dist.destroy_process_group()
 
 
-def new_network(recipe: Recipe) -> nn.Module:
+@dataclass(frozen=True)
+class Task:
+    """What is trained: its loss of a batch, where batches come from, its scores."""
+
+    loss: Callable[..., tuple[Tensor, Terms]]
+    pool: Callable[..., Pool | ClipPool]
+    validate: Callable[..., dict[str, float]]
+
+
+TASKS = {
+    "ownership": Task(ownership_loss, Pool, validate),
+    "coordination": Task(coordination_loss, Pool, validate),
+    CENTRIFUGE: Task(blend_loss, ClipPool, validate_blends),
+}
+
+
+def new_network(recipe: Recipe | BlendRecipe) -> nn.Module:
     """A network with random weights, the same for the same seed."""
     torch.manual_seed(recipe.seed)
+    if isinstance(recipe, BlendRecipe):
+        return Centrifuge(shape_of(recipe))
     if recipe.network == "ownership":
         return OwnerNet()
     net = LayerNet(recipe.width, (recipe.height // 16, recipe.width_pixels // 16))
@@ -101,7 +122,7 @@ def tie_start(net: LayerNet) -> None:
             part.bias.zero_()
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
+def learning_rate(recipe: Schedule, step: int) -> float:
     """Linear warm-up, then a cosine to `final_lr` of the rate."""
     rise = min(1.0, (step + 1) / max(1, recipe.warmup))
     progress = min(1.0, step / max(1, recipe.steps))
@@ -118,7 +139,7 @@ def average(ema: dict[str, Tensor], net: nn.Module, decay: float, step: int) -> 
 
 
 def pretrain(
-    recipe: Recipe,
+    recipe: Recipe | BlendRecipe,
     out: Path,
     device: torch.device,
     progress: Progress,
@@ -149,7 +170,7 @@ def pretrain(
     model: nn.Module = net
     if machine.world > 1:
         model = nn.parallel.DistributedDataParallel(net)
-    loss_of = ownership_loss if recipe.network == "ownership" else coordination_loss
+    task = TASKS[recipe.network]
     progress.stage("pretraining", recipe.steps)
     started = saved = time.monotonic()
     sums: dict[str, float] = {}
@@ -158,13 +179,13 @@ def pretrain(
     if main:
         cut_log(out / "log.jsonl", first)
     net.train()
-    with held_interrupts() as interrupt, Pool(recipe, device, world=machine.world) as pool:
+    with held_interrupts() as interrupt, task.pool(recipe, device, world=machine.world) as pool:
         for step in range(first, recipe.steps):
             rng = np.random.default_rng((recipe.seed, 7, machine.rank, step))
             torch.manual_seed(int(rng.integers(2**62)))
             samples = pool.draw(step, machine.rank)
             with autocast(device):
-                loss, terms = loss_of(model, samples, recipe, step, rng)
+                loss, terms = task.loss(model, samples, recipe, step, rng)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, step)
             optimiser.zero_grad(set_to_none=True)
@@ -190,7 +211,7 @@ def pretrain(
             stop = machine.agree(interrupt.asked or over_time)
             due = last or done % recipe.validate_steps == 0
             if main and due:
-                scores = validate(averaged(net, ema), recipe, device, out / "sheet.png")
+                scores = task.validate(averaged(net, ema), recipe, device, out / "sheet.png")
                 _append(out / "log.jsonl", {"step": done, **_rounded(scores)})
                 progress.say(
                     f"step {done}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items())
@@ -231,7 +252,7 @@ def cut_log(path: Path, done: int) -> None:
 
 def save_weights(
     out: Path,
-    recipe: Recipe,
+    recipe: Schedule,
     net: nn.Module,
     ema: dict[str, Tensor],
     done: int,
@@ -253,11 +274,11 @@ def save_weights(
         "validation": json.dumps(_rounded(scores)),
     }
     twin = averaged(net, ema)
-    assert isinstance(twin, LayerNet | OwnerNet)
+    assert isinstance(twin, LayerNet | OwnerNet | Centrifuge)
     weights.save(twin, out / "weights.safetensors", facts, half=True)
 
 
-def warm_start(net: nn.Module, path: Path, recipe: Recipe) -> int:
+def warm_start(net: nn.Module, path: Path, recipe: Recipe | BlendRecipe) -> int:
     """Begin with the weights of a file, their position tables resized to the recipe's size.
 
     A layer network may be narrower than the recipe's: it is widened. Returns how many clips the
@@ -265,7 +286,13 @@ def warm_start(net: nn.Module, path: Path, recipe: Recipe) -> int:
     """
     file = weights.find(str(path), recipe.network)
     trained = int(file.metadata.get("samples", "0"))
-    if not isinstance(net, LayerNet):
+    if isinstance(net, Centrifuge):
+        other = weights.load_centrifuge(file)
+        if other.shape != net.shape:
+            raise OptionError(f"--warm-start {path} is of another network: {other.shape}.")
+        net.load_state_dict(other.state_dict())
+        return trained
+    if not isinstance(net, LayerNet) or isinstance(recipe, BlendRecipe):
         net.load_state_dict(weights.load_owner(file).state_dict())
         return trained
     if recipe.width % file.width:
@@ -279,7 +306,7 @@ def warm_start(net: nn.Module, path: Path, recipe: Recipe) -> int:
 
 def save_run(
     out: Path,
-    recipe: Recipe,
+    recipe: Schedule,
     net: nn.Module,
     ema: dict[str, Tensor],
     optimiser: torch.optim.Optimizer,
@@ -301,7 +328,7 @@ def save_run(
 
 def load_run(
     out: Path,
-    recipe: Recipe,
+    recipe: Schedule,
     net: nn.Module,
     ema: dict[str, Tensor],
     optimiser: torch.optim.Optimizer,

@@ -12,7 +12,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import fields
+from functools import partial
 from types import TracebackType
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +24,13 @@ from omnimatte_cli.synth.augment import FilmedBatch, augment_views, filmed
 from omnimatte_cli.synth.render import render_scenes
 from omnimatte_cli.synth.scenes import SceneOptions
 from omnimatte_cli.synth.seeds import SEED_BITS, TRAINING_SEEDS
-from omnimatte_cli.training.recipe import Recipe
+from omnimatte_cli.training.recipe import Recipe, Schedule
 
 VALIDATION_GAP = 3  # ticks; held-out clips are the same for every run
-AHEAD = 2  # chunks that are being rendered for each worker
+AHEAD = 2  # chunks that are being made for each worker
+
+C = TypeVar("C")
+S = TypeVar("S", bound="Chunks")
 
 
 def changed(batch: FilmedBatch, change: Callable[[Tensor], Tensor]) -> FilmedBatch:
@@ -79,24 +84,25 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-class Pool:
-    """The clips that a training run draws from. Use as a context manager.
+class Chunks(Generic[C]):
+    """The chunks that a training run draws from, by number. Use as a context manager.
 
-    world: processes that draw, each from the same chunks.
+    make: makes a chunk, in a worker process on a CPU. drawn: clips that a step draws, of all
+    processes that train together.
     """
 
     def __init__(
-        self, recipe: Recipe, device: torch.device, base: int = TRAINING_SEEDS, world: int = 1
+        self, recipe: Schedule, device: torch.device, make: Callable[[int], C], drawn: int
     ) -> None:
-        self.recipe, self.device, self.base, self.world = recipe, device, base, world
-        self.chunks: OrderedDict[int, FilmedBatch] = OrderedDict()
-        self.jobs: dict[int, Future[FilmedBatch]] = {}
+        self.recipe, self.device, self.make, self.drawn = recipe, device, make, drawn
+        self.chunks: OrderedDict[int, C] = OrderedDict()
+        self.jobs: dict[int, Future[C]] = {}
         self.workers: ProcessPoolExecutor | None = None
         if device.type == "cpu":
             context = multiprocessing.get_context("spawn")
             self.workers = ProcessPoolExecutor(recipe.workers, context, _start_worker)
 
-    def __enter__(self) -> Pool:
+    def __enter__(self: S) -> S:
         return self
 
     def __exit__(
@@ -110,15 +116,48 @@ class Pool:
 
     def newest(self, step: int) -> int:
         """Number of the newest chunk that a step may draw from."""
-        drawn = (step + 1) * self.recipe.batch_size * self.world
-        return int(drawn / (self.recipe.reuse * self.recipe.chunk))
+        return int((step + 1) * self.drawn / (self.recipe.reuse * self.recipe.chunk))
 
-    def draw(self, step: int, rank: int = 0) -> FilmedBatch:
-        """The clips of one step, float on the device."""
+    def span(self, step: int) -> tuple[int, int]:
+        """The oldest and the newest chunk that a step may draw from; older ones are dropped."""
         newest = self.newest(step)
         oldest = max(0, newest - self.recipe.pool + 1)
         for number in [n for n in self.chunks if n < oldest]:
             del self.chunks[number]
+        return oldest, newest
+
+    def chunk(self, number: int, newest: int) -> C:
+        """A chunk, made if it is not there; the ones after the newest are begun meanwhile."""
+        if self.workers is None:
+            if number not in self.chunks:
+                self.chunks[number] = self.make(number)
+            return self.chunks[number]
+        for n in [number, *range(newest, newest + 1 + AHEAD * self.recipe.workers)]:
+            if n not in self.chunks and n not in self.jobs:
+                self.jobs[n] = self.workers.submit(self.make, n)
+        if number not in self.chunks:
+            self.chunks[number] = self.jobs.pop(number).result()
+        return self.chunks[number]
+
+
+class Pool(Chunks[FilmedBatch]):
+    """Rendered scenes with objects.
+
+    world: processes that draw, each from the same chunks.
+    """
+
+    recipe: Recipe
+
+    def __init__(
+        self, recipe: Recipe, device: torch.device, base: int = TRAINING_SEEDS, world: int = 1
+    ) -> None:
+        where = "cpu" if device.type == "cpu" else str(device)
+        make = partial(render_chunk, recipe, base=base, device=where)
+        super().__init__(recipe, device, make, recipe.batch_size * world)
+
+    def draw(self, step: int, rank: int = 0) -> FilmedBatch:
+        """The clips of one step, float on the device."""
+        oldest, newest = self.span(step)
         rng = np.random.default_rng((self.recipe.seed, rank, step))
         chunk = self.chunk(int(rng.integers(oldest, newest + 1)), newest)
         picks = rng.choice(self.recipe.chunk, self.recipe.batch_size, replace=False)
@@ -126,16 +165,3 @@ class Pool:
         clips = restored(changed(chunk, lambda x: x[index]), self.device)
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         return augment_views(clips, generator)
-
-    def chunk(self, number: int, newest: int) -> FilmedBatch:
-        """A chunk, rendered if it is not there; the ones after the newest are begun meanwhile."""
-        if self.workers is None:
-            if number not in self.chunks:
-                self.chunks[number] = render_chunk(self.recipe, number, self.base, str(self.device))
-            return self.chunks[number]
-        for n in [number, *range(newest, newest + 1 + AHEAD * self.recipe.workers)]:
-            if n not in self.chunks and n not in self.jobs:
-                self.jobs[n] = self.workers.submit(render_chunk, self.recipe, n, self.base, "cpu")
-        if number not in self.chunks:
-            self.chunks[number] = self.jobs.pop(number).result()
-        return self.chunks[number]

@@ -1,4 +1,8 @@
-"""What a pretraining run does: every choice with its default. It is written into the weights."""
+"""What a pretraining run does: every choice with its default. It is written into the weights.
+
+`Schedule` is what all runs have, `Recipe` a run on scenes with objects, `BlendRecipe` one on
+blended clips.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,22 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from omnimatte_cli.methods.coordination.options import Hiding
-from omnimatte_cli.options import Assignment, assigned, check
+from omnimatte_cli.options import Assignment, assigned, check, check_words
 from omnimatte_cli.synth.seeds import EFFECTS, SEED_BITS, TRAINING_SEEDS, VALIDATION_SEEDS
 
 Network = Literal["coordination", "ownership"]
+CENTRIFUGE = "centrifuge"
+NETWORKS = (*get_args(Network), CENTRIFUGE)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """One pretraining run."""
+class Schedule:
+    """What every run has, whatever it trains."""
 
-    network: Network = "coordination"
-    width: int = 16  # of the coordination network
+    network: str = ""
     height: int = 64  # pixels
     width_pixels: int = 64  # pixels
-    steps: int = 9000  # optimiser steps; the curriculum below is for a run of about this length
+    steps: int = 9000  # optimiser steps
     batch_size: int = 8  # clips a step, on each process
     lr: float = 1e-3  # AdamW's, at its highest
     warmup: int = 200  # steps over which the rate rises
@@ -32,15 +37,46 @@ class Recipe:
     seed: int = 0
 
     frames: int = 5  # frames a clip
+    chunk: int = 16  # clips made together
+    pool: int = 48  # chunks held for replay
+    reuse: float = 6.0  # how often each clip is trained on, on average
+    workers: int = 1  # processes that make clips on a CPU
+    textures: Path | None = None  # folder of pictures for surfaces
+
+    save_minutes: float = 5.0
+    validate_steps: int = 500  # steps between two validations
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "chunk", "pool", "workers", "validate_steps"):
+            check(getattr(self, name) >= 1, f"{name} must be at least 1")
+        for name in ("lr", "reuse", "clip_norm"):
+            check(0 < getattr(self, name) < float("inf"), f"{name} must be above 0")
+        for name in ("final_lr", "ema"):
+            check(0 <= getattr(self, name) <= 1, f"{name} must be from 0 to 1")
+        for name in ("warmup", "weight_decay", "save_minutes"):
+            check(0 <= getattr(self, name) < float("inf"), f"{name} must be 0 or more")
+        sides = (self.height, self.width_pixels)
+        check(all(s % 16 == 0 and s >= 32 for s in sides), "--size must be of multiples of 16")
+        # A seed more would render the scenes of validation.
+        seeds = (VALIDATION_SEEDS - TRAINING_SEEDS) >> SEED_BITS
+        check(0 <= self.seed < seeds, f"seed must be from 0 to {seeds - 1}")
+        check(self.textures is None or self.textures.is_dir(), f"no folder {self.textures}")
+
+    def facts(self) -> dict[str, Any]:
+        """The recipe as JSON values."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Recipe(Schedule):
+    """A run on scenes with objects. The curriculum is for about the default number of steps."""
+
+    network: Network = "coordination"
+    width: int = 16  # of the coordination network
     gaps: tuple[int, ...] = (3,)  # ticks of 1/12 s between two frames, drawn for each chunk
     objects: tuple[int, ...] = (1, 2, 2, 2, 3, 4)  # drawn for each chunk of clips
     effects: tuple[str, ...] = ("mixed",)  # of EFFECTS, drawn for each chunk
     wrong_plates: float = 0.75  # share of the ownership network's clips whose plates are wrong
-    chunk: int = 16  # clips rendered together; they have equally many objects
-    pool: int = 48  # chunks held for replay
-    reuse: float = 6.0  # how often each clip is trained on, on average
-    workers: int = 1  # rendering processes on a CPU
-    textures: Path | None = None  # folder of pictures for surfaces
 
     hiding: Hiding = "random"
     hidden: int = 3  # frames hidden of 5
@@ -54,24 +90,19 @@ class Recipe:
     layer_steps: int = 9000  # steps over which it fades to 0
     effect_weight: float = 3.0  # how much more effects count in that supervision
 
-    save_minutes: float = 5.0
-    validate_steps: int = 500  # steps between two validations
     validation_objects: tuple[int, ...] = (2, 3, 4)  # objects in each held-out chunk scored
 
     def __post_init__(self) -> None:
         from omnimatte_cli.methods.coordination.network import MAX_FRAMES  # imports torch
 
+        super().__post_init__()
         for name, words in (("network", get_args(Network)), ("hiding", get_args(Hiding))):
             check(getattr(self, name) in words, f"{name} must be {' or '.join(words)}")
         known = bool(self.effects) and set(self.effects) <= set(EFFECTS)
         check(known, f"effects must be of {', '.join(EFFECTS)}")
-        for name in ("steps", "batch_size", "chunk", "pool", "workers", "validate_steps"):
-            check(getattr(self, name) >= 1, f"{name} must be at least 1")
-        for name in ("lr", "reuse", "clip_norm"):
-            check(0 < getattr(self, name) < float("inf"), f"{name} must be above 0")
-        for name in ("final_lr", "ema", "squared_share", "wrong_plates"):
+        for name in ("squared_share", "wrong_plates"):
             check(0 <= getattr(self, name) <= 1, f"{name} must be from 0 to 1")
-        for name in ("warmup", "weight_decay", "layer_weight", "effect_weight", "save_minutes"):
+        for name in ("layer_weight", "effect_weight"):
             check(0 <= getattr(self, name) < float("inf"), f"{name} must be 0 or more")
         check(bool(self.gaps) and min(self.gaps) >= 1, "gaps must be at least 1")
         for name in ("objects", "validation_objects"):
@@ -79,22 +110,45 @@ class Recipe:
             check(bool(counts), f"{name} must hold a number")
             check(all(1 <= n <= 5 for n in counts), f"{name} must be from 1 to 5")
         check(len(self.mask_drops) == 2, "mask_drops takes two steps")
-        sides = (self.height, self.width_pixels)
-        check(all(s % 16 == 0 and s >= 32 for s in sides), "--size must be of multiples of 16")
         check(self.width % 4 == 0 and self.width > 0, "--width must be a multiple of 4")
         check(3 <= self.frames <= MAX_FRAMES, f"frames must be from 3 to {MAX_FRAMES}")
         check(0 <= self.hidden < self.frames, "hidden must be below frames")
         check(self.batch_size <= self.chunk, "batch_size must not be above chunk")
-        # A seed more would render the scenes of validation.
-        seeds = (VALIDATION_SEEDS - TRAINING_SEEDS) >> SEED_BITS
-        check(0 <= self.seed < seeds, f"seed must be from 0 to {seeds - 1}")
-        check(self.textures is None or self.textures.is_dir(), f"no folder {self.textures}")
-
-    def facts(self) -> dict[str, Any]:
-        """The recipe as JSON values."""
-        return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
 
 
-def make_recipe(named: dict[str, Any], pairs: list[str]) -> Recipe:
+@dataclass(frozen=True)
+class BlendRecipe(Schedule):
+    """A run of the centrifuge on pairs of clips that are blended anew at every step."""
+
+    network: Literal["centrifuge"] = "centrifuge"
+    preset: Literal["mini", "paper"] = "mini"
+    outputs: int | None = None  # n; None: the preset's
+    corrector: bool | None = None  # whether a second predictor corrects; None: the preset's
+    loss: Literal["structure", "paper"] = "structure"  # of `methods/centrifuge/losses.py`
+    colour_weight: float = 0.5  # of the layers' mean colours in "structure"
+    frames: int = 8  # frames a clip
+    batch_size: int = 4  # blends a step
+    steps: int = 5000
+    lr: float = 1.5e-3
+    warmup: int = 100
+    pool: int = 150  # chunks held for replay; N clips make N^2 blends
+    reuse: float = 20.0
+    rendered: int = 2  # traced clips in each chunk; the others are procedural
+    videos: Path | None = None  # folder of videos that most clips are cut from instead
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_words(self, "")
+        check(self.videos is None or self.videos.is_dir(), f"--videos: no folder {self.videos}")
+        check(2 <= (self.outputs or 2) <= 16, "outputs must be from 2 to 16")
+        check(4 <= self.frames <= 64, "frames must be from 4 to 64")
+        check(0 <= self.colour_weight < float("inf"), "colour_weight must be 0 or more")
+        check(0 <= self.rendered <= self.chunk, "rendered must be from 0 to chunk")
+
+
+def make_recipe(named: dict[str, Any], pairs: list[str]) -> Recipe | BlendRecipe:
     """A recipe from named values and NAME=VALUE texts. Raises OptionError."""
-    return assigned(Recipe, [Assignment.parse(p) for p in pairs], fixed=named)
+    network = named.get("network", Recipe.network)
+    check(network in NETWORKS, f"network must be {' or '.join(NETWORKS)}")
+    group: type[Recipe] | type[BlendRecipe] = BlendRecipe if network == CENTRIFUGE else Recipe
+    return assigned(group, [Assignment.parse(p) for p in pairs], fixed=named)

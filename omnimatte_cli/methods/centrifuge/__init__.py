@@ -1,0 +1,1 @@
+"""The Visual Centrifuge (Alayrac, Carreira, Zisserman, CVPR 2019): a clip into its layers."""

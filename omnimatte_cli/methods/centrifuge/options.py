@@ -1,0 +1,51 @@
+"""What `omnimatte unmix` can be told. No torch: this is read for `--help`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omnimatte_cli.media.options import ReadOptions
+from omnimatte_cli.options import check, check_words, option
+from omnimatte_cli.settings import DeviceName, working_size
+
+STEP = 16  # pixels that both sides of the working size are multiples of
+
+
+@dataclass(frozen=True)
+class UnmixSettings:
+    """Everything that `unmix` can be told; None means decided from the input."""
+
+    iterations: int = option(
+        0, "Steps that fit the layers to the clip's own two motions afterwards; 0: none."
+    )
+    alpha: float | None = option(
+        None, "The second layer's share of the picture, from 0.05 to 0.95. Default: estimated."
+    )
+    weights: str = option("centrifuge", "A shipped name or a file.", metavar="NAME|PATH")
+    size: tuple[int, int] | None = option(
+        None,
+        "Working size, multiples of 16. Default: the area of 224x128 in the video's aspect.",
+        metavar="WxH",
+    )
+    seed: int = option(0, "Seed of all random choices.")
+    device: DeviceName = option("auto", "auto, cpu, cuda or mps.")
+    report: bool = option(
+        True, "Write report.html, to judge the result by.", flag="--report/--no-report"
+    )
+    overwrite: bool = option(False, "Replace an existing result.")
+    ffmpeg: Path | None = option(None, "The ffmpeg program to encode with.", metavar="PATH")
+    reading: ReadOptions = field(default_factory=ReadOptions, metadata={"shown": False})
+
+    def __post_init__(self) -> None:
+        check_words(self)
+        check(self.iterations >= 0, "--iterations must be 0 or more")
+        check(0 <= self.seed < 2**32, "--seed must be from 0 to 4294967295")
+        check(self.alpha is None or 0.05 <= self.alpha <= 0.95, "--alpha must be from 0.05 to 0.95")
+        if self.size is not None:
+            good = all(s >= 32 and s % STEP == 0 for s in self.size)
+            check(good, f"--size must be WxH with both sides multiples of {STEP}, at least 32")
+
+    def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) that the network works at, for a video of this size."""
+        return self.size or working_size(size, step=STEP)

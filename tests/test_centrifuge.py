@@ -1,0 +1,426 @@
+"""The Visual Centrifuge: sizes of the published network, parity of the loss, windows and layers.
+
+The reference arrays are made-up clips, with losses and gradients computed in NumPy from the paper's
+equations 2 and 3 by other code than ours.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from omnimatte_cli.errors import WeightsError
+from omnimatte_cli.methods import weights
+from omnimatte_cli.methods.centrifuge.layers import Unmixed, enlarged, fit_alpha, recomposed
+from omnimatte_cli.methods.centrifuge.losses import (
+    RANGE,
+    best_pair,
+    centred,
+    distance,
+    distances,
+    identity_loss,
+    separation_loss,
+    structure_loss,
+)
+from omnimatte_cli.methods.centrifuge.motion import main_motions, mean_along
+from omnimatte_cli.methods.centrifuge.network import MINI, PAPER, Centrifuge, Predictor, Shape
+from omnimatte_cli.methods.centrifuge.predict import (
+    TILE,
+    WINDOW,
+    matched,
+    most_different,
+    recoloured,
+    separate,
+    spans,
+    two_layers,
+)
+from omnimatte_cli.methods.centrifuge.refine import refine, split
+from omnimatte_cli.progress import Silent
+
+DATA = Path(__file__).parent / "data"
+STEP = 1e-4  # length of a step of the paper's network, whose maps are tiny here and gradients steep
+TINY = replace(MINI, stem=0.1, mixed=0.05, decoder=0.2)
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, np.ndarray]:
+    with np.load(DATA / "centrifuge_loss.npz", allow_pickle=False) as z:
+        return dict(z)
+
+
+def clip_of(array: np.ndarray) -> Tensor:
+    """Channels first, as double."""
+    return torch.from_numpy(array).double().movedim(-1, -3)
+
+
+# ------------------------------------------------------------------------------------------ network
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.slow
+def test_the_paper_network_has_the_published_sizes() -> None:
+    """I3D's encoder has 12.29 M parameters; maps have the sizes of its table."""
+    with torch.device("meta"):
+        net = Centrifuge(PAPER)
+        maps = net.predictor.encoder(torch.empty(1, 3, 32, 224, 224))
+    assert parameters(net.predictor.encoder) == 12_287_264
+    assert parameters(net.predictor.decoder) == pytest.approx(5.9e6, rel=0.01)
+    assert net.corrector is not None and parameters(net) == 36_605_720
+    assert {name: tuple(m.shape[1:]) for name, m in maps.items()} == {
+        "1a": (64, 16, 112, 112),
+        "2c": (192, 16, 56, 56),
+        "3c": (480, 16, 28, 28),
+        "4f": (832, 8, 14, 14),
+        "5c": (1024, 4, 7, 7),
+    }
+
+
+@pytest.mark.slow
+def test_the_paper_network_costs_what_was_counted() -> None:
+    """4.5 + 6.2 GFLOP, a multiplication and an addition counted as one, of 16 frames of 64x64."""
+    counted = []
+    with torch.device("meta"):
+        part = Predictor(3, PAPER)
+        clip = torch.empty(1, 3, 16, 64, 64)
+        for run in (part.encoder, part):
+            with FlopCounterMode(display=False) as counter:
+                run(clip)
+            counted.append(counter.get_total_flops() / 1e9)
+    encoder, both = counted
+    assert encoder == pytest.approx(4.5, rel=0.05)
+    assert both - encoder == pytest.approx(6.2, rel=0.1)
+
+
+def test_mini_is_a_twentieth_of_it() -> None:
+    with torch.device("meta"):
+        assert parameters(Centrifuge(MINI)) == 2_016_492
+
+
+@pytest.mark.parametrize("shape", [MINI, TINY, replace(TINY, kernel=4, depth="5c", outputs=2)])
+@pytest.mark.parametrize("size", [(8, 64, 64), (5, 50, 37), (1, 33, 32)])
+def test_a_clip_of_any_size_comes_back_at_that_size(
+    shape: Shape, size: tuple[int, int, int]
+) -> None:
+    t, h, w = size
+    with torch.device("meta"):
+        out = Centrifuge(replace(shape, corrector=True))(torch.empty(2, t, 3, h, w))
+    assert out.shape == (2, shape.outputs, t, 3, h, w)
+
+
+def test_shapes_that_cannot_be_are_refused() -> None:
+    for bad in ({"outputs": 1}, {"depth": "6a"}, {"kernel": 5}, {"mixed": 0.0}):
+        with pytest.raises(ValueError, match="no such network"):
+            replace(MINI, **bad)
+
+
+def test_outputs_are_changes_of_the_input_and_corrections_are_added() -> None:
+    torch.manual_seed(0)
+    net = Centrifuge(replace(TINY, corrector=True)).eval()
+    clip = torch.rand(1, 4, 3, 32, 32)
+    assert net.corrector is not None
+    with torch.no_grad():
+        for part in (net.predictor, net.corrector):
+            part.decoder.last.weight.zero_()
+            part.decoder.last.bias.zero_()
+        identity = net(clip)
+        assert torch.allclose(identity, clip[:, None].expand_as(identity), atol=1e-6)
+        net.corrector.decoder.last.bias.fill_(0.5)  # in [-1, 1]: a quarter in [0, 1]
+        assert torch.allclose(net(clip), identity + 0.25, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_one_training_step_of_the_paper_network() -> None:
+    """All 36.6 M parameters get a gradient, and a step against it lowers the loss."""
+    torch.manual_seed(0)
+    net = Centrifuge(PAPER)
+    truth = torch.rand(2, 2, 8, 3, 32, 32)
+    blend = truth.mean(1)
+    losses = []
+    for _ in range(2):
+        net.zero_grad(set_to_none=True)
+        loss = separation_loss(truth, net(blend)).mean()
+        losses.append(float(loss.detach()))
+        loss.backward()
+        length = nn.utils.clip_grad_norm_(net.parameters(), STEP)
+        assert bool(length.isfinite())
+        with torch.no_grad():
+            for p in net.parameters():
+                assert p.grad is not None
+                p -= p.grad
+    assert losses[1] < losses[0]
+
+
+def moving(speed: tuple[float, float], seed: int, size: tuple[int, int, int]) -> Tensor:
+    """A smooth picture that moves with a speed (y, x) in pixels a frame, (T, 3, H, W)."""
+    t, h, w = size
+    rng = np.random.default_rng(seed)
+    picture = cv2.GaussianBlur(rng.random((2 * h, 2 * w, 3)), (0, 0), 1.2)
+    picture = (picture - picture.min()) / (picture.max() - picture.min())
+    frames = []
+    for i in range(t):
+        shift = np.float64([[1, 0, w / 2 - i * speed[1]], [0, 1, h / 2 - i * speed[0]]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        frames.append(cv2.warpAffine(picture, shift, (w, h), flags=flags))
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float()
+
+
+def test_the_two_main_motions_of_a_blend_are_found() -> None:
+    size = (8, 64, 96)
+    clips = [moving((0.0, 0.0), 1, size), moving((0.5, -2.0), 2, size)]
+    blend = (clips[0] + clips[1]) / 2
+    speeds = main_motions(blend.transpose(0, 1)[None])
+    assert torch.allclose(speeds[0], torch.tensor([[0.0, 0.0], [0.5, -2.0]]), atol=0.13)
+    assert not main_motions(blend[:1].transpose(0, 1)[None]).any()  # one frame does not move
+
+
+def test_the_mean_along_a_motion_keeps_what_moves_so() -> None:
+    clip = moving((0.5, -2.0), 3, (8, 48, 64)).transpose(0, 1)[None]
+    kept = mean_along(clip, torch.tensor([[0.5, -2.0]]))
+    smeared = mean_along(clip, torch.tensor([[0.0, 0.0]]))
+    assert float((kept - clip).abs().mean()) < 0.1 * float((smeared - clip).abs().mean())
+    steady = torch.rand(1, 3, 1, 16, 16).expand(1, 3, 6, 16, 16)
+    assert torch.allclose(mean_along(steady, torch.zeros(1, 2)), steady, atol=1e-5)
+
+
+# --------------------------------------------------------------------------------------------- loss
+
+
+def test_distance_by_hand() -> None:
+    """d = [[-1, 0], [2, 1]]: |d| 4, |dx| 2, |dy| 4."""
+    u = torch.tensor([[0.0, 1], [2, 4]])[None, None]
+    v = torch.tensor([[1.0, 1], [0, 3]])[None, None]
+    assert float(distance(u, v, "sum")) == 5
+    assert float(distance(u, v)) == 2
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_the_loss_is_that_of_the_paper(reference: dict[str, np.ndarray], reduction) -> None:
+    truth = torch.stack([clip_of(reference[f"four/V{i}"]) for i in (1, 2)])[None]
+    outputs = clip_of(reference["four/outputs"])[None].requires_grad_(True)
+    table = distances(truth, outputs, reduction)
+    loss, pair = best_pair(table)
+    wanted = {
+        k.split("/")[2]: v for k, v in reference.items() if k.startswith(f"four/{reduction}/")
+    }
+    assert np.allclose(table[0].detach(), wanted["ell_V_by_output"], rtol=1e-6)
+    assert float(loss.detach()) == pytest.approx(float(wanted["loss"]), rel=1e-6)
+    assert pair[0].tolist() == wanted["best_pair"].tolist()
+    (gradient,) = torch.autograd.grad(loss.sum(), outputs)
+    theirs = clip_of(wanted["d_loss_d_outputs"])
+    assert float((gradient[0] - theirs).abs().max()) < 1e-6 * float(theirs.abs().max()) + 1e-9
+
+
+def test_the_training_loss_is_twice_that_in_zero_to_one(reference: dict[str, np.ndarray]) -> None:
+    """The reported values are in [-1, 1]."""
+    truth = torch.stack([clip_of(reference[f"four/V{i}"]) for i in (1, 2)])[None]
+    outputs = clip_of(reference["four/outputs"])[None].requires_grad_(True)
+    loss = separation_loss(truth, outputs)
+    (gradient,) = torch.autograd.grad(loss.sum(), outputs)
+    assert float(loss.detach()) == pytest.approx(RANGE * float(reference["four/mean/loss"]))
+    theirs = RANGE * clip_of(reference["four/mean/d_loss_d_outputs"])
+    assert float((gradient[0] - theirs).abs().max()) < 1e-8
+    assert not gradient[0, [1, 3]].any()  # outputs that are of no pair
+    identity = identity_loss(truth, clip_of(reference["four/mix"])[None])
+    assert float(identity) == pytest.approx(RANGE * float(reference["four/mean/identity_loss"]))
+
+
+def test_two_layers_do_not_share_an_output(reference: dict[str, np.ndarray]) -> None:
+    truth = torch.stack([clip_of(reference[f"clash/V{i}"]) for i in (1, 2)])[None]
+    table = distances(truth, clip_of(reference["clash/outputs"])[None], "sum")
+    assert table.argmin(2).tolist() == [[0, 0]]
+    loss, pair = best_pair(table)
+    assert pair.tolist() == [[0, 2]] and float(loss) == 12.375
+
+
+def test_brightness_does_not_choose_the_pair_of_the_structure_loss() -> None:
+    """Outputs that have the wrong layer's brightness and the right one's edges."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(1, 2, 4, 3, 16, 16, generator=generator)
+    truth = 0.3 * truth + torch.tensor([0.1, 0.6]).view(1, 2, 1, 1, 1, 1)
+    outputs = centred(truth) + truth.flip(1).mean((-4, -2, -1), True)
+    pair = best_pair(distances(centred(truth), centred(outputs)))[1]
+    assert pair.tolist() == [[0, 1]]
+    assert best_pair(distances(truth, outputs))[1].tolist() == [[1, 0]]
+    offset = (truth[:, 0] - truth[:, 1]).mean((-4, -2, -1)).abs().mean()
+    for weight in (0.0, 0.5, 1.0):  # two layers, in [-1, 1], half of the mean
+        assert float(structure_loss(truth, outputs, weight)) == pytest.approx(
+            float(2 * weight * offset), abs=1e-5
+        )
+
+
+# ---------------------------------------------------------------------------------------- inference
+
+
+def test_the_most_different_outputs_are_chosen(reference: dict[str, np.ndarray]) -> None:
+    outputs = clip_of(reference["four/outputs"])
+    assert most_different(outputs) == tuple(reference["choose/pair_L1"].tolist())
+
+
+def test_the_layer_with_less_motion_comes_first() -> None:
+    still = torch.full((4, 3, 8, 8), 0.2)
+    moving = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for outputs in (torch.stack([moving, still]), torch.stack([still, moving])):
+        pair = two_layers(outputs)
+        assert torch.equal(pair[0], still) and torch.equal(pair[1], moving)
+
+
+def test_layers_get_the_mean_colour_of_their_blend() -> None:
+    layers = 0.3 + 0.2 * torch.rand(2, 4, 3, 8, 8)
+    clip = 0.4 + 0.2 * torch.rand(4, 3, 8, 8)
+    found = recoloured(layers, clip)
+    assert torch.allclose(found.mean((1, 3, 4)), clip.mean((0, 2, 3)).expand(2, 3), atol=1e-5)
+    assert torch.allclose(centred(found), centred(layers), atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 7, 16, 17, 24, 50, 300])
+def test_windows_cover_every_place_and_overlap(length: int) -> None:
+    found = spans(length, WINDOW)
+    assert sorted({i for span in found for i in span}) == list(range(length))
+    assert all(len(span) == min(length, WINDOW) for span in found)
+    assert all(b.start < a.stop for a, b in itertools.pairwise(found))
+
+
+class Shuffled(nn.Module):
+    """Outputs are known functions of the input, in another order at every call."""
+
+    shape = Shape(outputs=4)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anything = nn.Parameter(torch.zeros(1))
+        self.rng = np.random.default_rng(5)
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        outputs = [x, 1 - x, 0.5 * x, x * x]
+        return torch.stack([outputs[i] for i in self.rng.permutation(4)], 1)
+
+
+@pytest.mark.parametrize("size", [(40, 32, 48), (WINDOW, 32, TILE + 100), (20, TILE + 50, 300)])
+def test_an_output_stays_the_same_layer_through_windows_and_tiles(size) -> None:
+    t, h, w = size
+    clip = torch.rand(t, 3, h, w, generator=torch.Generator().manual_seed(1))
+    net = Shuffled()
+    found = separate(net, clip)  # type: ignore[arg-type]
+    assert net.calls > 1
+    errors = [min(float((f - x).abs().max()) for f in found) for x in (clip, 1 - clip, clip * clip)]
+    assert max(errors) < 0.02  # computed in bfloat16 where the CPU can
+
+
+def test_matching_counts_only_what_is_known() -> None:
+    a, b = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
+    a[1], b[1] = 1, 0  # frame 1 is not known, and says the contrary
+    known = torch.stack([torch.zeros_like(a), torch.ones_like(b)])
+    where = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    where[0] = True
+    assert matched(known, torch.stack([b, a]), where) == [1, 0]
+
+
+# ------------------------------------------------------------------------------------------- layers
+
+
+def test_the_share_of_a_cross_fade_is_found() -> None:
+    rng = np.random.default_rng(3)
+    layers = rng.random((2, 30, 12, 16, 3))
+    alpha = np.linspace(0.3, 0.7, 30)
+    share = alpha[:, None, None, None]
+    found = fit_alpha((1 - share) * layers[0] + share * layers[1], layers)
+    assert np.abs(found - alpha)[4:-4].max() < 0.01
+
+
+def test_layers_blend_to_the_frame_and_stay_colours() -> None:
+    rng = np.random.default_rng(4)
+    frame = rng.random((20, 30, 3))
+    frame[:5] = 1  # both layers must be white here
+    frame[5:8] = 0
+    for alpha in (0.2, 0.5, 0.8):
+        first, second = recomposed(frame, rng.random((20, 30, 3)), rng.random((20, 30, 3)), alpha)
+        assert min(first.min(), second.min()) >= 0 and max(first.max(), second.max()) <= 1
+        assert np.abs((1 - alpha) * first + alpha * second - frame).max() < 1e-6
+
+
+def test_a_layer_is_enlarged_with_its_own_edges() -> None:
+    """Half of the picture is the layer's stripes, half the other's: its own come back sharp."""
+    x = np.arange(64)[None].repeat(64, 0)
+    stripes = (0.5 + 0.4 * np.sin(2 * np.pi * x / 7)).astype(np.float32)
+    own = np.where(x < 32, stripes, 0.5)[..., None].repeat(3, 2).astype(np.float32)
+    other = np.where(x < 32, 0.5, stripes)[..., None].repeat(3, 2).astype(np.float32)
+    frame = 0.5 * (own + other)
+    small, layer = (cv2.resize(a, (32, 32), interpolation=cv2.INTER_AREA) for a in (frame, own))
+    found = enlarged(frame, small, layer)
+    blurred = cv2.resize(layer, (64, 64), interpolation=cv2.INTER_CUBIC)
+    inner = (slice(None), slice(4, 26))
+    assert np.abs(found - own)[inner].mean() < 0.5 * np.abs(blurred - own)[inner].mean()
+    assert np.abs(found - own)[:, 40:60].mean() < 0.02
+
+
+def test_layers_of_a_frame_are_an_opaque_one_and_a_constant_one() -> None:
+    rng = np.random.default_rng(6)
+    small = rng.integers(0, 256, (3, 8, 12, 3), np.uint8)
+    found = Unmixed(small, rng.random((2, 3, 8, 12, 3)).astype(np.float16), np.full(3, 0.4))
+    frame = rng.integers(0, 256, (24, 36, 3), np.uint8)
+    rgba = found.at(1, frame)
+    assert rgba.shape == (2, 24, 36, 4) and rgba.dtype == np.float32
+    assert np.allclose(rgba[0, ..., 3], 1) and np.allclose(rgba[1, ..., 3], 0.4)
+    blended = 0.6 * rgba[0, ..., :3] + 0.4 * rgba[1, ..., :3]
+    assert np.abs(blended - frame / 255).max() < 1e-5
+
+
+# ------------------------------------------------------------------------------ weights, adaptation
+
+
+def test_weights_come_back_and_foreign_ones_are_refused(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    net = Centrifuge(replace(TINY, outputs=3))
+    path = tmp_path / "mine.safetensors"
+    weights.save(net, path, {"samples": "7"})
+    file = weights.find(str(path), weights.CENTRIFUGE)
+    back = weights.load_centrifuge(file)
+    assert back.shape == net.shape and not back.training
+    state = back.state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
+    with pytest.raises(WeightsError, match="ownership network"):
+        weights.find("ownership", weights.CENTRIFUGE)
+    bad = replace(file, metadata=file.metadata | {"shape": '{"outputs": 1}'})
+    with pytest.raises(WeightsError, match="size"):
+        weights.load_centrifuge(bad)
+    other = replace(file, metadata=file.metadata | {"shape": '{"outputs": 3}'})
+    with pytest.raises(WeightsError, match="does not fit"):
+        weights.load_centrifuge(other)
+
+
+def test_refining_tells_moving_scenes_apart() -> None:
+    """From the blend as both answers: the error falls by a third, and the blend stays the clip."""
+    size = (16, 48, 64)
+    truth = torch.stack([moving((0.0, 0.0), 1, size), moving((0.5, -2.0), 2, size)])
+    clip = truth.mean(0)
+    start = torch.stack([clip, clip])
+    alpha = torch.full((size[0],), 0.5)
+    found, scores = refine(clip, start, alpha, 150, 0, Silent())
+    again, _ = refine(clip, start, alpha, 150, 0, Silent())
+    assert torch.equal(found, again)
+    assert scores[1] < 0.7 * scores[0]
+    before, after = (separation_loss(truth[None], x[None]) for x in (start, found))
+    assert float(after) < 0.67 * float(before)
+    assert float((found.mean(0) - clip).abs().mean()) < 0.01
+
+
+def test_any_share_splits_to_the_same_blend() -> None:
+    clip, difference = torch.rand(4, 3, 8, 8), torch.rand(4, 3, 8, 8) - 0.5
+    alpha = torch.tensor([0.2, 0.4, 0.6, 0.8])
+    first, second = split(clip, difference, alpha)
+    share = alpha[:, None, None, None]
+    assert torch.allclose((1 - share) * first + share * second, clip, atol=1e-6)
+    assert torch.allclose(first - second, difference, atol=1e-6)
