@@ -22,6 +22,7 @@ from omnimatte_cli.commands import (
     report,
     training,
     trimask,
+    unmix,
     weights,
 )
 
@@ -43,6 +44,7 @@ app.command()(report.report)
 app.command()(masks.masks)
 app.command()(layers.layers)
 app.command()(trimask.trimask)
+app.command()(unmix.unmix)
 app.command()(doctor.doctor)
 app.command()(training.synth)
 app.command()(training.pretrain)

@@ -31,7 +31,7 @@ FLOORS = (
     ("plate",),
     ("methods",),
     ("deliver",),
-    ("pipeline", "solo_pipeline", "trimask_pipeline"),
+    ("pipeline", "solo_pipeline", "trimask_pipeline", "unmix_pipeline"),
     ("api", "remote", "batch", "compose", "doctor", "training", "evaluation"),
     ("commands",),
     ("cli",),

@@ -66,7 +66,8 @@ class ResultWriter:
     names: of the layers. order: (T, N) back to front. numbers: of the frames in file names. passes:
     which parts of each layer are written beside it. formats: besides 8-bit PNG. exact: also write
     the plate with what no layer explains, which is then the plate of the other formats, too. part:
-    the frames that are written; None: all.
+    the frames that are written; None: all. shown: a layer as the preview shows it, (H, W, 4) to
+    (H, W, 3) uint8; None: on a checkerboard.
 
     Scores are PSNRs in dB of the written 8-bit layers over the plate against the input: of the
     whole picture ("after_detail"), where any alpha is above 0.02 ("after_detail_in_layers") and,
@@ -87,6 +88,7 @@ class ResultWriter:
     passes: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     part: range | None = None
+    shown: Callable[[np.ndarray], np.ndarray] | None = None
 
     def write(self, progress: Progress) -> dict[str, PSNR]:
         """Write layers/, passes/, other formats, composite.mp4, preview.mp4 and background/.
@@ -185,7 +187,8 @@ class ResultWriter:
         if written.box is not None:
             composite[written.box.slices] = integers(written.composite[written.box.slices])
         tiles = [("input", eight_bits(frame)), ("composite", composite)]
-        tiles += [(n, on_checker(x)) for n, x in zip(self.names, written.rgba, strict=True)]
+        shown = self.shown or on_checker
+        tiles += [(n, shown(x)) for n, x in zip(self.names, written.rgba, strict=True)]
         parts = {(name, part): output.quantised_pass(name, part) for name, part in passes}
         preview = preview_frame(tiles)
         return FrameResult(

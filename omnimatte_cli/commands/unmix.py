@@ -1,0 +1,56 @@
+"""`omnimatte unmix`: the two scenes of a video that was filmed through glass, or blended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from omnimatte_cli.commands.common import Json, Quiet, Verbose, Video, friendly, set_up_logging
+from omnimatte_cli.commands.options import takes
+from omnimatte_cli.media.options import reading
+from omnimatte_cli.methods.centrifuge.options import UnmixSettings
+from omnimatte_cli.progress import terminal_progress
+from omnimatte_cli.settings import READING, Settings
+
+
+@friendly
+@takes(settings=UnmixSettings, shared=(Settings, (*READING, "start_frame")))
+def unmix(
+    source: Video,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")],
+    settings: dict[str, Any],
+    shared: dict[str, Any],
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Split VIDEO into the two scenes that it shows in each other, without masks.
+
+    For reflections, double exposures and cross-fades of scenes that move against each other.
+    """
+    set_up_logging(verbose)
+    chosen = UnmixSettings(**settings, reading=reading(Settings(**shared)))
+    from omnimatte_cli.unmix_pipeline import unmix as run
+
+    with terminal_progress(quiet) as progress:
+        result = run(source, out, chosen, progress)
+    if as_json:
+        print(json.dumps(result.manifest, indent=2))
+    elif not quiet:
+        print_unmixed(result.manifest, out)
+
+
+def print_unmixed(manifest: dict[str, Any], out: Path) -> None:
+    """Where the layers are and how well their blend gives the video back."""
+    low, high = min(manifest["alpha"]), max(manifest["alpha"])
+    share = f"{low:.2f}" if high - low < 0.02 else f"{low:.2f} to {high:.2f}"
+    print(f"2 layers of {manifest['input']['frames']} frames")
+    for name in manifest["objects"]["names"]:
+        print(f"  {out / name}.mp4, {out / 'layers' / name}")
+    print(f"  {out / 'composite.mp4'}, preview.mp4, manifest.json")
+    print(f"layer2's share of the picture is {share}.")
+    print(f"Blended, the layers give the video back to {manifest['psnr']['blend']:.1f} dB.")
+    print(f"Time: {sum(manifest['seconds'].values()):.0f} s.")

@@ -1,0 +1,178 @@
+"""The story of `omnimatte unmix`: read - the network - the layers' share - write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from omnimatte_cli import device as devices
+from omnimatte_cli.arrays import Plate, integers, to_float
+from omnimatte_cli.deliver.finish import finish_result
+from omnimatte_cli.deliver.manifest import (
+    SCHEMA,
+    describe_camera,
+    describe_input,
+    library_versions,
+    peak_memory_mb,
+    write_manifest,
+)
+from omnimatte_cli.deliver.result import ResultWriter
+from omnimatte_cli.deliver.writer import Delivery, delivery_of
+from omnimatte_cli.matte.resolve import Layers
+from omnimatte_cli.media.encode import VideoWriter, find_ffmpeg, write_image
+from omnimatte_cli.media.folder import output_folder
+from omnimatte_cli.media.read import iter_frames, read_clip
+from omnimatte_cli.methods import weights
+from omnimatte_cli.methods.centrifuge.layers import Unmixed, fit_alpha
+from omnimatte_cli.methods.centrifuge.network import Centrifuge
+from omnimatte_cli.methods.centrifuge.options import UnmixSettings
+from omnimatte_cli.methods.centrifuge.predict import recoloured, separate, two_layers
+from omnimatte_cli.methods.centrifuge.refine import refine
+from omnimatte_cli.options import plain
+from omnimatte_cli.pipeline import StageTimer
+from omnimatte_cli.progress import Progress, Silent
+
+NAMES = ("layer1", "layer2")  # back to front
+ALIKE = 0.03  # mean difference of the layers below which nothing was told apart
+
+
+@dataclass(frozen=True)
+class UnmixResult:
+    """What `unmix` wrote. layers: name to the folder of its PNGs. videos: name to its video.
+    report: None where none was wanted."""
+
+    out: Path
+    layers: dict[str, Path]
+    videos: dict[str, Path]
+    manifest: dict[str, Any]
+    report: Path | None
+
+
+def unmix(
+    source: Path, out: Path, settings: UnmixSettings, progress: Progress | None = None
+) -> UnmixResult:
+    """Split a video that shows two scenes in each other into the two, and write them to `out`.
+
+    Raises the errors of `omnimatte_cli.errors`; on any error `out` is as it was before.
+    """
+    timer = StageTimer(progress or Silent())
+    device = devices.choose(settings.device)
+    ffmpeg = find_ffmpeg(settings.ffmpeg)
+    file = weights.find(settings.weights, weights.CENTRIFUGE)
+    net = weights.load_centrifuge(file).to(device)
+    with (
+        output_folder(out, settings.overwrite, [source], timer.say) as folder,
+        devices.deterministic(),
+    ):
+        info, clip = read_clip(source, settings.working_size, timer, options=settings.reading)
+        found, losses = unmixed(net, clip.frames, settings, timer)
+        apart = float(np.abs(found.layers[1].astype(np.float32) - found.layers[0]).mean())
+        if apart < ALIKE:
+            timer.say(
+                f"The two layers differ by {apart:.3f} only: the network found nothing to tell "
+                "apart (scenes that do not move against each other cannot be)."
+            )
+        black = np.zeros((*info.size, 3), np.uint8)
+        write_image(folder / "background.png", black)
+        delivery = delivery_of(info, ffmpeg)
+        frames = partial(iter_frames, source, deep=None, options=settings.reading)
+        order = np.tile(np.arange(len(NAMES)), (info.frames, 1))
+        writer = ResultWriter(
+            folder,
+            NAMES,
+            order,
+            Plate(black, np.ones(info.size, bool)),
+            frames,
+            lambda t, frame, plate: Layers(found.at(t, frame)),
+            delivery,
+            info.frame_numbers,
+            shown=colours,
+        )
+        timer.stage("writing", info.frames)
+        scores = {name: score.value for name, score in writer.write(timer).items()}
+        timer.stage("videos", info.frames)
+        write_videos(
+            folder, found, iter_frames(source, deep=None, options=settings.reading), delivery, timer
+        )
+        timer.finish()
+        height, width = found.small.shape[1:3]
+        facts: dict[str, Any] = {
+            "schema": SCHEMA,
+            "versions": library_versions(),
+            "input": describe_input(info),
+            "objects": {
+                "names": list(NAMES),
+                "order": list(NAMES),
+                "order_from": "the layer with less motion is the first",
+                "notes": [],
+            },
+            "options": plain(settings),
+            "seed": settings.seed,
+            "device": devices.describe(device),
+            "working_size": f"{width}x{height}",
+            "camera": describe_camera(None),
+            "method": "centrifuge",
+            "network": {"weights": str(file.path), "sha256": file.sha256} | plain(net.shape),
+            "iterations": settings.iterations,
+            "losses": losses,
+            "alpha": [round(float(a), 4) for a in found.alpha],
+            "apart": round(apart, 4),
+            "psnr": {"blend": scores["after_detail"], **scores},
+            "seconds": dict(timer.seconds),
+            "peak_memory_mb": peak_memory_mb(),
+        }
+        write_manifest(folder / "manifest.json", facts)
+    report = finish_result(out, (), settings.report, timer)
+    timer.finish()
+    folders = {name: out / "layers" / name for name in NAMES}
+    videos = {name: out / f"{name}.mp4" for name in NAMES}
+    return UnmixResult(out, folders, videos, facts, report)
+
+
+def unmixed(
+    net: Centrifuge, frames: np.ndarray, settings: UnmixSettings, timer: StageTimer
+) -> tuple[Unmixed, list[float]]:
+    """Two layers of a small clip (T, h, w, 3) uint8, and their disagreement with the clip's motions
+    before and after refining; none without `--iterations`."""
+    clip = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+    timer.stage("separating")
+    layers = recoloured(two_layers(separate(net, clip, timer)), clip)
+    if settings.alpha is None:
+        alpha = fit_alpha(to_float(frames), layers.permute(0, 1, 3, 4, 2).numpy())
+    else:
+        alpha = np.full(len(frames), settings.alpha)
+    losses: list[float] = []
+    if settings.iterations:
+        device = next(net.parameters()).device
+        timer.stage("refining", settings.iterations)
+        given = (clip.to(device), layers.to(device), torch.from_numpy(alpha).float().to(device))
+        layers, losses = refine(*given, settings.iterations, settings.seed, timer)
+    pictures = layers.permute(0, 1, 3, 4, 2).cpu().numpy()
+    return Unmixed(frames, pictures.astype(np.float16), alpha), losses
+
+
+def colours(rgba: np.ndarray) -> np.ndarray:
+    """A layer (H, W, 4) without its alpha."""
+    return np.ascontiguousarray(rgba[..., :3])
+
+
+def write_videos(
+    folder: Path, found: Unmixed, frames: Iterator[np.ndarray], info: Delivery, timer: StageTimer
+) -> None:
+    """layer1.mp4 and layer2.mp4: each layer by itself, opaque."""
+    paths = [folder / f"{name}.mp4" for name in NAMES]
+    with (
+        VideoWriter(paths[0], info.size, info.timing, info.ffmpeg, tags=info.tags) as first,
+        VideoWriter(paths[1], info.size, info.timing, info.ffmpeg, tags=info.tags) as second,
+    ):
+        for t, frame in enumerate(frames):
+            pair = found.at(t, frame)
+            first.write(integers(pair[0, ..., :3]))
+            second.write(integers(pair[1, ..., :3]))
+            timer.step(t + 1)
