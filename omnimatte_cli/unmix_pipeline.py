@@ -25,7 +25,8 @@ from omnimatte_cli.deliver.manifest import (
 from omnimatte_cli.deliver.result import ResultWriter
 from omnimatte_cli.deliver.writer import Delivery, delivery_of
 from omnimatte_cli.matte.resolve import Layers
-from omnimatte_cli.media.encode import VideoWriter, find_ffmpeg, write_image
+from omnimatte_cli.media.encode import VideoWriter, write_image
+from omnimatte_cli.media.ffmpeg import try_ffmpeg
 from omnimatte_cli.media.folder import output_folder
 from omnimatte_cli.media.read import iter_frames, read_clip
 from omnimatte_cli.methods import weights
@@ -63,7 +64,7 @@ def unmix(
     """
     timer = StageTimer(progress or Silent())
     device = devices.choose(settings.device)
-    ffmpeg = find_ffmpeg(settings.ffmpeg)
+    ffmpeg = try_ffmpeg(settings.ffmpeg)
     file = weights.find(settings.weights, weights.CENTRIFUGE)
     net = weights.load_centrifuge(file).to(device)
     with (
