@@ -7,11 +7,13 @@ this process's memory; a file without a name is gone when nobody uses it any mor
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import mmap
 import os
 import tempfile
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import IO, Any
 
 import numpy as np
@@ -49,6 +51,21 @@ def release(*arrays: np.ndarray) -> None:
         if base is not None and hasattr(mmap, "MADV_DONTNEED"):
             with contextlib.suppress(OSError, ValueError):
                 base.madvise(mmap.MADV_DONTNEED)
+
+
+def trim() -> None:
+    """Give the system back what was freed between small things that stay (glibc keeps it)."""
+    give_back = _malloc_trim()
+    if give_back is not None:
+        give_back(0)
+
+
+@lru_cache
+def _malloc_trim() -> Any:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):  # another C library
+        return None
 
 
 def _mapped(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

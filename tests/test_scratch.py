@@ -132,3 +132,8 @@ def test_averages_in_blocks_are_the_averages(monkeypatch, length: int, single: b
     found, slow = (average(given, frames, 12.0) for average in (still.average_static, slow_average))
     assert np.array_equal(found.weights, slow.weights)
     assert np.array_equal(found.unowned, slow.unowned)
+
+
+def test_what_was_freed_is_given_back() -> None:
+    scratch.trim()  # does nothing where the C library cannot
+    assert scratch._malloc_trim() is scratch._malloc_trim()

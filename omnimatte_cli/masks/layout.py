@@ -23,6 +23,7 @@ from omnimatte_cli.media.images import list_images, natural_key, read_deep
 from omnimatte_cli.media.numbers import number_images
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import VIDEO_SUFFIXES, iter_frames, read_palette
+from omnimatte_cli.scratch import EVERY, trim
 
 WORKERS = 3  # threads that decode images; more gain nothing
 LOSSY_SUFFIXES = VIDEO_SUFFIXES | {".jpg", ".jpeg", ".webp"}
@@ -80,7 +81,13 @@ class Source:
         stop = max(wanted, default=-1) + 1 + skip
         try:
             pictures = enumerate(iter_frames(self.path, stop, alpha=True), start=-skip)
-            return [(t, job(t, _of_video(image))) for t, image in pictures if t in wanted]
+            found = []
+            for t, image in pictures:
+                if t % EVERY == 0:
+                    trim()
+                if t in wanted:
+                    found.append((t, job(t, _of_video(image))))
+            return found
         except VideoError as error:
             raise MaskError(f"Object '{self.name}': {error}") from error
 
