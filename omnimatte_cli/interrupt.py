@@ -86,6 +86,9 @@ def held_interrupts() -> Iterator[Held]:
             before[s] = signal.signal(s, hold)
     try:
         yield held
+    except KeyboardInterrupt:
+        if not held.asked:
+            raise
     finally:
         for s, handler in before.items():
             signal.signal(s, handler)
