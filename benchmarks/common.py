@@ -45,15 +45,12 @@ def spent(work: Callable[[], object], times: int = 3) -> Spent:
 def spent_by(command: Sequence[str | Path], folder: Path | None = None) -> Spent:
     """One run of a command, with its children. Raises CalledProcessError.
 
-    folder: of a checkout whose package is run, before any installed one.
+    folder: of a checkout whose package is run: Python looks there before anywhere else.
     """
-    env = dict(os.environ)
-    if folder is not None:
-        env["PYTHONPATH"] = str(folder)
     wall = time.perf_counter()
     with open(os.devnull, "w") as nowhere:
         process = subprocess.Popen(
-            [str(x) for x in command], stdout=nowhere, stderr=nowhere, env=env
+            [str(x) for x in command], stdout=nowhere, stderr=nowhere, cwd=folder
         )
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

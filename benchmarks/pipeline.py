@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="another checkout")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "omnimatte")
     asked = parser.parse_args()
+    asked.folder = asked.folder.resolve()
     width, height = (int(x) for x in asked.size.split("x"))
     video, masks = make_clip(asked.folder, width, height, asked.frames, asked.objects, asked.moving)
     houses = {"here": HERE} | ({"against": asked.against.resolve()} if asked.against else {})
