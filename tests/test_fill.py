@@ -145,3 +145,18 @@ def test_a_colour_beside_the_hole_does_not_bleed_into_it() -> None:
     sources = np.where(hole, np.arange(hole.size).reshape(hole.shape) + 60, -1)
     filled = copied(image, hole, hole, sources)
     assert np.abs(filled[hole].astype(int) - 150).max() < 8
+
+
+def test_a_thin_long_hole_is_compared_with_few_places() -> None:
+    from omnimatte_cli.plate import patches
+
+    source = np.ones((400, 600), bool)
+    level = patches._Level(
+        np.zeros((400, 600, 5), np.float32), ~source, source.astype(np.float32), source
+    )
+    assert len(patches._compared(level, 100)) == patches.SOURCES[1]
+    assert len(patches._compared(level, 10**6)) == patches.SOURCES[0]
+    few = np.zeros_like(source)
+    few[10:20, 10:40] = True
+    level = patches._Level(level.features, ~few, level.weight, few)
+    assert np.array_equal(patches._compared(level, 10**6), np.flatnonzero(few))

@@ -20,6 +20,8 @@ from omnimatte_cli.arrays import full_scale
 PATCH = 3  # pixels from a patch's centre to its side: patches of 7 x 7
 SMALLEST = 28  # pixels of the shorter side of the coarsest level
 THICK = 8  # pixels: at the coarsest level a hole is at most about so thick, if SMALLEST allows
+COMPARISONS = 2e7  # of pairs of patches at the coarsest level,
+SOURCES = (500, 6000)  # with so many places at least and at most
 SEARCHED = 24_000  # patches that are searched for; finer levels take over what coarser found
 ROUNDS = 5  # of search and vote at the coarsest level
 FINE_ROUNDS = 2  # at all others
@@ -179,11 +181,24 @@ class _Costs:
         return cost + self.row * (places // self.width - rows) ** 2
 
 
+def _compared(level: _Level, count: int) -> np.ndarray:
+    """The places that each of `count` patches is compared with, flat indices.
+
+    All of them, unless that is too much work: a thin hole has no coarse level, and the search in
+    rounds finds what lies between.
+    """
+    places = np.flatnonzero(level.source)
+    most = int(np.clip(COMPARISONS / max(count, 1), *SOURCES))
+    if len(places) > most:
+        places = places[np.linspace(0, len(places) - 1, most).astype(int)]
+    return places
+
+
 def _peeled(level: _Level) -> _Level:
     """The hole filled from its edge inwards, each ring from the places that fit what is there."""
     features, missing = level.features.copy(), level.hole.copy()
     known = level.weight * ~missing
-    places = np.flatnonzero(level.source)
+    places = _compared(level, int(missing.sum()))
     around = _around(level.width)
     flat = features.reshape(-1, features.shape[2])
     patches = flat[places[:, None] + around].reshape(len(places), -1)
@@ -208,7 +223,7 @@ def _peeled(level: _Level) -> _Level:
 
 def _nearest_of_all(level: _Level, centres: np.ndarray) -> np.ndarray:
     """The best place of each patch by comparing all, (P,) flat indices."""
-    places = np.flatnonzero(level.source)
+    places = _compared(level, len(centres))
     costs = _Costs(level, centres)
     patches = costs.flat[places[:, None] + costs.around].reshape(len(places), -1)
     squares = (patches**2).T
