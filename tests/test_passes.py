@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from omnimatte_cli.arrays import Masks
 from omnimatte_cli.matte.compositing import composite, straight
 from omnimatte_cli.matte.effects import Effect
-from omnimatte_cli.matte.ownership import FrameWeights
+from omnimatte_cli.matte.layers import resolver
+from omnimatte_cli.matte.ownership import FrameWeights, Ownership
 from omnimatte_cli.matte.passes import (
     PASSES,
     effect_passes,
@@ -104,3 +106,17 @@ def test_a_frames_passes_are_its_layers(exact: bool) -> None:
     assert shadow[50, 35] > 0.3 and reflection[50, 35] < 0.05
     assert reflection[50, 68] > 0.15 and shadow[50, 68] < 0.05
     assert np.abs(straight(body[..., None] * frame, body)[20, 40, :3] - frame[20, 40]).max() < 1e-5
+
+
+def test_passes_of_a_frame_that_nobody_owns_are_empty_and_of_the_same_type() -> None:
+    masks = np.zeros((1, 2, *SIZE), bool)
+    masks[0, 1, 4:9, 4:9] = True
+    nobody = Ownership(np.zeros((1, 2, *SIZE), np.float16), np.ones((2, *SIZE), np.float16))
+    noise = np.full(SIZE, 2 / 255, np.float32)
+    layers_at = resolver(nobody, Masks.from_arrays(masks, ["box"]), noise)
+    picture = np.full((*SIZE, 3), 90, np.uint8)
+    empty, body = (layers_at(t, picture, picture) for t in range(2))
+    assert empty.passes is not None and body.passes is not None
+    assert empty.passes.max() == 0 and body.passes.max() > 0
+    assert empty.passes.dtype == body.passes.dtype == np.float32
+    assert empty.passes.shape == body.passes.shape

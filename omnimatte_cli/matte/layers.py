@@ -36,7 +36,9 @@ def resolver(
         rgba = np.zeros((len(own), height, width, 4), np.float32)
         box = owned_part(ownership, t, own, margin)
         if box is None:
-            return Layers(rgba, lambda: np.zeros((len(own), len(PASSES), height, width, 4)))
+            return Layers(
+                rgba, lambda: np.zeros((len(own), len(PASSES), height, width, 4), np.float32)
+            )
         part = box.slices
         weights = frame_weights(ownership, t, own, order, box)
         bodies = own[:, box.rows, box.columns]
