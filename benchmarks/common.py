@@ -15,10 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from omnimatte_cli.tensors import ClipTensors
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,19 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> 
     print(f"\n{title}\n")
     for line in (head, ["---"] * len(head), *rows):
         print("| " + " | ".join(cell(x) for x in line) + " |")
+
+
+def noise_clip(height: int, width: int, frames: int, objects: int) -> ClipTensors:
+    """A clip of noise at working size: networks take the same time for any picture."""
+    import torch
+
+    from omnimatte_cli.tensors import ClipTensors
+
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (frames, height, width, 3), np.uint8)
+    masks = rng.random((objects, frames, height, width)) > 0.95
+    order = np.tile(np.arange(objects), (frames, 1))
+    return ClipTensors.from_arrays(pictures, masks, pictures[:1], order, torch.device("cpu"))
 
 
 def make_clip(

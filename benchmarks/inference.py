@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
 import torch
 
-from benchmarks.common import convolution_ceiling, gflop, peak_memory, spent, table
+from benchmarks.common import convolution_ceiling, gflop, noise_clip, peak_memory, spent, table
 from omnimatte_cli.device import has_bfloat16
 from omnimatte_cli.methods.coordination.network import LayerNet
 from omnimatte_cli.methods.coordination.predict import predict_layers
 from omnimatte_cli.progress import Silent
-from omnimatte_cli.tensors import ClipTensors
 
 HEIGHT, WIDTH, FRAMES, OBJECTS = 128, 224, 16, 2
 
@@ -27,11 +25,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     device = torch.device("cpu")
-    rng = np.random.default_rng(0)
-    frames = rng.integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8)
-    masks = rng.random((OBJECTS, FRAMES, HEIGHT, WIDTH)) > 0.95
-    order = np.tile(np.arange(OBJECTS), (FRAMES, 1))
-    clip = ClipTensors.from_arrays(frames, masks, frames[:1], order, device)
+    clip = noise_clip(HEIGHT, WIDTH, FRAMES, OBJECTS)
     kind = "bfloat16" if has_bfloat16(device) else "float32"
     ceiling = convolution_ceiling(kind)
     rows = []

@@ -37,6 +37,17 @@ def option(
     return field(default=default, metadata=facts)
 
 
+def like(owner: type, name: str) -> Any:
+    """A dataclass field that is the same option as a field of another dataclass."""
+    (same,) = (f for f in fields(owner) if f.name == name)
+    return field(default=same.default, metadata=same.metadata)
+
+
+def check_seed(seed: int, name: str = "--seed") -> None:
+    """Raise OptionError unless a seed is one that all random generators take."""
+    check(0 <= seed < 2**32, f"{name} must be from 0 to {2**32 - 1}")
+
+
 def check(good: bool, message: str) -> None:
     """Raise OptionError unless an option's value is good."""
     if not good:

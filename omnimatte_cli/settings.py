@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from omnimatte_cli.errors import OptionError
-from omnimatte_cli.options import Assignment, check, check_words, option
+from omnimatte_cli.options import Assignment, check, check_seed, check_words, like, option
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PASSES = ("body", "shadow", "reflection")
@@ -180,7 +180,7 @@ class Settings:
         "Working size, multiples of 16. Default: the area of 224x128 in the video's aspect.",
         metavar="WxH",
     )
-    seed: int = option(0, "Seed of all random choices.")
+    seed: int = like(MaskSettings, "seed")
     device: DeviceName = option("auto", "auto, cpu, cuda or mps.")
     exact: bool = option(False, "Also write background/, the plate with what no layer owns.")
     strangers: bool = option(
@@ -245,14 +245,14 @@ class Settings:
     report: bool = option(
         True, "Write report.html, to judge the result by.", flag="--report/--no-report"
     )
-    overwrite: bool = option(False, "Replace an existing result.")
+    overwrite: bool = like(MaskSettings, "overwrite")
     ffmpeg: Path | None = option(None, "The ffmpeg program to encode with.", metavar="PATH")
     making: MaskSettings = field(default_factory=MaskSettings, metadata={"shown": False})
 
     def __post_init__(self) -> None:
         check_words(self)
         check(self.iterations is None or self.iterations >= 0, "--iterations must be 0 or more")
-        check(0 <= self.seed < 2**32, "--seed must be from 0 to 4294967295")
+        check_seed(self.seed)
         if self.size is not None:
             good = all(s >= 32 and s % 16 == 0 for s in self.size)
             check(good, "--size must be WxH with both sides multiples of 16, at least 32")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from omnimatte_cli.errors import OptionError
-from omnimatte_cli.matte.compositing import alpha_box
+from omnimatte_cli.matte.box import bounding_box
 
 SIGNALS = 1 << 16  # signals told apart
 DARKEST = np.float32(1e-5)  # linear light that counts as none
@@ -101,10 +101,10 @@ def linear_layers(
     out = np.zeros(layers.shape, np.float32)
     image = np.array(plate, np.float32)
     for i in order:
-        box = alpha_box(layers[i])
+        box = bounding_box(layers[i][..., 3] > 0)
         if box is None:
             continue
-        layer, below = layers[i][box], image[box]
+        layer, below = layers[i][box.slices], image[box.slices]
         alpha = layer[..., 3:]
         above = below + alpha * (layer[..., :3] - below)
         light, light_below = to_linear(above, transfer), to_linear(below, transfer)
@@ -112,6 +112,6 @@ def linear_layers(
         raised = np.where(alpha > 0, np.clip(np.maximum(alpha, taken), 0, 1), 0)
         # Rounding leaves traces of colour where there is no alpha, and of negative colour.
         colour = np.maximum(light - (1 - raised) * light_below, 0) * (alpha > 0)
-        out[i][box] = np.concatenate([colour, raised], axis=-1)
-        image[box] = above
+        out[i][box.slices] = np.concatenate([colour, raised], axis=-1)
+        image[box.slices] = above
     return out

@@ -262,7 +262,7 @@ def on_checker(rgba: np.ndarray) -> np.ndarray:
     """A layer (H, W, 4) uint8 over a checkerboard, (H, W, 3) uint8."""
     height, width = rgba.shape[:2]
     board = checkerboard((height, width), max(4, height // CHECKS)).copy()
-    box = bounding_box(rgba[..., 3] > 0, 0)
+    box = bounding_box(rgba[..., 3] > 0)
     if box is not None:
         part = np.ascontiguousarray(rgba[box.slices])
         under = board[box.slices].astype(np.float32)

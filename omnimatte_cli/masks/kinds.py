@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import pack_mask
 from omnimatte_cli.masks.pictures import LOSSY_FLAT, Counts, Picture, Study, codes, flat_areas
 
 FLAT = 0.3  # share of a label's pixels that must lie in flat areas
@@ -118,11 +117,6 @@ def cut_labels(picture: Picture, reading: Reading) -> dict[int, np.ndarray]:
         which = _without_edges(picture, which, reading)
     present = np.bincount(which.ravel(), minlength=len(wanted) + 1)
     return {v: which == i for i, v in enumerate(wanted) if present[i]}
-
-
-def packed_labels(picture: Picture, reading: Reading) -> dict[int, bytes]:
-    """`cut_labels`, packed."""
-    return {v: pack_mask(m) for v, m in cut_labels(picture, reading).items()}
 
 
 # ------------------------------------------------------------------------------------- grey levels

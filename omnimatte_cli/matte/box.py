@@ -25,7 +25,7 @@ class Box:
         return Box(*(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in pairs))
 
 
-def bounding_box(mask: np.ndarray, margin: int) -> Box | None:
+def bounding_box(mask: np.ndarray, margin: int = 0) -> Box | None:
     """The smallest box around a mask (H, W) bool, grown by a margin; None if it is empty.
 
     margin: pixels on each side, as far as there is picture.

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
+from omnimatte_cli.matte.box import bounding_box
+
 ALPHA_FLOOR = 1e-6  # below this a colour cannot be told from its premultiplied value
 
 
@@ -47,15 +49,6 @@ def composite(
     return out, seen
 
 
-def alpha_box(layer: np.ndarray) -> tuple[slice, slice] | None:
-    """Rows and columns of (H, W, 4) that hold alpha, or None where it is empty."""
-    seen = layer[..., 3] > 0
-    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-    if not rows.size:
-        return None
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-
-
 def lay_over(layers: Iterable[np.ndarray], image: np.ndarray) -> np.ndarray:
     """Layers (H, W, 4), back to front, over an image (H, W, 3), which stays as it is; float32.
 
@@ -63,9 +56,9 @@ def lay_over(layers: Iterable[np.ndarray], image: np.ndarray) -> np.ndarray:
     """
     out = np.array(image, np.float32)
     for rgba in layers:
-        box = alpha_box(rgba)
+        box = bounding_box(rgba[..., 3] > 0)
         if box is not None:
-            out[box] = layer_over(rgba[box], out[box])
+            out[box.slices] = layer_over(rgba[box.slices], out[box.slices])
     return out
 
 
@@ -81,12 +74,12 @@ def merge(layers: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     """Layers (H, W, 4), back to front, as the one layer that looks the same over any ground."""
     out = np.zeros((*size, 4), np.float32)  # premultiplied
     for rgba in layers:
-        box = alpha_box(rgba)
+        box = bounding_box(rgba[..., 3] > 0)
         if box is not None:
-            below, alpha = out[box], grey(rgba[box][..., 3])
-            below *= 1 - rgba[box][..., 3:]
-            below[..., :3] += alpha * colours(rgba[box])
-            below[..., 3] += rgba[box][..., 3]
+            below, part = out[box.slices], rgba[box.slices]
+            below *= 1 - part[..., 3:]
+            below[..., :3] += grey(part[..., 3]) * colours(part)
+            below[..., 3] += part[..., 3]
     return straight(out[..., :3], out[..., 3])
 
 

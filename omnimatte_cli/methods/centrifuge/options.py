@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from omnimatte_cli.media.options import ReadOptions
-from omnimatte_cli.options import check, check_words, option
-from omnimatte_cli.settings import DeviceName, working_size
+from omnimatte_cli.options import check, check_seed, check_words, like, option
+from omnimatte_cli.settings import DeviceName, Settings, working_size
 
 STEP = 16  # pixels that both sides of the working size are multiples of
 
@@ -28,19 +28,17 @@ class UnmixSettings:
         "Working size, multiples of 16. Default: the area of 224x128 in the video's aspect.",
         metavar="WxH",
     )
-    seed: int = option(0, "Seed of all random choices.")
-    device: DeviceName = option("auto", "auto, cpu, cuda or mps.")
-    report: bool = option(
-        True, "Write report.html, to judge the result by.", flag="--report/--no-report"
-    )
-    overwrite: bool = option(False, "Replace an existing result.")
-    ffmpeg: Path | None = option(None, "The ffmpeg program to encode with.", metavar="PATH")
+    seed: int = like(Settings, "seed")
+    device: DeviceName = like(Settings, "device")
+    report: bool = like(Settings, "report")
+    overwrite: bool = like(Settings, "overwrite")
+    ffmpeg: Path | None = like(Settings, "ffmpeg")
     reading: ReadOptions = field(default_factory=ReadOptions, metadata={"shown": False})
 
     def __post_init__(self) -> None:
         check_words(self)
         check(self.iterations >= 0, "--iterations must be 0 or more")
-        check(0 <= self.seed < 2**32, "--seed must be from 0 to 4294967295")
+        check_seed(self.seed)
         check(self.alpha is None or 0.05 <= self.alpha <= 0.95, "--alpha must be from 0.05 to 0.95")
         if self.size is not None:
             good = all(s >= 32 and s % STEP == 0 for s in self.size)

@@ -9,8 +9,8 @@ from typing import Literal, get_args
 
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.media.options import ReadOptions
-from omnimatte_cli.options import check, check_words, option
-from omnimatte_cli.settings import DeviceName, working_size
+from omnimatte_cli.options import check, check_seed, check_words, like, option
+from omnimatte_cli.settings import DeviceName, Settings, working_size
 
 Colour = Literal["network", "free", "closed"]  # where a layer's colours come from
 Fit = Literal["auto", "closed", "base", "full"]  # how much is optimised
@@ -151,7 +151,7 @@ class GenerativeOptions:
             self.fit in get_args(Fit), f"--fit takes {', '.join(get_args(Fit))}, not {self.fit!r}"
         )
         check(self.steps is None or self.steps >= 1, "--steps must be at least 1")
-        check(0 <= self.seed < 2**32, "--seed must be from 0 to 4294967295")
+        check_seed(self.seed)
 
     def stage(self, full: bool) -> StageOptions:
         """The options of the base or of the full-size optimisation."""
@@ -206,14 +206,12 @@ class LayersSettings:
         "Leave the solo videos' colours also where a layer is opaque.",
         flag="--keep-colours",
     )
-    seed: int = option(0, "Seed of all random choices.")
-    device: DeviceName = option("auto", "auto, cpu, cuda or mps.")
-    exact: bool = option(False, "Also write background/, the plate with what no layer owns.")
-    report: bool = option(
-        True, "Write report.html, to judge the result by.", flag="--report/--no-report"
-    )
-    overwrite: bool = option(False, "Replace an existing result.")
-    ffmpeg: Path | None = option(None, "The ffmpeg program to encode with.", metavar="PATH")
+    seed: int = like(Settings, "seed")
+    device: DeviceName = like(Settings, "device")
+    exact: bool = like(Settings, "exact")
+    report: bool = like(Settings, "report")
+    overwrite: bool = like(Settings, "overwrite")
+    ffmpeg: Path | None = like(Settings, "ffmpeg")
     reading: ReadOptions = field(default_factory=ReadOptions, metadata={"shown": False})
 
     def __post_init__(self) -> None:
@@ -271,8 +269,8 @@ class TrimaskSettings:
     )
     invert: bool = option(False, "Black keeps and white removes, not the reverse.", flag="--invert")
     images: bool = option(False, "Write a folder of PNGs each instead of a video.", flag="--images")
-    overwrite: bool = option(False, "Replace an existing result.")
-    ffmpeg: Path | None = option(None, "The ffmpeg program to encode with.", metavar="PATH")
+    overwrite: bool = like(Settings, "overwrite")
+    ffmpeg: Path | None = like(Settings, "ffmpeg")
     reading: ReadOptions = field(default_factory=ReadOptions, metadata={"shown": False})
 
     def __post_init__(self) -> None:
