@@ -20,7 +20,9 @@ import numpy as np
 
 from omnimatte_cli.errors import OutputError
 
-LARGE = 256 << 20  # bytes from which an array is kept in a file
+LARGE = 64 << 20  # bytes from which an array is kept in a file
+BLOCK = 4 << 20  # bytes in which small arrays are kept together, and the largest of them
+ALIGN = 16  # bytes at multiples of which each of them begins
 EVERY = 64  # frames after which loops over a clip release what they have used
 
 log = logging.getLogger(__name__)
@@ -113,3 +115,28 @@ class Growing:
         with self.file as file:
             file.flush()
             return _mapped(file, (self.count, *self.shape), self.dtype)
+
+
+class Store:
+    """Small arrays that stay, kept together in blocks: from LARGE bytes on in files.
+
+    Each by itself would lie between what is freed around it, which the C library then cannot give
+    back: of points tracked in a frame, a few kB, some hundred kB of memory would stay.
+    """
+
+    def __init__(self) -> None:
+        self.blocks: list[np.ndarray] = []
+        self.left = 0  # bytes free in the last block
+
+    def keep(self, x: np.ndarray) -> np.ndarray:
+        """A copy of x, of at most BLOCK bytes, that is not to be changed."""
+        assert x.nbytes <= BLOCK, x.shape
+        if x.nbytes > self.left:
+            in_file = BLOCK * (len(self.blocks) + 1) >= LARGE
+            self.left = max(BLOCK, LARGE) if in_file else BLOCK
+            self.blocks.append(scratch_array((self.left,), np.uint8))
+        start = self.blocks[-1].nbytes - self.left
+        self.left -= min(self.left, -(-x.nbytes // ALIGN) * ALIGN)
+        place = self.blocks[-1][start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+        place[...] = x
+        return place

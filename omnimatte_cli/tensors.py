@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from omnimatte_cli.scratch import release
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class ClipTensors:
     plates: (1 or T, 3, H, W) uint8.
     order: (T, N) int64, back to front.
     bootstrap: (N, T, H, W) uint8, the alpha that the mask loss starts from, or None: the masks.
+    held: the host arrays that the tensors are views of, on a CPU, frames and masks first.
     """
 
     frames: Tensor
@@ -27,6 +30,7 @@ class ClipTensors:
     plates: Tensor
     order: Tensor
     bootstrap: Tensor | None = None
+    held: tuple[np.ndarray, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def from_arrays(
@@ -47,10 +51,15 @@ class ClipTensors:
             torch.from_numpy(masks).to(device),
             picture(plates),
             torch.from_numpy(np.ascontiguousarray(order, np.int64)).to(device),
+            held=(frames, masks, plates) if device.type == "cpu" else (),
         )
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def release(self) -> None:
+        """Take what is kept in files out of this process's memory; its content stays."""
+        release(*self.held)
 
     def windows(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Windows of frames `index` (B, T) int64, as floats in [0, 1].

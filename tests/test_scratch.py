@@ -15,7 +15,7 @@ from omnimatte_cli import scratch
 from omnimatte_cli.errors import OutputError
 from omnimatte_cli.matte import still
 from omnimatte_cli.matte.ownership import Ownership
-from omnimatte_cli.scratch import Growing, release, scratch_array
+from omnimatte_cli.scratch import Growing, Store, release, scratch_array
 
 HOUSE = Path(__file__).parent.parent
 
@@ -76,6 +76,47 @@ for i in range(300):
         release(x)
 assert held() - before < 60, held() - before
 assert all(x[i, 5] == i % 200 for i in range(300))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=HOUSE)
+
+
+def test_small_arrays_are_kept_as_they_are(monkeypatch) -> None:
+    monkeypatch.setattr(scratch, "BLOCK", 500)
+    monkeypatch.setattr(scratch, "LARGE", 1200)
+    random, store = np.random.default_rng(0), Store()
+    given = [random.random((int(random.integers(0, 31)), 2)) for _ in range(60)]
+    given += [x.astype(np.float32) for x in given] + [np.zeros((5, 0)), np.arange(7)[::2]]
+    kept = [store.keep(x) for x in given]
+    release(*kept)
+    assert all(
+        np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(given, kept, strict=True)
+    )
+    sizes = [block.nbytes for block in store.blocks]
+    assert sizes[:2] == [500, 500] and set(sizes[2:]) == {1200}
+    assert sum(sizes) < 2 * sum(x.nbytes for x in given)
+
+
+LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's figures")
+
+
+@LINUX
+def test_pairs_of_a_long_clip_take_little_memory() -> None:
+    """Points between freed pictures: kept one by one, they take 0.4 MB a frame."""
+    program = """
+import numpy as np
+from omnimatte_cli import scratch
+scratch.LARGE = 8 << 20
+def held():
+    return int(open("/proc/self/status").read().split("VmRSS:")[1].split()[0]) >> 10
+store, kept, random = scratch.Store(), [], np.random.default_rng(0)
+before = held()
+for t in range(3000):
+    pictures = [np.ones((360, 640), np.float32) for _ in range(4)]
+    kept.append(store.keep(random.random((400, 2))))
+    if t % scratch.EVERY == 0:
+        scratch.release(kept[-1])
+        scratch.trim()
+assert held() - before < 24, held() - before
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=HOUSE)
 

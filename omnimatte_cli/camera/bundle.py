@@ -12,7 +12,7 @@ the sparse normal equations (8 x 8 blocks), robust by reweighting (Cauchy).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import sparse
@@ -20,6 +20,7 @@ from scipy.sparse.linalg import splu
 
 from omnimatte_cli.camera.model import normalised
 from omnimatte_cli.camera.tracking import Pair
+from omnimatte_cli.scratch import EVERY, release
 
 ROBUST = 0.7  # pixels, scale of Cauchy's weights
 ITERATIONS = 15
@@ -35,16 +36,15 @@ def adjust(homographies: np.ndarray, pairs: Sequence[Pair], fixed: int, width: i
     to_unit[:2, 2] = -1
     to_pixels = np.linalg.inv(to_unit)
     unit = to_unit @ homographies @ to_pixels
-    points = [(_unit(p.start, to_unit), _unit(p.end, to_unit)) for p in pairs]
     scale = width / 2  # pixels per unit
     damping = 1e-6
-    cost = _cost(unit, pairs, points, scale)
+    cost = _cost(unit, pairs, to_unit, scale)
     for _ in range(ITERATIONS):
-        matrix, gradient = _normal_equations(unit, pairs, points, scale, fixed)
+        matrix, gradient = _normal_equations(unit, pairs, to_unit, scale, fixed)
         damped = matrix + sparse.diags(damping * (matrix.diagonal() + 1e-9))
         step = splu(damped.tocsc()).solve(-gradient).reshape(-1, 8)
         moved = normalised(unit @ (np.eye(3) + _as_matrix(step)))
-        after = _cost(moved, pairs, points, scale)
+        after = _cost(moved, pairs, to_unit, scale)
         if after < cost:
             gain, unit, cost, damping = 1 - after / cost, moved, after, damping / 10
             if gain < ENOUGH:
@@ -84,6 +84,16 @@ def jacobian(motion: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndar
     return a.reshape(len(y), 2, 9)[..., :8], b.reshape(len(y), 2, 9)[..., :8]
 
 
+def _points(
+    pairs: Sequence[Pair], to_unit: np.ndarray
+) -> Iterator[tuple[Pair, tuple[np.ndarray, np.ndarray]]]:
+    """Each pair with its points, twice (P, 3), of unit coordinates: made when they are needed."""
+    for number, pair in enumerate(pairs):
+        if number % EVERY == 0:
+            release(pair.start, pair.end)
+        yield pair, (_unit(pair.start, to_unit), _unit(pair.end, to_unit))
+
+
 def _unit(points: np.ndarray, to_unit: np.ndarray) -> np.ndarray:
     return np.c_[points, np.ones(len(points))] @ to_unit.T
 
@@ -99,23 +109,23 @@ def _misses(unit: np.ndarray, pair: Pair, points: tuple[np.ndarray, np.ndarray])
     return motion, y[:, :2] / y[:, 2:] - points[1][:, :2]
 
 
-def _cost(unit: np.ndarray, pairs: Sequence[Pair], points: list, scale: float) -> float:
+def _cost(unit: np.ndarray, pairs: Sequence[Pair], to_unit: np.ndarray, scale: float) -> float:
     total = 0.0
-    for pair, where in zip(pairs, points, strict=True):
+    for pair, where in _points(pairs, to_unit):
         _, miss = _misses(unit, pair, where)
         total += np.log1p((miss**2).sum(1) * (scale / ROBUST) ** 2).sum()
     return total
 
 
 def _normal_equations(
-    unit: np.ndarray, pairs: Sequence[Pair], points: list, scale: float, fixed: int
+    unit: np.ndarray, pairs: Sequence[Pair], to_unit: np.ndarray, scale: float, fixed: int
 ) -> tuple[sparse.csc_matrix, np.ndarray]:
     """J^T W J (8T x 8T, sparse) and J^T W r (8T,), with Cauchy's weights."""
     count = len(unit)
     gradient = np.zeros((count, 8))
     diagonal = np.zeros((count, 8, 8))
     blocks, rows, columns = [], [], []
-    for pair, where in zip(pairs, points, strict=True):
+    for pair, where in _points(pairs, to_unit):
         motion, miss = _misses(unit, pair, where)
         weight = 1 / (1 + (miss**2).sum(1) * (scale / ROBUST) ** 2)
         a, b = jacobian(motion, where[0])

@@ -7,7 +7,7 @@ one. From the frame on in which it moves, neighbours and frames 4, 12 and 36 apa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -24,6 +24,7 @@ from omnimatte_cli.camera.model import (
     sane,
 )
 from omnimatte_cli.camera.tracking import WORKING_WIDTH, Pair, View, match, tiles_of, track, view
+from omnimatte_cli.scratch import EVERY, Store, release, trim
 
 Hidden = Callable[[int], np.ndarray]  # frame number to (H, W) bool: where objects are
 
@@ -42,6 +43,7 @@ class _Scene:
 
     start: int
     key: View
+    store: Store  # of the pairs' points
     views: dict[int, View] = field(default_factory=dict)
     pairs: list[Pair] = field(default_factory=list)
     chain: dict[int, np.ndarray] = field(default_factory=dict)  # frame pixels to key's pixels
@@ -58,6 +60,7 @@ def register(
     hidden: where frame t's objects are; they are grown here. width: pixels at which is tracked.
     """
     scenes: list[_Scene] = []
+    store = Store()
     size: Size = (0, 0)
     scale = 1.0
     thumb = last_thumb = None
@@ -75,14 +78,16 @@ def register(
         here = view(t, grey, mask)
         thumb, last_thumb = cv2.resize(frame, (64, 36), interpolation=cv2.INTER_AREA), thumb
         if not scenes or not _continue(scenes[-1], here, thumb, last_thumb):
-            scenes.append(_begin(here))
+            scenes.append(_begin(here, store))
         count = t + 1
+        if count % EVERY == 0:
+            trim()
     assert count > 0, "no frames"
     return _solve(scenes, count, size, small[::-1])
 
 
-def _begin(key: View) -> _Scene:
-    scene = _Scene(key.frame, key)
+def _begin(key: View, store: Store) -> _Scene:
+    scene = _Scene(key.frame, key, store)
     scene.views[key.frame] = key
     scene.chain[key.frame] = np.eye(3)
     return scene
@@ -97,7 +102,7 @@ def _continue(scene: _Scene, here: View, thumb: np.ndarray, last: np.ndarray) ->
         shift = None if key_pair is None else scene_shift(key_pair, here.grey.shape)
         if key_pair is not None and shift is not None and shift < STATIC_SHIFT:
             scene.known += 1
-            scene.pairs.append(key_pair)
+            _keep(scene, key_pair)
             scene.chain[t] = np.linalg.inv(key_pair.homography)
             _remember(scene, here)
             return True
@@ -113,16 +118,21 @@ def _continue(scene: _Scene, here: View, thumb: np.ndarray, last: np.ndarray) ->
     scene.known += 1
     if pair is None:
         assert key_pair is not None
-        scene.pairs.append(key_pair)
+        _keep(scene, key_pair)
         scene.chain[t] = np.linalg.inv(key_pair.homography)
     else:
-        scene.pairs.append(pair)
+        _keep(scene, pair)
         scene.chain[t] = normalised(scene.chain[t - 1] @ np.linalg.inv(pair.homography))
     moved = key_pair is None or scene_shift(key_pair, here.grey.shape) is not None
     scene.moves = scene.moves or moved
     _pair_far(scene, here)
     _remember(scene, here)
     return True
+
+
+def _keep(scene: _Scene, pair: Pair) -> None:
+    keep = scene.store.keep
+    scene.pairs.append(replace(pair, start=keep(pair.start), end=keep(pair.end)))
 
 
 def _remember(scene: _Scene, here: View) -> None:
@@ -169,7 +179,7 @@ def _pair_far(scene: _Scene, here: View) -> None:
                 continue
         pair = track(other, here, guess)
         if pair is not None:
-            scene.pairs.append(pair)
+            _keep(scene, pair)
 
 
 def scene_shift(pair: Pair, shape: tuple[int, int]) -> float | None:
@@ -281,16 +291,16 @@ def _fit(
     share: np.ndarray,
 ) -> None:
     """Fill in how well each of a scene's frames fits: inliers, rms (pixels), share of inliers."""
-    squares: dict[int, list[np.ndarray]] = {t: [] for t in own}
-    shares: dict[int, list[float]] = {t: [] for t in own}
-    still = np.tile(np.eye(3), (len(own), 1, 1)) if part is None else part
+    touching: dict[int, list[Pair]] = {t: [] for t in own}
     for p in scene.pairs:
-        square = (residuals(still, p.counted_from(own.start)) ** 2).sum(1)
-        for t in (p.first, p.second):
-            squares[t].append(square)
-            shares[t].append(p.share)
-            inliers[t] += len(square)
-    for t in own:
-        if squares[t]:
-            rms[t] = np.sqrt(np.concatenate(squares[t]).mean())
-            share[t] = float(np.median(shares[t]))
+        touching[p.first].append(p)
+        touching[p.second].append(p)
+    still = np.tile(np.eye(3), (len(own), 1, 1)) if part is None else part
+    for t, pairs in touching.items():
+        if pairs:
+            square = [(residuals(still, p.counted_from(own.start)) ** 2).sum(1) for p in pairs]
+            inliers[t] = sum(map(len, square))
+            rms[t] = np.sqrt(np.concatenate(square).mean())
+            share[t] = float(np.median([p.share for p in pairs]))
+        if t % EVERY == 0:
+            release(*(p.end for p in pairs[::EVERY]))

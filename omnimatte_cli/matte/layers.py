@@ -11,6 +11,7 @@ from omnimatte_cli.matte.box import Box
 from omnimatte_cli.matte.ownership import Ownership, frame_weights, owned_part
 from omnimatte_cli.matte.passes import PASSES
 from omnimatte_cli.matte.resolve import REACH_PIXELS, Layers, resolve_frame
+from omnimatte_cli.scratch import EVERY, release
 
 AROUND = 0.05  # of the picture's mean side: what is computed around what may be owned
 
@@ -33,6 +34,8 @@ def resolver(
 
     def layers_at(t: int, frame: np.ndarray, plate: np.ndarray) -> Layers:
         own, order = masks.frame(t), masks.order[t]
+        if t % EVERY == 0:
+            release(ownership.weights, ownership.unowned)
         rgba = np.zeros((len(own), height, width, 4), np.float32)
         box = owned_part(ownership, t, own, margin)
         if box is None:

@@ -16,6 +16,7 @@ from scipy.sparse import csr_matrix
 
 from omnimatte_cli.arrays import Plate, Size, eight_bits, frame_or_static
 from omnimatte_cli.matte.box import Box, bounding_box
+from omnimatte_cli.scratch import EVERY, release, scratch_array
 
 BLUR = 1.0  # sigma in working pixels of a predicted layer's weight: layers are a little off
 UNOWNED = 0.03  # weight of 'unowned', on the scale of a change summed over 3 channels (0 .. 3)
@@ -180,6 +181,10 @@ def working_plates(plate: Plate, size: Size, frames: int) -> np.ndarray:
     """The plate at working size, (1 or T, h, w, 3) uint8."""
     h, w = size
     count = 1 if plate.moving is None else frames
+    out = scratch_array((count, h, w, 3), np.uint8)
     stream = plate.stream()
-    small = (cv2.resize(next(stream), (w, h), interpolation=cv2.INTER_AREA) for _ in range(count))
-    return np.stack([eight_bits(x) for x in small])
+    for t in range(count):
+        out[t] = eight_bits(cv2.resize(next(stream), (w, h), interpolation=cv2.INTER_AREA))
+        if t % EVERY == 0:
+            release(out)
+    return out

@@ -14,7 +14,7 @@ from omnimatte_cli.matte.network import CONTEXT, OwnerNet
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.still import average_static
 from omnimatte_cli.progress import Progress
-from omnimatte_cli.scratch import release, scratch_array
+from omnimatte_cli.scratch import EVERY, release, scratch_array
 from omnimatte_cli.tensors import ClipTensors
 
 SPACING = 0.25  # seconds between a frame and its neighbours in training
@@ -64,12 +64,10 @@ def predict_ownership(
     n, t = len(clip.masks), len(clip)
     everyone = clip
     if strangers is not None and len(strangers):
-        hidden = torch.from_numpy(strangers).to(clip.masks.device)
-        everyone = replace(clip, masks=torch.cat([clip.masks, hidden]))
+        everyone = _with_strangers(clip, strangers)
     h, w = clip.frames.shape[2:]
     weights = scratch_array((n, t, h, w), np.float16)
     unowned = scratch_array((t, h, w), np.float16)
-    host, covers = clip.frames.cpu().numpy(), everyone.masks.cpu().numpy()
     net.eval()
 
     def answer(line: np.ndarray, kept: slice) -> np.ndarray:
@@ -85,17 +83,35 @@ def predict_ownership(
             share, frames = answer(line, kept), line[kept]
             weights[:, frames], unowned[frames] = share[:n], share[n:].sum(0)
             seen[frames] = True
-            release(weights, unowned, host, covers)
+            release(weights, unowned)
+            everyone.release()
             progress.step(int(seen.sum()))
         fill_between(weights, unowned, seen)
 
     BatchSize(CHUNK, "frames", progress).fit(ask)
     ownership = Ownership(weights, unowned)
     if every == 1:
-        ownership = average_static(ownership, np.moveaxis(host, 1, -1), fps)
-    absent = far_from_sight(clip.masks.flatten(2).any(2).cpu().numpy(), ABSENCE * stride)
-    ownership.weights[absent] = 0
+        frames = clip.held[0] if clip.held else np.moveaxis(clip.frames.cpu().numpy(), 1, -1)
+        ownership = average_static(ownership, frames, fps)
+    seen = clip.masks.flatten(2).any(2).cpu().numpy()
+    clip.release()
+    for i, frame in np.argwhere(far_from_sight(seen, ABSENCE * stride)):
+        ownership.weights[i, frame] = 0
     return ownership
+
+
+def _with_strangers(clip: ClipTensors, strangers: np.ndarray) -> ClipTensors:
+    """The clip with strangers (S, T, h, w) bool as more objects, after its own."""
+    if not clip.held:
+        hidden = torch.from_numpy(strangers).to(clip.masks.device)
+        return replace(clip, masks=torch.cat([clip.masks, hidden]))
+    frames, own, *rest = clip.held
+    both = scratch_array((len(own) + len(strangers), *own.shape[1:]), bool)
+    for t in range(len(clip)):
+        both[: len(own), t], both[len(own) :, t] = own[:, t], strangers[:, t]
+        if t % EVERY == 0:
+            release(both, own, strangers)
+    return replace(clip, masks=torch.from_numpy(both), held=(frames, both, *rest))
 
 
 def fill_between(weights: np.ndarray, unowned: np.ndarray, seen: np.ndarray) -> None:
@@ -109,6 +125,8 @@ def fill_between(weights: np.ndarray, unowned: np.ndarray, seen: np.ndarray) -> 
         a, b = known[max(0, place - 1)], known[min(place, len(known) - 1)]
         weights[:, t] = np.maximum(weights[:, a], weights[:, b])
         unowned[t] = np.minimum(unowned[a], unowned[b])
+        if place % EVERY == 0:
+            release(weights, unowned)
 
 
 def far_from_sight(seen: np.ndarray, reach: int) -> np.ndarray:

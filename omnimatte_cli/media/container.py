@@ -1,14 +1,14 @@
 """Video files: which stream is read, with which decoder, and what the container says about it.
 
-The only user of PyAV beside colour.py. FFmpeg reads frames; what players do with them (turning,
-cropping) is done here.
+The only user of PyAV beside colour.py and turning.py. FFmpeg reads frames; players turn and crop
+them, and so does turning.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -19,15 +19,16 @@ import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
-from omnimatte_cli.arrays import Size
 from omnimatte_cli.errors import OptionError, VideoError
 from omnimatte_cli.media.boxes import NO_CROP, Crop, bytes_missing, read_crop
 from omnimatte_cli.media.colour import ColourFacts, to_rgb, tone_map
 from omnimatte_cli.media.images import wxh
 from omnimatte_cli.media.limits import MAX_PIXELS, check_head, check_size
 from omnimatte_cli.media.options import ReadOptions
+from omnimatte_cli.media.patience import patient
 from omnimatte_cli.media.sound import Audio, sound_of
 from omnimatte_cli.media.timecode import first_time_code
+from omnimatte_cli.media.turning import cropped, display_matrix, is_identity, turn
 
 COVERS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own leave the alpha out
@@ -87,6 +88,10 @@ class FileReader:
 
     def pictures(self) -> Iterator[Picture]:
         """The frames of the wanted part, in order of presentation."""
+        return (p for p in patient(self._pictures(), self.path) if p is not None)
+
+    def _pictures(self) -> Generator[Picture | None, None, None]:
+        """The frames; None for each before the wanted part."""
         with open_container(self.path) as container:
             stream = self._choose(container)
             yield from self._decode(container, stream)
@@ -130,7 +135,7 @@ class FileReader:
 
     def _decode(
         self, container: av.container.InputContainer, stream: av.video.stream.VideoStream
-    ) -> Iterator[Picture]:
+    ) -> Iterator[Picture | None]:
         options, facts = self.options, self.facts
         reformatter, size, matrix, end = VideoReformatter(), None, None, Fraction(0)
         frames = self._frames(container, stream)
@@ -143,7 +148,7 @@ class FileReader:
             length = frame.duration * base if frame.duration and base else None
             index, self.total = self.total, self.total + 1
             if index == 0:
-                matrix = _display_matrix(frame)
+                matrix = display_matrix(frame)
                 self._study(frame, stream, matrix, start)
                 facts.audio = sound_of(self.path, container, start)
             end = (start if start is not None else end) + (length or 0)
@@ -152,14 +157,15 @@ class FileReader:
                 self.total = stream.frames or count_packets(self.path, options)
                 return
             if not _within(options, index, since):
+                yield None
                 continue
             self.first = index if self.first is None else self.first
             deep = facts.colour.depth > 8 if self.deep is None else self.deep
             image = to_rgb(frame, reformatter, self.alpha, deep)
-            image = _cropped(image, facts.crop)
+            image = cropped(image, facts.crop)
             if options.tone_map and facts.colour.hdr:
                 image[..., :3] = tone_map(np.ascontiguousarray(image[..., :3]), facts.colour)
-            image = image if matrix is None else _turn(image, matrix)
+            image = image if matrix is None else turn(image, matrix)
             size = size or image.shape[:2]
             if image.shape[:2] != size:
                 raise VideoError(
@@ -213,7 +219,7 @@ class FileReader:
         facts, options = self.facts, self.options
         facts.colour, facts.start = ColourFacts.of(frame, stream.codec_context), start
         facts.pixel_format = frame.format.name
-        facts.turned = matrix is not None and not _is_identity(matrix)
+        facts.turned = matrix is not None and not is_identity(matrix)
         if matrix is not None and abs(int(matrix[1])) > abs(int(matrix[0])):
             facts.sar = 1 / facts.sar
         if frame.interlaced_frame and facts.field_order == "progressive":
@@ -368,51 +374,3 @@ def _check_duration(stream: av.video.stream.VideoStream, end: Fraction, facts: F
 
 def _order(field_order: str) -> str:
     return "fields woven" if field_order == "interlaced" else f"{field_order} field first"
-
-
-# ---------------------------------------------------------------------------------------- geometry
-
-
-def _cropped(image: np.ndarray, crop: Crop) -> np.ndarray:
-    if not any(crop):
-        return image
-    h, w = image.shape[:2]
-    part = image[crop.top : h - crop.bottom, crop.left : w - crop.right]
-    return np.ascontiguousarray(part)
-
-
-def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
-    """How players turn the picture: 9 int32, or None for as it is.
-
-    Ask one frame only, as it is the same for all: a frame whose side data were looked at stays in
-    memory until the garbage collector runs.
-    """
-    sides: Any = frame.side_data.get("DISPLAYMATRIX")
-    return None if sides is None else np.frombuffer(bytes(sides), np.int32)
-
-
-def _is_identity(matrix: np.ndarray) -> bool:
-    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
-    return a > 0 and d > 0 and b == c == 0
-
-
-def _turn(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Apply a display matrix (a b u c d v x y w): point (x, y) goes to (a x + c y, b x + d y).
-
-    Only quarter turns and mirrorings exist in practice; other angles go to the nearest of them.
-    """
-    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
-    if abs(b) > abs(a):
-        image, across, down = image.swapaxes(0, 1), c, b
-    else:
-        across, down = a, d
-    if across < 0:
-        image = image[:, ::-1]
-    if down < 0:
-        image = image[::-1]
-    return np.ascontiguousarray(image)
-
-
-def shown_size(size: Size, sar: Fraction) -> Size:
-    """(H, W) on screen of a picture with pixels that are not square: the width is stretched."""
-    return size[0], max(1, round(size[1] * sar))

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from omnimatte_cli.scratch import EVERY, release
+
 SIZE = (36, 64)  # (h, w) at which frames are compared
 MARGIN = (6, 10)  # pixels by which a camera may move things from one frame to the next
 ALIKE = 0.5  # correlation from which two frames show the same place
@@ -26,7 +28,11 @@ def find_cuts(frames: Sequence[np.ndarray] | np.ndarray) -> tuple[int, ...]:
     """
     if len(frames) < 2:
         return ()
-    small = [cv2.resize(f, SIZE[::-1], interpolation=cv2.INTER_AREA) for f in frames]
+    small = []
+    for t, frame in enumerate(frames):
+        small.append(cv2.resize(frame, SIZE[::-1], interpolation=cv2.INTER_AREA))
+        if t % EVERY == 0:
+            release(frame)
     apart = np.array([0.0, *(_apart(a, b) for a, b in itertools.pairwise(small))])
     cuts: list[int] = []
     for t in np.flatnonzero(apart >= PLACE_JUMP).tolist():

@@ -22,7 +22,7 @@ from omnimatte_cli.errors import VideoError
 from omnimatte_cli.media.boxes import NO_CROP, Crop
 from omnimatte_cli.media.codecs import ColourTags, Timing
 from omnimatte_cli.media.colour import ColourFacts
-from omnimatte_cli.media.container import FileReader, Picture, count_packets, shown_size
+from omnimatte_cli.media.container import FileReader, Picture, count_packets
 from omnimatte_cli.media.cuts import cuts_note, find_cuts
 from omnimatte_cli.media.images import list_images, quiet_opencv, read_deep
 from omnimatte_cli.media.limits import check_pixels
@@ -30,8 +30,9 @@ from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.sequence import IMAGE_FPS, FolderReader, rgb_of
 from omnimatte_cli.media.sound import Audio
 from omnimatte_cli.media.timecode import time_code_after
+from omnimatte_cli.media.turning import shown_size
 from omnimatte_cli.progress import Progress, Silent
-from omnimatte_cli.scratch import Growing, release
+from omnimatte_cli.scratch import EVERY, Growing, release, trim
 
 # What counts as a video where one is looked for; a file that is named may have any suffix.
 VIDEO_SUFFIXES = frozenset(
@@ -261,6 +262,8 @@ def _read(
         if each is not None:
             each(len(pictures), picture.image)
         pictures.append(replace(picture, image=NOTHING))  # a part of it would hold all of it
+        if len(pictures) % EVERY == 0:
+            trim()
         progress.step(len(pictures))
     if len(pictures) < MIN_FRAMES:
         part = f" of {reader.total} in the chosen part" if options.ranged else ""

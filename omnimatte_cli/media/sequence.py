@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from omnimatte_cli.media.images import (
 )
 from omnimatte_cli.media.numbers import gaps_note, unique_numbers
 from omnimatte_cli.media.options import ReadOptions
+from omnimatte_cli.media.patience import patient
 
 IMAGE_FPS = Fraction(24)  # frames per second of a folder of images unless told otherwise
 
@@ -59,6 +60,9 @@ class FolderReader:
 
     def pictures(self) -> Iterator[Picture]:
         """The frames of the wanted part."""
+        return patient(self._pictures(), self.path)
+
+    def _pictures(self) -> Generator[Picture, None, None]:
         size: Size | None = None
         clipped = 0.0
         for index in self.wanted():

@@ -35,6 +35,7 @@ from omnimatte_cli.plate.median import (
 from omnimatte_cli.plate.refine import owned_pixels, refine_plate
 from omnimatte_cli.plate.temporal import FramePlate, frame_plates
 from omnimatte_cli.progress import Progress
+from omnimatte_cli.scratch import EVERY, release, scratch_array
 from omnimatte_cli.settings import Settings
 from omnimatte_cli.shot import Shot
 
@@ -165,8 +166,12 @@ def grown(masks: Masks) -> Callable[[int], np.ndarray]:
 def grown_array(small: np.ndarray) -> np.ndarray:
     """The masks (N, T, h, w) bool together, grown, (T, h, w) bool."""
     kernel = growth_kernel(max(SOFT_EDGE, growth(small.shape[2:])))
-    unions = np.any(small, axis=0).astype(np.uint8)
-    return np.stack([cv2.dilate(union, kernel) > 0 for union in unions])
+    out = scratch_array(small.shape[1:], bool)
+    for t in range(len(out)):
+        out[t] = cv2.dilate(np.any(small[:, t], axis=0).astype(np.uint8), kernel) > 0
+        if t % EVERY == 0:
+            release(out, small)
+    return out
 
 
 def owner_pixels(ownership: Ownership, size: Size) -> Callable[[int], np.ndarray]:
@@ -181,9 +186,11 @@ def working_frame_plates(
     hidden = grown_array(shot.small)
     owned = None if ownership is None else owner_pixels(ownership, shot.size)
     frames: Frames = lambda: iter(shot.frames)  # noqa: E731
-    out = np.empty_like(shot.frames)
+    out = scratch_array(shot.frames.shape, np.uint8)
     for t, plate in enumerate(frame_plates(frames, camera, lambda t: hidden[t], owned)):
         out[t] = plate.image
+        if t % EVERY == 0:
+            release(out, hidden, shot.frames)
         progress.step(t + 1)
     return out
 

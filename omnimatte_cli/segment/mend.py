@@ -17,6 +17,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import Masks, pack_mask
 from omnimatte_cli.camera.flow import dense_flow, mismatch, warp_mask
+from omnimatte_cli.scratch import release
 
 REACH = 2  # frames to each side that are asked
 SUSPECT = 0.12  # share by which an area must differ from those before and after
@@ -66,7 +67,8 @@ def suspects(masks: np.ndarray) -> list[int]:
 
     An object that comes in or leaves grows or shrinks to one side only.
     """
-    area = masks.sum((1, 2)).astype(float)
+    area = np.array([float(np.count_nonzero(mask)) for mask in masks])
+    release(masks)
     found = []
     for t in range(1, len(area) - 1):
         before, after = area[max(0, t - REACH) : t], area[t + 1 : t + REACH + 1]

@@ -60,7 +60,12 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
     if step > 1:
         few = find_strangers(frames[::step], masks[:, ::step])
         nearest = np.minimum((np.arange(len(frames)) + step // 2) // step, few.shape[1] - 1)
-        return few[:, nearest] & ~np.any(masks, axis=0)
+        found = scratch_array((len(few), *frames.shape[:3]), bool)
+        for t, near in enumerate(nearest):
+            found[:, t] = few[:, near] & ~np.any(masks[:, t], axis=0)
+            if t % EVERY == 0:
+                release(found, few, masks)
+        return found
     length, h, w = frames.shape[:3]
     none = np.zeros((0, length, h, w), bool)
     scale = max(1, round(TRACKING_WIDTH / w))
@@ -72,9 +77,9 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
     def known(t: int) -> np.ndarray:
         return cv2.dilate(np.any(masks[:, t], axis=0).astype(np.uint8), kernel) > 0
 
-    found: list[np.ndarray] = []
+    others: list[np.ndarray] = []
     for track in moving.tracks:
-        if len(found) == MOST:
+        if len(others) == MOST:
             break
         mask = _stack(track, moving.size, length, (h, w))
         areas = np.array([np.count_nonzero(m) for m in mask])
@@ -85,11 +90,11 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
         if sum(np.count_nonzero(m) for m in inside.values()) < OVERLAP * area:
             for t, own in inside.items():
                 mask[t] &= ~own
-            found.append(mask)
-    if not found:
+            others.append(mask)
+    if not others:
         return none
-    together = scratch_array((len(found), length, h, w), bool)
-    for i, mask in enumerate(found):
+    together = scratch_array((len(others), length, h, w), bool)
+    for i, mask in enumerate(others):
         together[i] = mask
         release(together, mask)
     return together
@@ -102,4 +107,6 @@ def _stack(track: Track, size: tuple[int, int], length: int, small: tuple[int, i
     for t, packed in enumerate(masks_of([track], length)):
         mask = unpack_mask(packed, size).astype(np.float32)
         out[t] = cv2.resize(mask, (w, h), interpolation=cv2.INTER_AREA) >= 0.5
+        if t % EVERY == 0:
+            release(out)
     return out
