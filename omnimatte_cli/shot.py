@@ -101,7 +101,7 @@ class Shot:
         clip, stride = self.tensors(plates, device), stride or self.frame_stride
         every = max(1, stride // 2) if coarse else 1
         return predict_ownership(
-            net, clip, stride, float(self.fps), progress, self.strangers, every
+            net, clip, stride, float(self.fps), progress, self.strangers, every, not coarse
         )
 
     def noise(self, plates: np.ndarray) -> np.ndarray:

@@ -56,6 +56,20 @@ class Canvas:
             cv2.fillConvexPoly(inside, quad.astype(np.int32), 1)
         return inside > 0
 
+    def clear_of(self, camera: Camera, hidden: Hidden, distance: int) -> np.ndarray:
+        """How many of SAMPLES frames show each pixel farther than `distance` pixels from what they
+        hide, (h, w) int64."""
+        side = 2 * distance + 1
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+        count = np.zeros(self.count.shape, np.int64)
+        for t in _picked(self.frames, SAMPLES):
+            wide = cv2.dilate(hidden(t).astype(np.uint8), disc)
+            motion = self.homography(camera, t)
+            flags = cv2.INTER_NEAREST
+            size = count.shape[::-1]
+            count += cv2.warpPerspective(wide, motion, size, flags=flags, borderValue=1.0) == 0
+        return count
+
     @property
     def light_changes(self) -> bool:
         return bool(self.exposures)

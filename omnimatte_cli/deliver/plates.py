@@ -69,8 +69,9 @@ def still(plate: Plate, shot: Shot, progress: Progress) -> np.ndarray:
             f"No single canvas holds the whole clip: the picture of the plate shows frames "
             f"{longest.start} to {longest.stop - 1}; a folder or a video gets every frame's."
         )
-    canvas = build_canvas(shot.open_frames, camera, grown(shot.masks), longest, dtype=shot.dtype)
-    return filled_canvas(canvas, camera)[0]
+    hidden = grown(shot.masks)
+    canvas = build_canvas(shot.open_frames, camera, hidden, longest, dtype=shot.dtype)
+    return filled_canvas(canvas, camera, hidden)[0]
 
 
 def write_result_plate(folder: Path, plate: Plate, shot: Shot, progress: Progress) -> None:

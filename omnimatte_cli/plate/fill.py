@@ -6,6 +6,8 @@ no hole: it is only continued smoothly, so that nothing harsh is warped into a f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -21,6 +23,7 @@ LEAST_NEAR = 0.25  # of the picture's longer side, if that is farther
 MISMATCH = 10.0  # levels: the edge's differences count less beyond it, or beyond the typical one
 RING = 1 / 120  # of the height: as far around a hole, what was hardly seen is an object's fringe
 HARDLY = 0.25  # share of the frames that show a picture's typical pixel
+SEEN_WELL = 3  # frames that must show a pixel with no object near it
 
 
 def fill_hole(image: np.ndarray, hole: np.ndarray, outside: np.ndarray | None = None) -> np.ndarray:
@@ -41,17 +44,24 @@ def fill_hole(image: np.ndarray, hole: np.ndarray, outside: np.ndarray | None = 
     return result
 
 
-def fringed(hole: np.ndarray, count: np.ndarray) -> np.ndarray:
+def fringed(
+    hole: np.ndarray, count: np.ndarray, clear: Callable[[int], np.ndarray] | None = None
+) -> np.ndarray:
     """A hole (H, W) bool with the pixels around it that were hardly seen.
 
     count: (H, W), how many frames show each pixel. Next to an object that hardly moves the few
-    frames in which its grown mask leaves a pixel free show the object's own edge.
+    frames in which its grown mask leaves a pixel free show the object's own edge. clear: from a
+    distance in pixels to (H, W), how many frames show each pixel at least so far from all objects:
+    what a few do is seen well, however short; None: that is not known.
     """
     if not hole.any() or hole.all():
         return hole
     reach = max(2, round(hole.shape[0] * RING))
     near = cv2.dilate(hole.astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
-    return hole | (near & (count < HARDLY * np.median(count[~hole])))
+    fringe = near & ~hole & (count < HARDLY * np.median(count[~hole]))
+    if clear is not None and fringe.any():
+        fringe &= clear(reach) < SEEN_WELL
+    return hole | fringe
 
 
 def _parts(hole: np.ndarray, unknown: np.ndarray) -> list[tuple]:

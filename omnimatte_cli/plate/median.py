@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -94,6 +94,16 @@ class Coverage:
             return None
         bits = np.stack([h[part] for h in self.hidden])
         return np.unpackbits(bits, axis=2, count=self.size[1]).astype(bool)
+
+
+def clear_of(size: Size, indices: Sequence[int], hides: Hides, distance: int) -> np.ndarray:
+    """How many of the frames show each pixel farther than `distance` pixels from what is hidden
+    once it has grown as masks do, (H, W) int64."""
+    kernel = growth_kernel(growth(size) + distance)
+    count = np.full(size, len(indices), np.int64)
+    for t in indices:
+        count -= cv2.dilate(hides(t).astype(np.uint8), kernel).astype(bool)
+    return count
 
 
 def median_of_free(

@@ -8,7 +8,7 @@ from omnimatte_cli.arrays import Masks, Plate, Size, frame_or_static
 from omnimatte_cli.matte.ownership import Ownership, upsample
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.fill import fill_hole, fringed
-from omnimatte_cli.plate.median import Coverage, median_of_free
+from omnimatte_cli.plate.median import Coverage, clear_of, median_of_free
 from omnimatte_cli.progress import Progress
 
 TAKEN = 0.5  # a pixel owned by more than this is no sample of the plate
@@ -42,6 +42,10 @@ def refine_plate(
 
     coverage = Coverage(samples.size, samples.indices, hides)
     again = median_of_free(samples, coverage, progress)
-    shown = ~fringed(coverage.count < FEWEST, coverage.count)
+
+    def clear(distance: int) -> np.ndarray:
+        return clear_of(samples.size, samples.indices, masks.union, distance)
+
+    shown = ~fringed(coverage.count < FEWEST, coverage.count, clear)
     image = fill_hole(np.where(shown[..., None], again, plate.image), ~shown)
     return Plate(image, shown)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -93,7 +94,7 @@ def frame_plates(
         if canvas is None or t not in canvas.frames:
             run = next(r for r in runs if t in r)
             canvas = build_canvas(frames, camera, covered, run, dtype=dtype)
-            image, guess = filled_canvas(canvas, camera)
+            image, guess = filled_canvas(canvas, camera, covered)
             canvas = replace(canvas, image=image, count=np.where(guess, 0, canvas.count))
         plate = _from_neighbours(aligner, camera, target, others, t, canvas.light_changes, restless)
         view = _canvas_view(aligner, camera, canvas, target, t)
@@ -183,16 +184,17 @@ def _from_neighbours(
     return FramePlate(median.reshape(h, w, 3), count, count > 0, variation)
 
 
-def filled_canvas(canvas: Canvas, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+def filled_canvas(canvas: Canvas, camera: Camera, hidden: Hidden) -> tuple[np.ndarray, np.ndarray]:
     """A canvas without holes, (h, w, 3), and which of it is a guess, (h, w) bool.
 
-    It is filled once, so that all frames see the same guess. Beyond all frames it just goes on.
+    hidden: what the canvas was built without, frame by frame. It is filled once, so that all frames
+    see the same guess. Beyond all frames it just goes on.
     """
     unseen = canvas.count == 0
     # Frames' own edges are no holes, but a hole goes up to them.
     core = unseen & (cv2.erode(canvas.within(camera).astype(np.uint8), np.ones((5, 5))) > 0)
     hole = unseen & (cv2.dilate(core.astype(np.uint8), np.ones((7, 7))) > 0)
-    guess = unseen | fringed(hole, canvas.count)
+    guess = unseen | fringed(hole, canvas.count, partial(canvas.clear_of, camera, hidden))
     outside = unseen & ~hole
     return fill_hole(canvas.image, guess, outside), guess
 
@@ -244,7 +246,7 @@ def _static(
 ) -> Iterator[FramePlate]:
     """One median of all frames, in the light of each."""
     canvas = build_canvas(frames, camera, hidden, stretch, dtype=dtype)
-    image, hole = filled_canvas(canvas, camera)
+    image, hole = filled_canvas(canvas, camera, hidden)
     samples = np.minimum(canvas.count, 255).astype(np.uint8)
     variation = np.where(hole, GUESS_VARIATION, canvas.variation).astype(np.float32)
     plate = FramePlate(image, samples, ~hole, variation)
