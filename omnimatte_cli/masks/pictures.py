@@ -140,8 +140,9 @@ def study(picture: Picture, lossy: bool) -> Study:
     bgr = picture.colour()
     if bgr is not None:
         step = max(1, int(np.ceil((bgr.shape[0] * bgr.shape[1] / COLOUR_SAMPLES) ** 0.5)))
-        part = bgr[::step, ::step].astype(np.int16)
-        chroma = part.max(2) - part.min(2) > (LOSSY_CHROMA if lossy else CHROMA)
+        blue, green, red = cv2.split(np.ascontiguousarray(bgr[::step, ::step]))
+        high, low = cv2.max(cv2.max(blue, green), red), cv2.min(cv2.min(blue, green), red)
+        chroma = cv2.subtract(high, low) > (LOSSY_CHROMA if lossy else CHROMA)
         seen = alpha is None or alpha.min() > 0
         if not seen and alpha is not None:
             chroma &= alpha[::step, ::step] > 0
@@ -174,7 +175,9 @@ def codes(bgr: np.ndarray) -> np.ndarray:
 def flat_areas(image: np.ndarray, tolerance: int) -> np.ndarray:
     """Where a pixel and its four neighbours differ by at most `tolerance`, (H, W) bool."""
     spread = cv2.subtract(cv2.dilate(image, CROSS), cv2.erode(image, CROSS))
-    return (spread if spread.ndim == 2 else spread.max(2)) <= tolerance
+    if spread.ndim == 3:
+        spread = np.maximum.reduce(cv2.split(spread))
+    return spread <= tolerance
 
 
 def _fewer_levels(values: np.ndarray) -> np.ndarray:
