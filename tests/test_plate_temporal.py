@@ -9,9 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
+from omnimatte_cli.camera import canvas
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.camera.registration import register
 from omnimatte_cli.errors import VideoError
+from omnimatte_cli.media import samples
+from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.estimate import written
 from omnimatte_cli.plate.temporal import FramePlate, frame_plates, pick_neighbours
 from omnimatte_cli.progress import Silent
@@ -138,6 +141,30 @@ def test_light_that_drifts_is_followed(moving: bool, tmp_path: Path) -> None:
     said = written(iter(plates), tmp_path / "plates", range(count), Silent()).light
     grey = np.array([[*light["gain"]] + np.array(light["offset"]) / 128 for light in said])
     assert np.allclose(grey / grey[0], gains / gains[0], atol=0.04)
+
+
+@pytest.mark.parametrize("fits", [False, True])
+def test_light_of_a_long_clip_is_followed_in_one_pass(monkeypatch, fits: bool) -> None:
+    """However many strips the samples take; all frames are followed, not the samples alone."""
+    count = 60
+    clip = shoot(count, SIZE, seed=4, homographies=np.tile(np.eye(3), (count, 1, 1)))
+    gains = 0.95 + 0.15 * np.sin(np.linspace(0, 9, count))[:, None] * (1, 0.9, 0.8)
+    lit = np.clip(clip.frames * gains[:, None, None], 0, 255).astype(np.uint8)
+    monkeypatch.setattr(canvas, "LONG", 30)
+    monkeypatch.setattr(canvas, "STATIC_SAMPLES", 15)
+    monkeypatch.setattr(samples, "SCRATCH_BYTES", lit.nbytes if fits else lit[0].nbytes * 24)
+    opened = []
+
+    def stream() -> Iterator[np.ndarray]:
+        opened.append(len(opened))
+        return iter(lit)
+
+    still, kept = Camera.static(count, SIZE), FrameSamples.of(lit)
+    assert kept.complete == fits
+    plates = frame_plates(stream, still, lambda t: grown(clip.masks[t]), kept=kept)
+    for plate, truth, gain in zip(plates, clip.plates, gains, strict=True):
+        assert psnr(plate.image, np.clip(truth * gain, 0, 255), plate.valid) > 35
+    assert len(opened) == 1
 
 
 def test_a_static_plate_is_the_median_and_the_same_in_every_frame() -> None:

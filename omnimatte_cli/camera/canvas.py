@@ -12,12 +12,16 @@ from omnimatte_cli.arrays import Size, eight_bits, full_scale
 from omnimatte_cli.camera.doubts import CANVAS_AREAS
 from omnimatte_cli.camera.exposure import FIT_WIDTH, Exposure, fit_exposure
 from omnimatte_cli.camera.model import Camera, corners, project, sane
+from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.ranks import masked_median, masked_ranks
+from omnimatte_cli.scratch import EVERY, release, scratch_array
 
 Frames = Callable[[], Iterator[np.ndarray]]  # opens a new stream of (H, W, 3) frames
 Hidden = Callable[[int], np.ndarray]  # frame number to (H, W) bool: where the scene is not seen
 
 SAMPLES = 32  # frames, spread over a stretch, from which a moving camera's canvas is made
+LONG = 256  # frames up to which a static camera's canvas is made from all of them; beyond:
+STATIC_SAMPLES = 100  # frames, spread evenly
 BUDGET = 512 << 20  # bytes of samples held at a time
 LIGHT_ROUNDS = 2
 LIGHT_CHANGES = 0.012  # relative: if no frame of a stretch differs by more, its light is constant
@@ -98,17 +102,26 @@ def build_canvas(
     budget: int = BUDGET,
     light: bool = True,
     dtype: np.dtype | type = np.uint8,
+    kept: FrameSamples | None = None,
 ) -> Canvas:
     """The masked median of a stretch of frames on one canvas.
 
     frames: is opened once for light and once for each strip of rows whose samples fit in `budget`
-    bytes. A static camera's stretch is taken whole. light: whether exposure is evened. dtype: of
-    the frames, uint8 or uint16.
+    bytes. A static camera's stretch is taken whole, unless it is LONG. light: whether exposure is
+    evened. dtype: of the frames, uint8 or uint16. kept: frames at hand, of which the canvas of a
+    whole LONG clip is made, without opening `frames` for it.
     """
     reference = stretch.start + len(stretch) // 2
-    picked = _picked(stretch, len(stretch) if not camera.moving else samples)
+    at_hand = None
+    if camera.moving:
+        picked = everyone = _picked(stretch, samples)
+    else:
+        everyone = list(stretch)
+        picked = everyone if len(stretch) <= LONG else _picked(stretch, STATIC_SAMPLES)
+        if len(stretch) > LONG and kept is not None and kept.offered == len(stretch):
+            picked, at_hand = kept.indices, kept
     (left, top), (h, w) = _bounds(camera, picked, reference)
-    exposures = _lights(frames, camera, hidden, picked, reference) if light else {}
+    exposures = _lights(frames, camera, hidden, picked, everyone, reference) if light else {}
     top_level, size_of = full_scale(dtype), np.dtype(dtype).itemsize
     image = np.empty((h, w, 3), dtype)
     count = np.zeros((h, w), np.uint16)
@@ -118,7 +131,8 @@ def build_canvas(
         part = slice(start, min(start + rows, h))
         shape = (part.stop - start, w)
         stack = np.empty((len(picked), *shape, 3), dtype)
-        for k, (t, frame) in enumerate(pick(frames, picked)):
+        found = pick(frames, picked) if at_hand is None else ((t, at_hand.frame(t)) for t in picked)
+        for k, (t, frame) in enumerate(found):
             here = _moved(camera.between(t, reference), (left, top + start))
             if t in exposures:
                 frame = exposures[t].remove(frame)
@@ -198,36 +212,56 @@ def _placed(
 
 
 def _lights(
-    frames: Frames, camera: Camera, hidden: Hidden, picked: Sequence[int], reference: int
+    frames: Frames,
+    camera: Camera,
+    hidden: Hidden,
+    picked: Sequence[int],
+    everyone: Sequence[int],
+    reference: int,
 ) -> dict[int, Exposure]:
-    """Each picked frame's light against their common canvas; empty where it does not change."""
+    """The light of each frame of `everyone` against the canvas of the `picked` of them.
+
+    Empty where it does not change.
+    """
     size = camera.size
     small = (max(8, round(size[0] * min(1.0, FIT_WIDTH / size[1]))), min(size[1], FIT_WIDTH))
     little = camera.scaled(small)
     (left, top), shape = _bounds(little, picked, reference)
-    images, masks, motions = [], [], []
-    for t, frame in pick(frames, picked):
-        images.append(eight_bits(cv2.resize(frame, small[::-1], interpolation=cv2.INTER_AREA)))
+    images = scratch_array((len(everyone), *small, 3), np.uint8)
+    masks = scratch_array((len(everyone), *small), bool)
+    motions = [_moved(little.between(t, reference), (left, top)) for t in everyone]
+    for k, (t, frame) in enumerate(pick(frames, everyone)):
+        images[k] = eight_bits(cv2.resize(frame, small[::-1], interpolation=cv2.INTER_AREA))
         share = cv2.resize(hidden(t).astype(np.float32), small[::-1], interpolation=cv2.INTER_AREA)
-        masks.append(share > 0)
-        motions.append(_moved(little.between(t, reference), (left, top)))
-    found = [Exposure.none()] * len(picked)
+        masks[k] = share > 0
+        if k % EVERY == 0:
+            release(images, masks)
+    wanted = set(picked)
+    among = [k for k, t in enumerate(everyone) if t in wanted]
+    found = [Exposure.none()] * len(everyone)
+
+    def fit(k: int) -> Exposure:
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        plate = cv2.warpPerspective(canvas, motions[k], small[::-1], flags=flags)
+        known = cv2.warpPerspective(
+            (count > 0).astype(np.uint8), motions[k], small[::-1], flags=flags
+        )
+        return fit_exposure(images[k], plate, (known > 0) & ~masks[k])
+
     for _ in range(LIGHT_ROUNDS):
-        stack = np.empty((len(picked), *shape, 3), np.uint8)
+        stack = np.empty((len(among), *shape, 3), np.uint8)
         count = np.zeros(shape, np.int64)
-        for k, image in enumerate(images):
-            stack[k], shown = _placed(found[k].remove(image), masks[k], motions[k], shape)
-            stack[k][~shown] = 255
+        for place, k in enumerate(among):
+            image = found[k].remove(images[k])
+            stack[place], shown = _placed(image, masks[k], motions[k], shape)
+            stack[place][~shown] = 255
             count += shown
-        flat = stack.reshape(len(picked), -1)
+        flat = stack.reshape(len(among), -1)
         canvas = masked_median(flat, np.repeat(count.reshape(-1), 3)).reshape(*shape, 3)
-        for k, image in enumerate(images):
-            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-            plate = cv2.warpPerspective(canvas, motions[k], small[::-1], flags=flags)
-            known = cv2.warpPerspective(
-                (count > 0).astype(np.uint8), motions[k], small[::-1], flags=flags
-            )
-            found[k] = fit_exposure(image, plate, (known > 0) & ~masks[k])
-        if max(e.change for e in found) < LIGHT_CHANGES:
+        for k in among:
+            found[k] = fit(k)
+        if max(found[k].change for k in among) < LIGHT_CHANGES:
             return {}
-    return dict(zip(picked, found, strict=True))
+    for k in set(range(len(everyone))).difference(among):
+        found[k] = fit(k)
+    return dict(zip(everyone, found, strict=True))

@@ -127,7 +127,9 @@ def clean_plate(
     progress.stage("plate", len(shot))
     hidden = grown(shot.masks)
     owned = None if ownership is None else owner_pixels(ownership, shot.masks.size)
-    plates = frame_plates(shot.open_frames, camera, hidden, owned, dtype=shot.dtype)
+    plates = frame_plates(
+        shot.open_frames, camera, hidden, owned, dtype=shot.dtype, kept=shot.samples
+    )
     return written(plates, folder, numbers, progress)
 
 

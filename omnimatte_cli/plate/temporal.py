@@ -21,6 +21,7 @@ from omnimatte_cli.camera.canvas import Canvas, Frames, Hidden, build_canvas, st
 from omnimatte_cli.camera.exposure import Exposure, fit_exposure
 from omnimatte_cli.camera.model import Camera, corners, project, sane
 from omnimatte_cli.errors import VideoError
+from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.align import Aligner, Shot, prepare
 from omnimatte_cli.plate.fill import fill_hole, fringed, membrane
 from omnimatte_cli.plate.median import growth, growth_kernel
@@ -69,6 +70,7 @@ def frame_plates(
     span: int = SPAN,
     restless: bool = False,
     dtype: np.dtype | type = np.uint8,
+    kept: FrameSamples | None = None,
 ) -> Iterator[FramePlate]:
     """One plate a frame, in order.
 
@@ -76,14 +78,15 @@ def frame_plates(
     few times, and its frames are held only as long as they are somebody's neighbours. hidden: frame
     t's grown masks. owned: frame t's pixels that effects of objects change, where those are known:
     they count as hidden. restless: for water and the like, see `restless.settle`; parallax and
-    grain of small frames pass for it too, and then it costs accuracy.
+    grain of small frames pass for it too, and then it costs accuracy. kept: some of the frames, at
+    hand.
     """
 
     def covered(t: int) -> np.ndarray:
         return hidden(t) if owned is None else hidden(t) | owned(t)
 
     if not camera.moving and not camera.cuts:
-        yield from _static(frames, camera, covered, range(len(camera)), dtype)
+        yield from _static(frames, camera, covered, dtype, kept)
         return
     runs = stretches(camera)
     canvas: Canvas | None = None
@@ -242,10 +245,15 @@ def _completed(plate: FramePlate, view: FramePlate, hidden: np.ndarray) -> Frame
 
 
 def _static(
-    frames: Frames, camera: Camera, hidden: Hidden, stretch: range, dtype: np.dtype | type
+    frames: Frames,
+    camera: Camera,
+    hidden: Hidden,
+    dtype: np.dtype | type,
+    kept: FrameSamples | None,
 ) -> Iterator[FramePlate]:
     """One median of all frames, in the light of each."""
-    canvas = build_canvas(frames, camera, hidden, stretch, dtype=dtype)
+    stretch = range(len(camera))
+    canvas = build_canvas(frames, camera, hidden, stretch, dtype=dtype, kept=kept)
     image, hole = filled_canvas(canvas, camera, hidden)
     samples = np.minimum(canvas.count, 255).astype(np.uint8)
     variation = np.where(hole, GUESS_VARIATION, canvas.variation).astype(np.float32)
