@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from omnimatte_cli.scratch import EVERY, release, scratch_array
+from omnimatte_cli.scratch import EVERY, Growing, release, scratch_array
 
 Size = tuple[int, int]  # (height, width) in pixels
 
@@ -209,5 +209,7 @@ def resize_frames(frames: Iterable[np.ndarray], size: Size) -> np.ndarray:
     import cv2
 
     h, w = size
-    small = (cv2.resize(f, (w, h), interpolation=cv2.INTER_AREA) for f in frames)
-    return np.stack([eight_bits(f) for f in small])
+    found = Growing()
+    for frame in frames:
+        found.add(eight_bits(cv2.resize(frame, (w, h), interpolation=cv2.INTER_AREA)))
+    return found.array()

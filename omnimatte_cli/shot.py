@@ -26,7 +26,7 @@ from omnimatte_cli.media.read import VideoInfo, iter_frames, read_clip
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.options import check
 from omnimatte_cli.progress import Progress
-from omnimatte_cli.segment.make import make_masks
+from omnimatte_cli.segment.make import WorkingFrames, make_masks
 from omnimatte_cli.segment.mend import mend_masks
 from omnimatte_cli.settings import Settings, parse_share, working_size
 from omnimatte_cli.tensors import ClipTensors
@@ -130,17 +130,27 @@ def read_shot(
     made: None leaves a video without masks without any. options: None: as the settings say. masks:
     where they are known already.
 
-    The video is decoded once, and once more where masks are made.
+    The video is decoded once; once more where masks are made, if its frames do not fit on the disk.
     """
     progress.stage("reading")
     pin = Pin.of(source)
     samples = FrameSamples()
     options = options or reading(settings)
+    folder = settings.masks
+    working = None
+    if folder is None and masks is None and made is not None:
+        working = WorkingFrames(settings.mask_settings)
+
+    def keep(t: int, frame: np.ndarray) -> None:
+        samples.add(t, frame)
+        if working is not None:
+            working.add(t, frame)
+
     info, clip = read_clip(
         source,
         lambda size: settings.size or working_size(size),
         progress,
-        each=samples.add,
+        each=keep,
         options=options,
     )
     pin.check()
@@ -150,11 +160,9 @@ def read_shot(
     for note in info.notes:
         progress.say(note)
     progress.stage("masks")
-    folder = settings.masks
-    if folder is None and masks is None and made is not None:
-        result = make_masks(
-            source, made, settings.mask_settings, progress, settings.ffmpeg, (info, open_frames)
-        )
+    if working is not None and made is not None:
+        known = info, open_frames, working
+        result = make_masks(source, made, settings.mask_settings, progress, settings.ffmpeg, known)
         progress.say(f"Masks made for {', '.join(result.names)}: look at masks/preview.mp4.")
         progress.stage("masks")
         folder = made

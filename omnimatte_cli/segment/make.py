@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Masks, Size, resize_frames
+from omnimatte_cli.arrays import Masks, Size, eight_bits, resize_frames
 from omnimatte_cli.errors import MaskError, OptionError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.media import read as videos
@@ -17,6 +18,7 @@ from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.progress import Progress, Silent
+from omnimatte_cli.scratch import Growing
 from omnimatte_cli.segment import methods
 from omnimatte_cli.segment.prompts import Prompt, frames_there, parse_prompts, within_part
 from omnimatte_cli.segment.result import MaskResult
@@ -36,14 +38,14 @@ def make_masks(
     settings: MaskSettings | None = None,
     progress: Progress | None = None,
     ffmpeg: Path | str | None = None,
-    known: tuple[VideoInfo, Frames] | None = None,
+    known: tuple[VideoInfo, Frames, WorkingFrames] | None = None,
     options: ReadOptions | None = None,
 ) -> MaskResult:
     """Make rough masks of a video's objects and write them into the folder `out`.
 
     Writes `<object>/00000.png ...` (0 and 255, the video's size), order.txt, preview.mp4 and
-    masks.json, all or nothing; files bear the frames' own numbers. known: the video's facts and how
-    its frames are opened, where they are known already. options: how it is read else.
+    masks.json, all or nothing; files bear the frames' own numbers. known: of a video that was read
+    already its facts, how its frames are opened, and its small ones. options: how it is read else.
     Raises the errors of `omnimatte_cli.errors`.
     """
     settings, progress = settings or MaskSettings(), progress or Silent()
@@ -54,19 +56,26 @@ def make_masks(
     with output_folder(out, settings.overwrite, inputs, progress.say) as folder:
         open_sam = _load_sam(settings, progress) if settings.uses_sam else None
         if known is None:
-            samples = FrameSamples()
-            info = videos.probe(video, progress=progress, each=samples.add, options=options)
+            samples, working = FrameSamples(), WorkingFrames(settings)
+
+            def keep_both(t: int, frame: np.ndarray) -> None:
+                samples.add(t, frame)
+                working.add(t, frame)
+
+            info = videos.probe(video, progress=progress, each=keep_both, options=options)
             open_frames = samples.opener(
                 lambda: videos.iter_frames(info.source, options=info.options)
             )
             for note in info.notes:
                 progress.say(note)
         else:
-            info, open_frames = known
+            info, open_frames, working = known
         prompts = within_part(prompts, info.first, info.frames, info.size)
         kept = _load_kept(settings, info, progress)
-        size = working_size(info.size, info.frames, SAM_WIDTH if open_sam else MOTION_WIDTH)
-        frames = resize_frames(_steps(info, open_frames, progress), size)
+        size = working_size(info.size, info.frames, working.width)
+        frames = working.array(size)
+        if frames is None:
+            frames = resize_frames(_steps(info, open_frames, progress), size)
         sam = open_sam(frames) if open_sam else None
         scaled = [p.scaled(size[1] / info.size[1], size[0] / info.size[0]) for p in prompts]
         keep = [t - info.first for t in settings.keep]
@@ -87,6 +96,23 @@ def make_masks(
         notes=tuple(rough.notes),
         facts=facts,
     )
+
+
+class WorkingFrames:
+    """The frames in which masks are found, made while the video is read for the first time."""
+
+    def __init__(self, settings: MaskSettings) -> None:
+        self.width = SAM_WIDTH if settings.uses_sam else MOTION_WIDTH
+        self.frames = Growing()
+
+    def add(self, t: int, frame: np.ndarray) -> None:
+        """The next frame, (H, W, 3) uint8 or uint16."""
+        h, w = working_size(frame.shape[:2], 1, self.width)
+        self.frames.add(eight_bits(cv2.resize(frame, (w, h), interpolation=cv2.INTER_AREA)))
+
+    def array(self, size: Size) -> np.ndarray | None:
+        """All frames, (T, h, w, 3) uint8; None where they are of another size."""
+        return self.frames.array() if self.frames.shape[:2] == size else None
 
 
 def working_size(size: Size, frames: int, width: int) -> Size:

@@ -14,6 +14,7 @@ from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.errors import NoObjectError
 from omnimatte_cli.media.cuts import find_cuts
 from omnimatte_cli.progress import Progress, Silent
+from omnimatte_cli.scratch import EVERY, release
 from omnimatte_cli.segment import motion
 from omnimatte_cli.segment.backdrop import Backdrop, find_motion
 from omnimatte_cli.segment.prompts import Box, Point, Prompt
@@ -73,6 +74,8 @@ def find_moving(
         for found in pool.map(found_in, range(len(frames))):
             foregrounds.append(found)
             progress.step(len(foregrounds))
+            if len(foregrounds) % EVERY == 0 and isinstance(frames, np.ndarray):
+                release(frames)
     tracks: list[Track] = []
     for scene in backdrop.scenes:
         masks = (unpack_mask(foregrounds[t], small) for t in scene)
