@@ -119,7 +119,9 @@ class ClipPool(Chunks[Tensor]):
         clips = []
         for _ in range(2 * self.recipe.batch_size):
             chunk = self.chunk(int(rng.integers(oldest, newest + 1)), newest)
-            clips.append(cut(chunk[int(rng.integers(len(chunk)))], rng, self.recipe))
+            clip = cut(chunk[int(rng.integers(len(chunk)))], rng, self.recipe)
+            still = self.recipe.frozen > 0 and rng.random() < self.recipe.frozen
+            clips.append(clip[:1].expand_as(clip) if still else clip)
         stack = torch.stack(clips).to(self.device).float() / 255
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         return random_blends(stack[::2], stack[1::2], generator)

@@ -135,6 +135,7 @@ class BlendRecipe(Schedule):
     reuse: float = 20.0
     rendered: int = 2  # traced clips in each chunk; the others are procedural
     videos: Path | None = None  # folder of videos that most clips are cut from instead
+    frozen: float = 0.0  # share of the clips that are one frame that stands still
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -144,6 +145,7 @@ class BlendRecipe(Schedule):
         check(4 <= self.frames <= 64, "frames must be from 4 to 64")
         check(0 <= self.colour_weight < float("inf"), "colour_weight must be 0 or more")
         check(0 <= self.rendered <= self.chunk, "rendered must be from 0 to chunk")
+        check(0 <= self.frozen <= 1, "frozen must be from 0 to 1")
 
 
 def make_recipe(named: dict[str, Any], pairs: list[str]) -> Recipe | BlendRecipe:
