@@ -12,6 +12,7 @@ from omnimatte_cli.segment import methods, motion
 from omnimatte_cli.segment.backdrop import find_motion
 from omnimatte_cli.segment.prompts import Box, Point, Prompt
 from omnimatte_cli.segment.refine import enlarge_mask, occlusion_order
+from omnimatte_cli.segment.tracking import Tracker
 from tests.segment_clips import BLUE, GREEN, RED, TWO, Actor, iou, render, walk
 
 pytestmark = pytest.mark.slow
@@ -240,3 +241,18 @@ def test_the_lower_object_is_nearer() -> None:
     assert order[0].tolist() == [0, 1] and order[-1].tolist() == [1, 0]
     # Once it has passed, it stays there: no flicker.
     assert (np.diff(order[:, 0]) != 0).sum() == 1
+
+
+def test_a_piece_of_two_parts_goes_whole_to_the_object_that_swallows_it() -> None:
+    """Its upper part alone is still its own; the lower one has grown together with the object."""
+    picture = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    apart, joined = np.zeros((2, 96, 96), bool)
+    apart[50:90, 20:60] = apart[4:36, 20:30] = True
+    joined[50:90, 20:60] = joined[4:14, 20:30] = joined[26:50, 20:30] = True
+    tracker = Tracker((96, 96))
+    tracker.advance(picture, apart)
+    assert len(tracker.tracks) == 2
+    tracker.advance(picture, joined)
+    assert len(tracker.tracks) == 1
+    (mask,) = tracker.current.values()
+    assert np.array_equal(mask, joined)

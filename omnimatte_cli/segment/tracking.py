@@ -41,6 +41,7 @@ class Tracker:
         self.before: np.ndarray | None = None  # the previous frame
         self.current: dict[int, np.ndarray] = {}  # masks in the previous frame by track number
         self.merged: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+        self.absorbed: dict[int, int] = {}  # pieces found out in this frame, to their objects
         gap = max(round(GAP * size[1]) // 2, 1) * 2 + 1
         self.reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (gap, gap))
 
@@ -57,6 +58,7 @@ class Tracker:
         shared: dict[int, bool] = {}
         free: list[np.ndarray] = []
         meeting: set[tuple[int, int]] = set()
+        self.absorbed = {}
         for part in self._groups(foreground):
             claims = self._claims(part, expected, known)
             if not claims:
@@ -69,6 +71,13 @@ class Tracker:
             for a in claims:
                 for b in claims:
                     known[a].together[b] = known[a].together.get(b, 0) + 1
+        # What an object had in an earlier group goes with it to the one that swallowed it since.
+        for number in [n for n in pieces if n in self.absorbed]:
+            whose = self.absorbed[number]
+            while whose in self.absorbed:
+                whose = self.absorbed[whose]
+            pieces.setdefault(whose, []).extend(pieces.pop(number))
+            shared[whose] = True
         now: dict[int, np.ndarray] = {}
         for number, masks in pieces.items():
             kept, loose = self._keep_together(masks)
@@ -121,6 +130,7 @@ class Tracker:
                 if not young.masks:
                     self.tracks.remove(young)
                 del known[young.number]
+                self.absorbed[young.number] = old.number
                 if young.number in kept:
                     kept[kept.index(young.number)] = old.number
             elif not small:
