@@ -22,6 +22,7 @@ from omnimatte_cli.media.listing import MARK, files_in, parse_list
 from omnimatte_cli.settings import Settings
 
 MANIFEST = "manifest.json"
+LOCAL = ("file", "local")
 # Two letters at least: c:/ is a drive. Of "//", a Path keeps one.
 URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
 
@@ -50,7 +51,8 @@ def url_of(path: Path | str | None) -> str | None:
     match = None if path is None else URL.fullmatch(str(path))
     if match is None or Path(str(path)).exists():
         return None
-    return f"{match[1]}://{match[2]}"
+    root = "/" if match[1] in LOCAL else ""  # what follows is a path on this machine
+    return f"{match[1]}://{root}{match[2]}"
 
 
 def open_place(url: str) -> Place:
@@ -133,6 +135,17 @@ def fetch(place: Place, folder: Path) -> Path:
     except Exception as error:  # each kind of storage has errors of its own
         raise InputError(f"{place.url} cannot be read: {_reason(error)}.") from error
     return local
+
+
+def stamp(place: Place) -> str:
+    """What tells whether a file, or any of a folder's, has changed. Raises InputError."""
+    try:
+        files = [place.path]
+        if place.files.isdir(place.path):
+            files = [place.join(name) for name in place.names()]
+        return " ".join(f"{file} {place.files.ukey(file)}" for file in files)
+    except Exception as error:
+        raise InputError(f"{place.url} cannot be read: {_reason(error)}.") from error
 
 
 def check_target(place: Place, overwrite: bool) -> list[str]:

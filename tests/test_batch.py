@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import fsspec
 import pytest
 from typer.testing import CliRunner
 
@@ -22,6 +23,7 @@ from omnimatte_cli.cli import app
 from omnimatte_cli.commands.batch import parse_devices, to_flags
 from omnimatte_cli.errors import InputError
 from omnimatte_cli.media.listing import write_list
+from omnimatte_cli.remote import url_of
 from omnimatte_cli.settings import parse_share
 from tests.conftest import encode, scene, write_masks
 
@@ -134,6 +136,44 @@ def test_mistakes_in_the_file_are_found_before_any_work(tmp_path: Path, text, wo
     with pytest.raises(InputError, match=words):
         options = read_config(config, to_flags)
         make_jobs(find_shots([str(tmp_path)]), tmp_path, {}, options, to_flags)
+
+
+def test_lists_may_name_urls(tmp_path: Path) -> None:
+    files = fsspec.filesystem("memory")
+    files.store.clear()
+    files.pipe({"/in/a.mp4": b"video", "/in/m/dog/0.png": b"0"})
+    listed = tmp_path / "list.csv"
+    listed.write_text("shot,masks\nmemory://in/a.mp4,memory://in/m\nmemory://in/none.mp4,\n")
+
+    def jobs() -> list[Job]:
+        return make_jobs(find_shots([str(listed)]), tmp_path / "out", {}, Config({}), to_flags)
+
+    a, none = jobs()
+    assert (a.shot, a.source, a.wrong) == ("a", Path("memory://in/a.mp4"), None)
+    assert url_of(a.flags["--masks"][0]) == "memory://in/m"
+    assert none.wrong is not None and "memory://in/none.mp4 cannot be read" in none.wrong
+    assert jobs()[0].key == a.key
+    files.pipe("/in/m/dog/0.png", b"another")
+    assert jobs()[0].key != a.key
+    done = CliRunner().invoke(app, ["batch", str(listed), "-o", "s3://bucket/out"])
+    assert done.exit_code == 2 and "a batch writes to a local folder" in done.stderr
+    (given,) = find_shots(["memory://in/a.mp4"], tmp_path)
+    assert (given.name, given.masks) == ("a", None)
+    files.store.clear()
+
+
+@pytest.mark.slow
+def test_a_video_elsewhere_is_done(shots: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"file://{shots}/good.mkv\n")
+    args = ("batch", listed, "-o", tmp_path / "out", "--method", "ownership", "--size", "48x32")
+    args = (*args, "--masks-dir", shots, "--json")
+    done = omnimatte(*args)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "out" / "good" / "manifest.json").read_text())
+    assert facts["input"]["source"] == f"file://{shots}/good.mkv"
+    again = json.loads(omnimatte(*args).stdout)
+    assert again["state"] == "done" and not again["ran"]
 
 
 def jobs_of(tmp_path: Path, *names: str, flags=None) -> list[Job]:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from omnimatte_cli.batch import estimate, run
 from omnimatte_cli.batch import parts as module
-from omnimatte_cli.batch import run
 from omnimatte_cli.batch.local import run_local
 from omnimatte_cli.batch.parts import Parts, parts_folder
+from omnimatte_cli.batch.plan import plan
 from omnimatte_cli.batch.records import Record, read_record
+from omnimatte_cli.commands.batch import print_plan
 from tests.conftest import encode, scene, write_masks
 from tests.test_batch import jobs_of, omnimatte
 
@@ -128,3 +130,29 @@ def test_the_whole_way(tmp_path: Path) -> None:
     )  # fmt: skip
     assert one == two and len(one) == 8
     assert sorted(p.name for p in (tmp_path / "split" / ".batch").iterdir()) == ["a.json"]
+
+
+def test_a_plan_says_what_is_left_of_each_part(stub: Path, tmp_path: Path, capsys) -> None:
+    (bad, short), out = jobs_of(tmp_path, "bad", "short"), tmp_path / "out"
+
+    def told() -> list[dict]:
+        print_plan(plan([bad, short], out, True), 2, out, 3, as_json=True)
+        return list(map(json.loads, capsys.readouterr().out.splitlines()))
+
+    before, whole = told()
+    assert before["parts"] == len(before["commands"]) == 3 and "parts" not in whole
+    assert "--part 2/3" in before["commands"][1] and "--part" not in whole["command"]
+    run_all(tmp_path, "bad")
+    after, _ = told()
+    assert after["parts"] == 3 and ["--part 2/3" in c for c in after["commands"]] == [True]
+    print_plan(plan([bad, short], out, True), 2, out, 3, as_json=False)
+    assert "1 of 3 parts" in capsys.readouterr().out
+
+
+def test_the_parts_of_a_shot_take_longer_than_the_shot(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(estimate, "read_length", lambda p: (1000, 2_000_000))
+    (step,) = plan(jobs_of(tmp_path, "a"), tmp_path / "out")
+    parts = [step] * 4
+    alone, split = estimate.estimate(step), estimate.estimate(step, parts=parts)
+    assert alone.seconds is not None and split.seconds is not None
+    assert 2 * alone.seconds < split.seconds < 4 * alone.seconds and alone.size == split.size

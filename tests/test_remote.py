@@ -46,6 +46,7 @@ def test_what_is_a_url(tmp_path: Path, monkeypatch) -> None:
     for path, url in (
         (Path("s3://bucket/a.mp4"), "s3://bucket/a.mp4"),
         ("memory://x", "memory://x"),
+        (Path("file:///tmp/a.mp4"), "file:///tmp/a.mp4"),
         (Path("clips/a.mp4"), None),
         (Path("C:/clips/a.mp4"), None),
         (Path("/s3:/a"), None),

@@ -18,6 +18,7 @@ from omnimatte_cli.media.limits import image_size
 
 SECONDS = 0.9  # per megapixel and frame with one object: ownership on two CPU cores
 START = 6.0  # seconds a shot takes to begin
+LOOKING = 0.6  # share of its time that a part of a shot spends on all frames, not on its own
 BYTES_PER_PIXEL = 0.9  # of a layer's PNG
 
 
@@ -33,16 +34,21 @@ class Estimate:
     size: int | None
 
 
-def estimate(step: Step, known: Sequence[Step] = ()) -> Estimate:
-    """Time and disk for a shot, from its header. known: steps with records of earlier runs."""
+def estimate(step: Step, known: Sequence[Step] = (), parts: Sequence[Step] = ()) -> Estimate:
+    """Time and disk for a shot, from its header.
+
+    known: steps with records of earlier runs. parts: those that the shot is split into.
+    """
     frames, pixels = read_length(step.job.source)
     if not frames or not pixels:
         return Estimate(frames, None, None)
     work = frames * pixels / 1e6
     objects = count_objects(step.job)
+    runs = sum(part.run for part in parts) if parts else 1
+    share = LOOKING * runs + (1 - LOOKING) * runs / max(1, len(parts))
     return Estimate(
         frames,
-        START + work * seconds_per_work(known),
+        START * runs + work * share * seconds_per_work(known),
         int(frames * pixels * BYTES_PER_PIXEL * objects),
     )
 

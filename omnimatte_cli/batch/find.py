@@ -1,4 +1,4 @@
-"""Find shots and their masks: in folders, by patterns, or in a list."""
+"""Find shots and their masks: in folders, by patterns, or in a list, which may name URLs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from omnimatte_cli.errors import InputError
 from omnimatte_cli.media.images import list_images, natural_key
 from omnimatte_cli.media.listing import MARK
 from omnimatte_cli.media.read import MIN_FRAMES, VIDEO_SUFFIXES
+from omnimatte_cli.remote import url_of
 
 LIST_SUFFIXES = frozenset((".txt", ".csv"))
 MASK_FOLDERS = ("masks", "Annotations")  # of the shot that they lie in or beside
@@ -55,6 +56,8 @@ def find_shots(sources: Sequence[str], masks_dir: Path | None = None) -> list[Fo
 
 def _expand(source: str) -> list[tuple[Path, Path, dict[str, str]]]:
     path = Path(source)
+    if url_of(source) is not None:
+        return [(path.parent, path, {})]
     if path.is_dir():
         return [(path, shot, {}) for shot in search(path)]
     if path.is_file() and path.suffix.lower() in LIST_SUFFIXES:
@@ -141,7 +144,9 @@ def _read_list(path: Path) -> list[tuple[Path, Path, dict[str, str]]]:
 
 
 def _relative_to(folder: Path, name: str) -> Path:
-    """A path in a list: relative to the list's folder, or else to the working folder."""
+    """A path in a list: relative to the list's folder, or else to the working folder; or a URL."""
+    if url_of(name) is not None:
+        return Path(name)
     return folder / name if (folder / name).exists() or not Path(name).exists() else Path(name)
 
 
@@ -151,6 +156,8 @@ def find_masks(shot: Path, root: Path, masks_dir: Path | None) -> Path | None:
         below = _below(root, shot)
         stems = [below, below.with_suffix("") if not shot.is_dir() else below]
         places = [masks_dir / p for stem in stems for p in _with_endings(stem)]
+    elif url_of(shot) is not None:
+        places = []  # what lies beside it is not looked for there
     elif shot.is_dir():
         places = [shot / n for n in MASK_FOLDERS]
         places += [shot.with_name(shot.name + e) for e in MASK_ENDINGS]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from omnimatte_cli.batch.estimate import read_length
-from omnimatte_cli.batch.plan import Job, job_key, plan
+from omnimatte_cli.batch.plan import Job, Step, job_key, plan
 from omnimatte_cli.batch.records import FOLDER, Record, record_path, write_record
 from omnimatte_cli.batch.run import described
 from omnimatte_cli.deliver.join import join_parts
@@ -33,11 +33,10 @@ class Parts:
         self.waiting: dict[str, tuple[Job, dict[str, Record | None]]] = {}  # by the shot's name
         self.jobs: list[Job] = []
         for job in jobs:
-            parts = [] if length is None else split(job, out, length)
-            if not parts:
+            steps = plan_parts(job, out, length)
+            if not steps:
                 self.jobs.append(job)
                 continue
-            steps = plan(parts, out, retry_failed=True)
             done = {s.job.shot: None if s.run else s.record for s in steps}
             self.waiting[job.shot] = job, done
             self.jobs += [s.job for s in steps if s.run]
@@ -82,6 +81,12 @@ class Parts:
                 shutil.rmtree(parts_folder(self.out, shot), ignore_errors=True)
         write_record(self.out, record)
         self.each(record)
+
+
+def plan_parts(job: Job, out: Path, length: int | None) -> list[Step]:
+    """What is to be done of each part of a shot; none where it is done whole."""
+    parts = [] if length is None else split(job, out, length)
+    return plan(parts, out, retry_failed=True)
 
 
 def parts_folder(out: Path, shot: str) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from omnimatte_cli.batch.find import FoundShot
 from omnimatte_cli.batch.records import Record, is_finished, make_key, read_record
 from omnimatte_cli.errors import InputError, OmnimatteError
+from omnimatte_cli.remote import open_place, stamp, url_of
 
 Flags = dict[str, tuple[str, ...]]  # "--set": ("lr=0.1", "crop=0"); "--exact": ()
 WITHOUT_EFFECT = frozenset(("--ffmpeg", "--overwrite"))  # on what is written
@@ -129,7 +130,11 @@ def make_jobs(
             merged["--masks"] = (str(shot.masks),)
         elif masks_needed and not prompted:
             wrong = wrong or "No masks were found for it below --masks-dir."
-        key = job_key(shot.source, merged)
+        key = ""
+        try:
+            key = job_key(shot.source, merged)
+        except OmnimatteError as error:  # storage elsewhere that cannot be looked at
+            wrong = wrong or str(error)
         jobs.append(Job(shot.name, shot.source, out / shot.name, merged, key, wrong))
     strange = [pattern for pattern, _, _ in config.shots if pattern not in used]
     if strange:
@@ -138,11 +143,16 @@ def make_jobs(
 
 
 def job_key(source: Path, flags: Flags) -> str:
-    """A hash of the shot's input and options, and of every file that an option names."""
+    """A hash of the shot's input and options, and of every file that an option names.
+
+    Raises InputError for storage elsewhere that cannot be looked at.
+    """
     counted = {k: v for k, v in flags.items() if k not in WITHOUT_EFFECT}
     named = [Path(v) for values in counted.values() for v in values]
     paths = [p for p in named if "/" in str(p) and p.exists()]
-    return make_key([source, *paths], counted)
+    urls = (url_of(p) for p in (source, *named))
+    stamps = {url: stamp(open_place(url)) for url in urls if url is not None}
+    return make_key([source, *paths], {**counted, **stamps})
 
 
 def plan(jobs: Sequence[Job], out: Path, retry_failed: bool = False) -> list[Step]:

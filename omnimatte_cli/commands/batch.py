@@ -18,6 +18,7 @@ from omnimatte_cli.commands.options import REPEATED, Group, flags_of, takes, val
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.options import check
 from omnimatte_cli.progress import terminal_progress
+from omnimatte_cli.remote import url_of
 from omnimatte_cli.settings import MaskSettings, Settings, parse_share
 from omnimatte_cli.terminal import printable, rich_console
 
@@ -49,7 +50,7 @@ def batch(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Folders (searched through), videos, patterns, or a list (.txt, .csv).",
+            help="Folders (searched through), videos, patterns, URLs, or a list (.txt, .csv).",
             metavar="SHOTS...",
         ),
     ],
@@ -128,6 +129,7 @@ def batch(
     check(time_limit is None or time_limit > 0, "--time-limit must be above 0")
     check(address is None or engine == "ray", "--address is for --engine ray")
     check(masks_dir is None or masks_dir.is_dir(), f"--masks-dir: there is no folder {masks_dir}")
+    check(url_of(out) is None, f"-o {out}: a batch writes to a local folder; decompose takes URLs")
     named = parse_devices(devices)
     flags = flags_of(BATCH_GROUPS, {"settings": settings, "making": making})
     check_flags(flags)
@@ -143,7 +145,7 @@ def batch(
     everything = make_jobs(shots, out, flags, options, to_flags, masks_dir is not None)
     steps = plan(part_of(everything, part), out, retry_failed)
     if dry_run:
-        print_plan(steps, jobs or len(named) or 1, out, as_json)
+        print_plan(steps, jobs or len(named) or 1, out, part_frames, as_json)
         return
     out.mkdir(parents=True, exist_ok=True)
     records = [step.record for step in steps if not step.run and step.record is not None]
@@ -329,24 +331,31 @@ def show(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[s
     (console if console.is_terminal else rich_console(width=WIDTH)).print(table)
 
 
-def print_plan(steps: Sequence[Step], jobs: int, out: Path, as_json: bool) -> None:
+def print_plan(
+    steps: Sequence[Step], jobs: int, out: Path, part_frames: int | None, as_json: bool
+) -> None:
     """What would be done with each shot, and what it takes of time and disk."""
     from omnimatte_cli.batch.estimate import estimate
+    from omnimatte_cli.batch.parts import plan_parts
 
     rows, seconds, size = [], 0.0, 0
     for step in steps:
-        need = estimate(step, steps)
-        command = shlex.join(["omnimatte", *step.job.arguments()])
+        parts = plan_parts(step.job, out, part_frames) if step.run else []
+        left = [part.job for part in parts if part.run]
+        need = estimate(step, steps, parts)
         if as_json:
             facts = {"shot": step.job.shot, "run": step.run, "reason": step.reason}
-            print(json.dumps({**facts, **asdict(need), "command": command}))
+            chosen = left if parts else [step.job]
+            lines = [shlex.join(["omnimatte", *job.arguments()]) for job in chosen]
+            facts |= {"parts": len(parts), "commands": lines} if parts else {"command": lines[0]}
+            print(json.dumps({**facts, **asdict(need)}))
         if step.run and step.job.wrong is None:
             seconds += need.seconds or 0
             size += need.size or 0
         rows.append(
             (
                 step.job.shot,
-                "run" if step.run else "skip",
+                f"{len(left)} of {len(parts)} parts" if parts else "run" if step.run else "skip",
                 step.job.wrong or step.reason,
                 "?" if need.frames is None else str(need.frames),
                 "?" if need.seconds is None else f"{need.seconds:.0f}",
