@@ -27,7 +27,7 @@ from omnimatte_cli.deliver.manifest import (
     write_manifest,
 )
 from omnimatte_cli.deliver.plates import (
-    check_plate_target,
+    plate_target,
     unseen_warning,
     write_plates,
     write_result_plate,
@@ -348,11 +348,15 @@ def write_background(
     masks every pixel counts as plate.
     """
     progress = progress or Silent()
-    check_plate_target(out, settings.overwrite)
     device = devices.choose(settings.device)
     solve = registry.choose(settings, devices.kind(device)).solve
     run = Run(device, ownership=ownership_network(None, "auto", device))
-    with devices.deterministic(), tempfile.TemporaryDirectory() as scratch:
+    inputs = [source, *([settings.masks] if settings.masks else [])]
+    with (
+        plate_target(out, settings.overwrite, inputs, progress) as place,
+        devices.deterministic(),
+        tempfile.TemporaryDirectory() as scratch,
+    ):
         info, shot = read_shot(source, None, settings, progress)
         shot = replace(shot, camera=find_camera(shot, settings, progress))
         owners = find_owners(shot, run, progress) if shot.masks.names else None
@@ -360,8 +364,7 @@ def write_background(
         plate = clean_plate(shot, passes, owners, plates, info.frame_numbers, progress)
         if not plate.valid.all():
             progress.say(unseen_warning(plate))
-        overwrite, ffmpeg = settings.overwrite, settings.ffmpeg
-        write_plates(out, plate, shot, info.fps, overwrite, ffmpeg, progress)
+        write_plates(place, plate, shot, info.fps, settings.ffmpeg, progress)
     return plate
 
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from omnimatte_cli import decompose, shot
 from omnimatte_cli.api import make_settings
 from omnimatte_cli.cli import app
-from omnimatte_cli.errors import OptionError
+from omnimatte_cli.errors import OptionError, OutputError, VideoError
 from omnimatte_cli.media.folder import state_path
 from omnimatte_cli.methods.base import Run
 from omnimatte_cli.pipeline import write_background
@@ -107,6 +107,20 @@ def test_background_names_no_file_that_it_does_not_write(tmp_path: Path) -> None
     write_background(where, Settings(masks=folder, camera="static"), tmp_path / "p.png", heard)
     said = [s for s in heard.said if "is a guess" in s]
     assert said and not any(".png" in s for s in said)
+
+
+def test_a_plates_place_is_looked_at_before_the_video(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "manifest.json").write_text("{}")
+    (tmp_path / "masks").mkdir()
+    settings = Settings(overwrite=True, masks=tmp_path / "masks")
+    nothing = tmp_path / "none.mp4"
+    for place, words in (("mine", "not a result"), ("masks/plates", "would take it for input")):
+        with pytest.raises(OutputError, match=words):
+            write_background(nothing, settings, tmp_path / place)
+    with pytest.raises(VideoError, match="does not exist"):
+        write_background(nothing, settings, tmp_path / "new")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["masks", "mine"]
 
 
 def test_a_sequences_rate_is_said_and_can_be_given(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,38 +25,48 @@ from omnimatte_cli.shot import Shot
 UNSEEN_COLOUR = (255, 0, 0)  # RGB, over the dimmed plate in background_unseen.png
 
 
-def check_plate_target(out: Path, overwrite: bool) -> None:
-    """Raise OutputError, before any work, if a plate cannot be written to `out`."""
+@contextlib.contextmanager
+def plate_target(
+    out: Path, overwrite: bool, inputs: Sequence[Path], progress: Progress
+) -> Iterator[Path]:
+    """Where a plate is written for `out`: the file itself, or a folder that becomes `out`.
+
+    inputs: what is read meanwhile. Raises OutputError before any work, if it cannot be written.
+    """
     if out.suffix == "" or out.is_dir():
         if out.is_file():
             raise OutputError(f"{out} is a file: give a folder, or a file name with a suffix.")
+        with output_folder(out, overwrite, inputs, progress.say) as folder:
+            yield folder
         return
     suffixes = sorted(VIDEO_SUFFIXES) if out.suffix.lower() in VIDEO_SUFFIXES else None
     check_file(out, overwrite, suffixes)
+    yield out
 
 
 def write_plates(
-    out: Path,
+    place: Path,
     plate: Plate,
     shot: Shot,
     fps: Fraction,
-    overwrite: bool,
     ffmpeg: Path | None,
     progress: Progress,
 ) -> None:
-    """Write a plate to `out`: to an image file, or of every frame to a video file or a folder."""
+    """Write a plate to an image file, or that of every frame to a video file or into a folder.
+
+    place: from `plate_target`.
+    """
     frames = itertools.islice(plate.stream(), len(shot))
-    if out.suffix == "" or out.is_dir():
-        with output_folder(out, overwrite, (), progress.say) as folder:
-            for t, image in enumerate(frames):
-                write_image(folder / f"{t:05d}.png", image)
-    elif out.suffix.lower() in VIDEO_SUFFIXES:
+    if place.is_dir():
+        for t, image in enumerate(frames):
+            write_image(place / f"{t:05d}.png", image)
+    elif place.suffix.lower() in VIDEO_SUFFIXES:
         dtype = plate.image.dtype
-        with VideoWriter(out, shot.full_size, fps, ffmpeg, dtype=dtype) as video:
+        with VideoWriter(place, shot.full_size, fps, ffmpeg, dtype=dtype) as video:
             for image in frames:
                 video.write(image)
     else:
-        write_image(out, still(plate, shot, progress))
+        write_image(place, still(plate, shot, progress))
 
 
 def still(plate: Plate, shot: Shot, progress: Progress) -> np.ndarray:
