@@ -18,7 +18,7 @@ from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.matte.noise import residual_noise
 from omnimatte_cli.matte.ownership import Ownership
-from omnimatte_cli.matte.predict import frame_stride, predict_ownership
+from omnimatte_cli.matte.predict import asked, frame_stride, predict_ownership
 from omnimatte_cli.matte.resolve import Layers
 from omnimatte_cli.media.options import ReadOptions, reading
 from omnimatte_cli.media.pin import Pin
@@ -79,6 +79,16 @@ class Shot:
         """Frames between neighbours for the ownership network."""
         return frame_stride(self.fps, len(self))
 
+    @property
+    def coarse_frames(self) -> list[int]:
+        """Frames that a coarse answer of the ownership network asks about, ascending."""
+        return asked(len(self), self.frame_stride, self._every)
+
+    @property
+    def _every(self) -> int:
+        """Of a coarse answer: two frames a stride."""
+        return max(1, self.frame_stride // 2)
+
     def tensors(self, plates: np.ndarray, device: torch.device) -> ClipTensors:
         """The clip at working size before its `plates` (1 or T, h, w, 3), on a device."""
         return ClipTensors.from_arrays(self.frames, self.small, plates, self.masks.order, device)
@@ -99,7 +109,7 @@ class Shot:
         """
         progress.stage("ownership", len(self))
         clip, stride = self.tensors(plates, device), stride or self.frame_stride
-        every = max(1, stride // 2) if coarse else 1
+        every = self._every if coarse else 1
         return predict_ownership(
             net, clip, stride, float(self.fps), progress, self.strangers, every, not coarse
         )

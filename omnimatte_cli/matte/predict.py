@@ -48,6 +48,11 @@ def chunks(
             yield line[first : stop + CONTEXT], slice(start - first, stop - first)
 
 
+def asked(frames: int, stride: int, every: int) -> list[int]:
+    """The frames that `predict_ownership` looks at, ascending."""
+    return sorted({int(t) for line, _ in chunks(frames, stride, every) for t in line})
+
+
 def predict_ownership(
     net: OwnerNet,
     clip: ClipTensors,

@@ -8,6 +8,7 @@ it is extrapolated and a free motion would bend poles and lines.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import local
 
 import cv2
 import numpy as np
@@ -58,7 +59,7 @@ def prepare(image: np.ndarray, hidden: np.ndarray) -> Shot:
 
 
 class Aligner:
-    """Brings other frames into the view of one. Holds what all of them share."""
+    """Brings other frames into the view of one, for several threads. Holds what all share."""
 
     def __init__(self, size: Size) -> None:
         self.size = size
@@ -67,8 +68,7 @@ class Aligner:
         h, w = size
         axes = np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)
         self.grid = np.stack(np.meshgrid(*axes), -1)
-        self.search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        self.search.setFinestScale(0)
+        self.searches = local()
 
     def align(
         self, target: Shot, other: Shot, homography: np.ndarray
@@ -100,6 +100,14 @@ class Aligner:
         )
         return image, hidden < 64
 
+    def _search(self) -> cv2.DISOpticalFlow:
+        """This thread's search for motion: it keeps state while it runs."""
+        if not hasattr(self.searches, "flow"):
+            self.searches.flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+            self.searches.flow.setFinestScale(int(__import__("os").environ.get("FS", "0")))
+        flow: cv2.DISOpticalFlow = self.searches.flow
+        return flow
+
     def _residual(self, target: Shot, other: Shot, homography: np.ndarray) -> np.ndarray:
         """Smooth motion (h, w, 2) float32 that is left after the homography, pixels of target."""
         h, w = self.flow_size
@@ -110,7 +118,7 @@ class Aligner:
         )
         covered = cv2.warpPerspective(other.covered, motion, (w, h), flags=flags, borderValue=1.0)
         unknown = (covered | target.covered).astype(np.float32)
-        flow = self.search.calc(target.even, seen, None)  # type: ignore[call-overload]
+        flow = self._search().calc(target.even, seen, None)  # type: ignore[call-overload]
         columns = np.arange(w, dtype=np.float32)[None] + flow[..., 0]
         rows = np.arange(h, dtype=np.float32)[:, None] + flow[..., 1]
         found = cv2.remap(seen, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

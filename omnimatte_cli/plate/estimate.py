@@ -184,14 +184,19 @@ def owner_pixels(ownership: Ownership, size: Size) -> Callable[[int], np.ndarray
 def working_frame_plates(
     shot: Shot, camera: Camera, ownership: Ownership | None, progress: Progress
 ) -> np.ndarray:
-    """The plate of every frame at working size, (T, h, w, 3) uint8."""
+    """The plates at working size of the frames that a coarse answer asks about, (T, h, w, 3) uint8.
+
+    The others are 0: nothing reads them.
+    """
     hidden = grown_array(shot.small)
     owned = None if ownership is None else owner_pixels(ownership, shot.size)
     frames: Frames = lambda: iter(shot.frames)  # noqa: E731
     out = scratch_array(shot.frames.shape, np.uint8)
-    for t, plate in enumerate(frame_plates(frames, camera, lambda t: hidden[t], owned)):
+    wanted = shot.coarse_frames
+    plates = frame_plates(frames, camera, lambda t: hidden[t], owned, wanted=wanted)
+    for done, (t, plate) in enumerate(zip(wanted, plates, strict=True)):
         out[t] = plate.image
-        if t % EVERY == 0:
+        if done % EVERY == 0:
             release(out, hidden, shot.frames)
         progress.step(t + 1)
     return out

@@ -9,7 +9,8 @@ A camera that does not move has one median of all frames, in each frame's light.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -29,6 +30,7 @@ from omnimatte_cli.plate.restless import Samples, settle
 from omnimatte_cli.ranks import masked_ranks
 
 NEIGHBOURS = 16
+WORKERS = 2  # neighbours that are aligned at the same time
 SPAN = 40  # frames to either side that neighbours are taken from
 ONE_SIDED = 1.5  # times the span, where the other side has too few frames
 MEMORY = 1 << 30  # bytes of decoded frames held; larger frames get a shorter span
@@ -71,6 +73,7 @@ def frame_plates(
     restless: bool = False,
     dtype: np.dtype | type = np.uint8,
     kept: FrameSamples | None = None,
+    wanted: Sequence[int] | None = None,
 ) -> Iterator[FramePlate]:
     """One plate a frame, in order.
 
@@ -79,29 +82,34 @@ def frame_plates(
     t's grown masks. owned: frame t's pixels that effects of objects change, where those are known:
     they count as hidden. restless: for water and the like, see `restless.settle`; parallax and
     grain of small frames pass for it too, and then it costs accuracy. kept: some of the frames, at
-    hand.
+    hand. wanted: the frames that get one, ascending; None: all.
     """
+    wanted = range(len(camera)) if wanted is None else wanted
 
     def covered(t: int) -> np.ndarray:
         return hidden(t) if owned is None else hidden(t) | owned(t)
 
     if not camera.moving and not camera.cuts:
-        yield from _static(frames, camera, covered, dtype, kept)
+        yield from _static(frames, camera, covered, wanted, dtype, kept)
         return
     runs = stretches(camera)
     canvas: Canvas | None = None
     span = _span(camera, span, dtype)
-    plan = [pick_neighbours(camera, t, neighbours, span) for t in range(len(camera))]
+    plan = {t: pick_neighbours(camera, t, neighbours, span) for t in wanted}
     aligner = Aligner(camera.size)
-    for t, (target, others) in enumerate(_neighbourhoods(frames, covered, plan)):
-        if canvas is None or t not in canvas.frames:
-            run = next(r for r in runs if t in r)
-            canvas = build_canvas(frames, camera, covered, run, dtype=dtype)
-            image, guess = filled_canvas(canvas, camera, covered)
-            canvas = replace(canvas, image=image, count=np.where(guess, 0, canvas.count))
-        plate = _from_neighbours(aligner, camera, target, others, t, canvas.light_changes, restless)
-        view = _canvas_view(aligner, camera, canvas, target, t)
-        yield _completed(plate, view, target.hidden)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for t, target, others in _neighbourhoods(frames, len(camera), covered, plan):
+            if canvas is None or t not in canvas.frames:
+                run = next(r for r in runs if t in r)
+                canvas = build_canvas(frames, camera, covered, run, dtype=dtype)
+                image, guess = filled_canvas(canvas, camera, covered)
+                canvas = replace(canvas, image=image, count=np.where(guess, 0, canvas.count))
+            aligned = _aligned(aligner, pool, camera, target, others, t, canvas.light_changes)
+            if restless:
+                settle(aligned, target.image, target.hidden, aligner.flow_size)
+            plate = _typical(aligned)
+            view = _canvas_view(aligner, camera, canvas, target, t)
+            yield _completed(plate, view, target.hidden)
 
 
 def pick_neighbours(camera: Camera, t: int, count: int, span: int) -> list[int]:
@@ -137,53 +145,68 @@ def _span(camera: Camera, span: int, dtype: np.dtype | type) -> int:
 
 
 def _neighbourhoods(
-    frames: Frames, hidden: Hidden, plan: list[list[int]]
-) -> Iterator[tuple[Shot, dict[int, Shot]]]:
-    """Each frame with its planned neighbours; a frame is let go when nobody needs it any more."""
-    oldest = [min([t, *others]) for t, others in enumerate(plan)]
-    for t in range(len(plan) - 2, -1, -1):
-        oldest[t] = min(oldest[t], oldest[t + 1])
+    frames: Frames, count: int, hidden: Hidden, plan: dict[int, list[int]]
+) -> Iterator[tuple[int, Shot, dict[int, Shot]]]:
+    """Each planned frame of a video of `count` with its neighbours.
+
+    A frame is let go when nobody needs it any more.
+    """
+    # What frame t and all later ones need: frames from this one on.
+    oldest: dict[int, int] = {}
+    for t in reversed(plan):
+        oldest[t] = min([t, *plan[t], *list(oldest.values())[-1:]])
+    needed = {n for t, others in plan.items() for n in (t, *others)}
     held: dict[int, Shot] = {}
     source = iter(frames())
     read = 0
-    for t, others in enumerate(plan):
+    for t, others in plan.items():
         while read <= max([t, *others]):
             frame = next(source, None)
             if frame is None:
-                raise VideoError(f"The video ended after {read} of {len(plan)} frames.")
-            held[read] = prepare(frame, hidden(read))
+                raise VideoError(f"The video ended after {read} of {count} frames.")
+            if read in needed:
+                held[read] = prepare(frame, hidden(read))
             read += 1
         for n in [n for n in held if n < oldest[t]]:
             del held[n]
-        yield held[t], {n: held[n] for n in others}
+        yield t, held[t], {n: held[n] for n in others}
 
 
-def _from_neighbours(
+def _aligned(
     aligner: Aligner,
+    pool: Executor,
     camera: Camera,
     target: Shot,
     others: dict[int, Shot],
     t: int,
     light_changes: bool,
-    restless: bool,
-) -> FramePlate:
-    h, w = camera.size
+) -> Samples:
+    """A frame's neighbours as seen from it, in its light, the nearest in time first."""
     order = sorted(others, key=lambda n: abs(n - t))
     top = full_scale(target.image.dtype)
-    images = np.full((max(len(order), 1), h, w, 3), top, target.image.dtype)
+    images = np.full((max(len(order), 1), *camera.size, 3), top, target.image.dtype)
     shown = np.zeros(images.shape[:3], bool)
-    for k, n in enumerate(order):
+
+    def place(k: int) -> None:
+        n = order[k]
         image, shown[k] = aligner.align(target, others[n], camera.between(t, n))
         if light_changes:
             image = fit_exposure(target.image, image, shown[k] & ~target.hidden).apply(image)
         images[k] = image
         images[k][~shown[k]] = top
-    if restless:
-        settle(Samples(images, shown), target.image, target.hidden, aligner.flow_size)
+
+    list(pool.map(place, range(len(order))))
+    return Samples(images, shown)
+
+
+def _typical(samples: Samples) -> FramePlate:
+    """The median of what is shown, and its spread. The samples are sorted in place."""
+    images, shown = samples.images, samples.shown
+    h, w = shown.shape[1:]
     count = shown.sum(0, dtype=np.uint8)
     counts = np.repeat(count.reshape(-1), 3)
     median, spread = masked_ranks(images.reshape(len(images), -1), counts)
-    variation = spread.reshape(h, w, 3).max(2) / top
+    variation = spread.reshape(h, w, 3).max(2) / full_scale(images.dtype)
     return FramePlate(median.reshape(h, w, 3), count, count > 0, variation)
 
 
@@ -248,16 +271,16 @@ def _static(
     frames: Frames,
     camera: Camera,
     hidden: Hidden,
+    wanted: Sequence[int],
     dtype: np.dtype | type,
     kept: FrameSamples | None,
 ) -> Iterator[FramePlate]:
-    """One median of all frames, in the light of each."""
-    stretch = range(len(camera))
-    canvas = build_canvas(frames, camera, hidden, stretch, dtype=dtype, kept=kept)
+    """One median of all frames, in the light of each that is wanted."""
+    canvas = build_canvas(frames, camera, hidden, range(len(camera)), dtype=dtype, kept=kept)
     image, hole = filled_canvas(canvas, camera, hidden)
     samples = np.minimum(canvas.count, 255).astype(np.uint8)
     variation = np.where(hole, GUESS_VARIATION, canvas.variation).astype(np.float32)
     plate = FramePlate(image, samples, ~hole, variation)
-    for t in stretch:
+    for t in wanted:
         light = canvas.exposures.get(t, Exposure.none())
         yield plate if light.constant else replace(plate, image=light.apply(image), light=light)
