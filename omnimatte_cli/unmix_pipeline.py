@@ -40,6 +40,8 @@ from omnimatte_cli.pipeline import StageTimer
 from omnimatte_cli.progress import Progress, Silent
 
 NAMES = ("layer1", "layer2")  # back to front
+UNSURE = 0.5  # belief in the clip's motions below which the user is told
+STILLS = 9  # frames at most that the plate is the median of
 ALIKE = 0.03  # mean difference of the layers below which nothing was told apart
 
 
@@ -72,15 +74,15 @@ def unmix(
         devices.deterministic(),
     ):
         info, clip = read_clip(source, settings.working_size, timer, options=settings.reading)
-        found, losses = unmixed(net, clip.frames, settings, timer)
+        found, fitted = unmixed(net, clip.frames, settings, timer)
         apart = float(np.abs(found.layers[1].astype(np.float32) - found.layers[0]).mean())
         if apart < ALIKE:
             timer.say(
                 f"The two layers differ by {apart:.3f} only: the network found nothing to tell "
                 "apart (scenes that do not move against each other cannot be)."
             )
-        black = np.zeros((*info.size, 3), np.uint8)
-        write_image(folder / "background.png", black)
+        still = resting(found, iter_frames(source, deep=None, options=settings.reading))
+        write_image(folder / "background.png", still)
         delivery = delivery_of(info, ffmpeg)
         frames = partial(iter_frames, source, deep=None, options=settings.reading)
         order = np.tile(np.arange(len(NAMES)), (info.frames, 1))
@@ -88,7 +90,7 @@ def unmix(
             folder,
             NAMES,
             order,
-            Plate(black, np.ones(info.size, bool)),
+            Plate(still, np.ones(info.size, bool)),
             frames,
             lambda t, frame, plate: Layers(found.at(t, frame)),
             delivery,
@@ -121,7 +123,7 @@ def unmix(
             "method": "centrifuge",
             "network": {"weights": str(file.path), "sha256": file.sha256} | plain(net.shape),
             "iterations": settings.iterations,
-            "losses": losses,
+            **fitted,
             "alpha": [round(float(a), 4) for a in found.alpha],
             "apart": round(apart, 4),
             "psnr": {"blend": scores["after_detail"], **scores},
@@ -138,9 +140,10 @@ def unmix(
 
 def unmixed(
     net: Centrifuge, frames: np.ndarray, settings: UnmixSettings, timer: StageTimer
-) -> tuple[Unmixed, list[float]]:
-    """Two layers of a small clip (T, h, w, 3) uint8, and their disagreement with the clip's motions
-    before and after refining; none without `--iterations`."""
+) -> tuple[Unmixed, dict[str, Any]]:
+    """Two layers of a small clip (T, h, w, 3) uint8. Beside it, for the manifest, what came of
+    `--iterations`: disagreement with the clip's motions before and after, how far these are
+    believed."""
     clip = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
     timer.stage("separating")
     layers = recoloured(two_layers(separate(net, clip, timer)), clip)
@@ -148,14 +151,34 @@ def unmixed(
         alpha = fit_alpha(to_float(frames), layers.permute(0, 1, 3, 4, 2).numpy())
     else:
         alpha = np.full(len(frames), settings.alpha)
-    losses: list[float] = []
+    facts: dict[str, Any] = {"losses": []}
     if settings.iterations:
         device = next(net.parameters()).device
         timer.stage("refining", settings.iterations)
         given = (clip.to(device), layers.to(device), torch.from_numpy(alpha).float().to(device))
-        layers, losses = refine(*given, settings.iterations, settings.seed, timer)
+        refined = refine(*given, settings.iterations, settings.seed, timer)
+        layers = refined.layers
+        facts = {
+            "losses": [round(x, 6) for x in refined.disagreement],
+            "motions_believed": round(refined.believed, 3),
+        }
+        if refined.believed < UNSURE:
+            timer.say(
+                "Two motions hardly explain this clip (scenes that rest, turn or are deep): the "
+                f"layers follow them by {100 * refined.believed:.0f} % only."
+            )
     pictures = layers.permute(0, 1, 3, 4, 2).cpu().numpy()
-    return Unmixed(frames, pictures.astype(np.float16), alpha), losses
+    return Unmixed(frames, pictures.astype(np.float16), alpha), facts
+
+
+def resting(found: Unmixed, frames: Iterator[np.ndarray]) -> np.ndarray:
+    """The first layer at rest: its median over some frames, (H, W, 3) uint8.
+
+    `layer1` is opaque and hides it; where `compose` takes that layer out, this is what is left.
+    """
+    every = max(1, -(-len(found.small) // STILLS))
+    chosen = [found.at(t, f)[0, ..., :3] for t, f in enumerate(frames) if t % every == 0]
+    return integers(np.median(np.stack(chosen), 0).astype(np.float32))
 
 
 def colours(rgba: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from omnimatte_cli.errors import WeightsError
 from omnimatte_cli.methods import weights
+from omnimatte_cli.methods.centrifuge.canvases import best_motions, part
 from omnimatte_cli.methods.centrifuge.layers import Unmixed, enlarged, fit_alpha, recomposed
 from omnimatte_cli.methods.centrifuge.losses import (
     RANGE,
@@ -42,7 +43,7 @@ from omnimatte_cli.methods.centrifuge.predict import (
     spans,
     two_layers,
 )
-from omnimatte_cli.methods.centrifuge.refine import refine, split
+from omnimatte_cli.methods.centrifuge.refine import even_blacks, refine, split
 from omnimatte_cli.progress import Silent
 
 DATA = Path(__file__).parent / "data"
@@ -402,19 +403,71 @@ def test_weights_come_back_and_foreign_ones_are_refused(tmp_path: Path) -> None:
 
 
 def test_refining_tells_moving_scenes_apart() -> None:
-    """From the blend as both answers: the error falls by a third, and the blend stays the clip."""
+    """From the blend as both answers, and the blend stays the clip."""
     size = (16, 48, 64)
     truth = torch.stack([moving((0.0, 0.0), 1, size), moving((0.5, -2.0), 2, size)])
     clip = truth.mean(0)
     start = torch.stack([clip, clip])
     alpha = torch.full((size[0],), 0.5)
-    found, scores = refine(clip, start, alpha, 150, 0, Silent())
-    again, _ = refine(clip, start, alpha, 150, 0, Silent())
-    assert torch.equal(found, again)
-    assert scores[1] < 0.7 * scores[0]
-    before, after = (separation_loss(truth[None], x[None]) for x in (start, found))
-    assert float(after) < 0.67 * float(before)
-    assert float((found.mean(0) - clip).abs().mean()) < 0.01
+    found = refine(clip, start, alpha, 60, 0, Silent())
+    again = refine(clip, start, alpha, 60, 0, Silent())
+    assert torch.equal(found.layers, again.layers)
+    assert found.believed > 0.9
+    assert found.disagreement[1] < 0.5 * found.disagreement[0]
+    before, after = (separation_loss(truth[None], x[None]) for x in (start, found.layers))
+    assert float(after) < 0.4 * float(before)
+    assert float((found.layers.mean(0) - clip).abs().mean()) < 0.01
+
+
+def test_scenes_that_rest_are_left_as_they_were() -> None:
+    """One scene that moves as a whole has no second motion, and layers stay the given ones."""
+    clip = moving((0.3, 1.0), 1, (10, 48, 64))
+    found = refine(clip, torch.stack([clip, clip]), torch.full((10,), 0.5), 3, 0, Silent())
+    assert found.believed < 0.1
+    assert float((found.layers - clip).abs().mean()) < 0.01
+
+
+def test_the_pair_of_motions_that_explains_the_clip_is_found() -> None:
+    size = (16, 64, 96)
+    clip = (moving((0.0, 0.25), 1, size) + moving((-1.5, 2.5), 2, size)) / 2
+    paths, one = best_motions(clip, torch.full((16,), 0.5))
+    speeds = (paths[-1] - paths[0]) / 15
+    assert torch.allclose(speeds, torch.tensor([[0.0, 0.25], [-1.5, 2.5]]), atol=0.2)
+    assert torch.equal(one[:, 0], one[:, 1])
+
+
+def test_canvases_are_found_with_motions_that_shake() -> None:
+    """Each layer but for its mean colour, from speeds that are right on average alone."""
+    rng = np.random.default_rng(3)
+    shaken, size = [], (16, 64, 64)
+    for seed, speed in ((1, 0.0), (2, 2.0)):
+        places = speed * np.arange(size[0]) + rng.normal(0, 0.5, size[0])
+        large = cv2.GaussianBlur(np.random.default_rng(seed).random((64, 160, 3)), (0, 0), 2)
+        large = (large - large.min()) / (large.max() - large.min())
+        maps = [np.float64([[1, 0, 40 - x], [0, 1, 0]]) for x in places]
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        frames = [cv2.warpAffine(large, m, size[:0:-1], flags=flags) for m in maps]
+        shaken.append(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float())
+    clip = torch.stack(shaken).mean(0)
+    found = part(clip, torch.full((16,), 0.5))
+    true = shaken[0] - shaken[1]
+    error = found.difference - true
+    error = error - error.mean((0, 2, 3), keepdim=True)
+    assert float(error.abs().mean()) < 0.35 * float(true.abs().mean())
+    assert found.believed == 1
+
+
+def test_dark_places_say_which_scene_is_the_brighter() -> None:
+    light = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.2
+    dark = light.clone() * 0.5
+    light[..., 0], dark[..., 0] = 0.0, 0.0
+    same = torch.stack(
+        [x - x.mean((0, 2, 3), keepdim=True) + 0.55 for x in (0.4 * light, 0.4 * dark)]
+    )
+    found = even_blacks(same, 1.0)
+    assert float(found[0].mean() - found[1].mean()) > 0.02
+    assert torch.allclose(found.mean(0), same.mean(0), atol=1e-4)
+    assert torch.allclose(even_blacks(same, 0.0), same.clamp(0, 1), atol=1e-3)
 
 
 def test_any_share_splits_to_the_same_blend() -> None:

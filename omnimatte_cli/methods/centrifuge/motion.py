@@ -19,17 +19,22 @@ SHARPNESS = 0.25  # cycles a pixel up to which frequencies count
 WHITENING = 0.8  # exponent: 1 is phase correlation, 0 plain correlation
 FLOOR = 1e-6  # of a spectrum's magnitude
 SOURCE_STEP = 2  # every second frame goes into a mean: half the work, hardly another picture
-PATH_WINDOW = 8  # frames in which a motion's speed is taken to be constant
-BELIEVED = 1.0  # pixels a frame that a window's speed may differ from the whole clip's
+
+
+def main_motions(clips: Tensor) -> Tensor:
+    """Speeds (y, x) in pixels a frame of clips (B, C, T, H, W): (B, 2, 2), the slower one first."""
+    speeds = likely_motions(clips, 2)
+    slower = speeds.square().sum(2).argsort(1)
+    return speeds.gather(1, slower[..., None].expand(-1, -1, 2))
 
 
 @torch.no_grad()
-def main_motions(clips: Tensor) -> Tensor:
-    """Speeds (y, x) in pixels a frame of clips (B, C, T, H, W): (B, 2, 2), the slower one first."""
+def likely_motions(clips: Tensor, count: int) -> Tensor:
+    """The speeds of the `count` highest peaks, (B, count, 2) y and x in pixels a frame."""
     b, _, t, h, w = clips.shape
     lag = min(LAG, t - 1)
     if lag == 0:
-        return torch.zeros(b, 2, 2, device=clips.device)
+        return torch.zeros(b, count, 2, device=clips.device)
     grey = clips.float().mean(1)
     grey = grey - grey.mean((2, 3), keepdim=True)
     taper = [torch.hann_window(n, periodic=False, device=clips.device) for n in (h, w)]
@@ -45,15 +50,13 @@ def main_motions(clips: Tensor) -> Tensor:
     near = (y.abs()[:, None] <= reach[0]) & (x.abs() <= reach[1])
     surface = surface.masked_fill(~near, -torch.inf)
     found = []
-    for _ in range(2):
+    for _ in range(count):
         index = surface.flatten(1).argmax(1)
         peak = torch.stack([y[index // w], x[index % w]], 1)
         found.append(peak)
         dy, dx = y[:, None] - peak[:, 0, None, None], x - peak[:, 1, None, None]
         surface = surface.masked_fill(dy * dy + dx * dx < APART**2, -torch.inf)
-    speeds = torch.stack(found, 1) / lag
-    slower = speeds.square().sum(2).argsort(1)
-    return speeds.gather(1, slower[..., None].expand(-1, -1, 2))
+    return torch.stack(found, 1) / lag
 
 
 @torch.no_grad()
@@ -89,29 +92,6 @@ def along_main_motions(clips: Tensor) -> Tensor:
     (B, 2 C, T, H, W)."""
     speeds = main_motions(clips)
     return torch.cat([mean_along(clips, speeds[:, i]) for i in range(2)], 1)
-
-
-@torch.no_grad()
-def motion_paths(clip: Tensor) -> Tensor:
-    """How far each of two motions has gone at every frame of a clip (T, 3, H, W): (T, 2, 2), pixels
-    (y, x).
-
-    Speeds are found in windows, and the two of a window told apart by those of the whole clip; one
-    that is far from them is not believed.
-    """
-    t = len(clip)
-    whole = main_motions(clip.transpose(0, 1)[None])[0]
-    total, count = torch.zeros(t, 2, 2), torch.zeros(t, 1, 1)
-    for first in range(0, max(1, t - PATH_WINDOW + 1), PATH_WINDOW // 2):
-        window = clip[first : first + PATH_WINDOW].transpose(0, 1)[None]
-        speeds = main_motions(window)[0].cpu()
-        if (speeds - whole.cpu()).square().sum() > (speeds.flip(0) - whole.cpu()).square().sum():
-            speeds = speeds.flip(0)
-        near = (speeds - whole.cpu()).norm(dim=1, keepdim=True) < BELIEVED
-        total[first : first + PATH_WINDOW] += torch.where(near, speeds, whole.cpu())
-        count[first : first + PATH_WINDOW] += 1
-    speeds = torch.where(count > 0, total / count.clamp(min=1), whole.cpu())
-    return (speeds.cumsum(0) - speeds).to(clip.device)
 
 
 def moved(frames: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,24 +1,24 @@
-"""Layers that agree with the clip's two motions, found by optimisation from the network's answer.
+"""Layers that agree with the clip's two motions, found by optimisation. No weights are trained.
 
 The blend fixes the layers but for their difference E: with the share a of the second layer,
-V + a E and V - (1 - a) E blend to V whatever E is. E is changed until each layer, brought along its
-motion from one frame to another, is that other frame. What motion does not decide (stripes along
-it, the brightness of a whole layer) stays as the network said. No weights are trained.
+V + a E and V - (1 - a) E blend to V whatever E is. E begins as the difference of two canvases
+(`canvases.py`), as far as they explain the clip, else as the network's; then it is changed until
+each layer, brought along its motion from one frame to another, is that other frame. The brightness
+of a whole layer, which motion does not decide, follows from its darkest places.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omnimatte_cli.methods.centrifuge.motion import (
-    PATH_WINDOW,
-    along_main_motions,
-    motion_paths,
-    moved,
-)
+from omnimatte_cli.methods.centrifuge.canvases import part
+from omnimatte_cli.methods.centrifuge.motion import moved
+from omnimatte_cli.methods.centrifuge.predict import ramp, spans
 from omnimatte_cli.progress import Progress
 
 LEVELS = 5  # sizes, each half of the last, at which E is changed: brightness needs the coarse ones
@@ -26,6 +26,11 @@ LAGS = (1, 2, 4, 6)  # frames between two that must agree; one is drawn for each
 RATE = 0.013  # Adam's at the start, in the colours' own unit
 LAST_RATE = 0.1  # share of it at the end
 ANCHOR = 0.05  # weight of staying near the network's answer
+WINDOW = 24  # frames that two canvases are meant for
+LEAST_TRUST = 1e-3  # weight of a window whose motions are not believed
+DARK = 0.01  # share of a layer's pixels that are its darkest places
+BLACKS = 0.4  # how far equally dark ones are believed to say the mean colours
+DARK_SAMPLES = 100_000  # pixels at most that they are looked for in
 RANGE_WEIGHT = 0.5  # weight of being a colour, in [0, 1]
 
 
@@ -38,7 +43,7 @@ def split(clip: Tensor, difference: Tensor, alpha: Tensor) -> Tensor:
 def disagreement(layers: Tensor, paths: Tensor, lag: int) -> Tensor:
     """Mean change of each layer along its motion over `lag` frames, the sum of both.
 
-    layers: (2, T, 3, H, W). paths: (T, 2, 2) of `motion_paths`, the layers' motions in their order.
+    layers: (2, T, 3, H, W). paths: (T, 2, 2), pixels (y, x) that the layers have moved by.
     """
     total = layers.new_zeros(())
     for layer, path in zip(layers, paths.unbind(1), strict=True):
@@ -47,36 +52,75 @@ def disagreement(layers: Tensor, paths: Tensor, lag: int) -> Tensor:
     return total
 
 
-def slower_first(clip: Tensor, difference: Tensor) -> bool:
-    """Whether the first layer is the one with the slower motion.
+def parted(clip: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The clip by windows of time through `canvases.part`.
 
-    difference: of the first layer from the second, (T, 3, H, W). Its edges are compared with those
-    of the clip's means along the two motions, in the middle of the clip.
+    Returns the layers' difference (T, 3, H, W), their paths (T, 2, 2), and how far each frame's is
+    believed, (T,). A window's two layers are told apart by where it overlaps with those before.
     """
-    first = max(0, (len(clip) - PATH_WINDOW) // 2)
-    part = slice(first, first + PATH_WINDOW)
-    slower, faster = along_main_motions(clip[part].transpose(0, 1)[None])[0].split(3)
-    likely, found = (slower - faster).transpose(0, 1), difference[part]
-    agreement = (likely.diff(dim=-1) * found.diff(dim=-1)).sum()
-    agreement = agreement + (likely.diff(dim=-2) * found.diff(dim=-2)).sum()
-    return bool(agreement >= 0)
+    t = len(clip)
+    difference, speeds = torch.zeros_like(clip), clip.new_zeros(t, 2, 2)
+    believed, total = clip.new_zeros(t), clip.new_zeros(t)
+    for span in spans(t, WINDOW):
+        here = slice(span.start, span.stop)
+        found = part(clip[here], alpha[here])
+        apart, speed = found.difference, torch.gradient(found.paths, dim=0)[0]
+        if float((apart * difference[here]).sum()) < 0:
+            apart, speed = -apart, speed.flip(1)
+        share = ramp(len(span)).to(clip.device)
+        trust = share * (found.believed + LEAST_TRUST)
+        difference[here] += trust[:, None, None, None] * apart
+        speeds[here] += trust[:, None, None] * speed
+        believed[here] += share * found.believed
+        total[here] += share
+    weight = believed + LEAST_TRUST * total
+    speeds = speeds / weight[:, None, None]
+    paths = speeds.cumsum(0) - speeds
+    return difference / weight[:, None, None, None], paths, believed / total
+
+
+def even_blacks(layers: Tensor, believed: float) -> Tensor:
+    """Layers (2, T, 3, H, W) with their mean colours moved towards equally dark darkest places.
+
+    A blend does not say which of its scenes is the brighter one; that most scenes have something
+    black in them does. believed: from 0 to 1, how far the layers are.
+    """
+    pixels = layers.permute(0, 2, 1, 3, 4).flatten(2)
+    pixels = pixels[..., :: max(1, pixels.shape[2] // DARK_SAMPLES)]
+    lift = pixels.mean(2) - torch.quantile(pixels, DARK, dim=2)  # (2, 3)
+    now = pixels[0].mean(1) - pixels[1].mean(1)
+    change = believed * BLACKS * (lift[0] - lift[1]) - now
+    sides = layers.new_tensor([0.5, -0.5])[:, None]
+    return (layers + (sides * change)[:, None, :, None, None]).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Refined:
+    """layers: (2, T, 3, H, W) in [0, 1]. believed: from 0 to 1, how far the two motions were.
+    disagreement: of the layers with them before and after, over the shortest lag."""
+
+    layers: Tensor
+    believed: float
+    disagreement: tuple[float, float]
 
 
 def refine(
     clip: Tensor, layers: Tensor, alpha: Tensor, iterations: int, seed: int, progress: Progress
-) -> tuple[Tensor, list[float]]:
+) -> Refined:
     """Layers (2, T, 3, H, W) of a clip (T, 3, H, W) in [0, 1] after `iterations` steps.
 
-    alpha: (T,), the second layer's share. Also returns the disagreement with the motions before and
-    after, over the shortest lag.
+    alpha: (T,), the second layer's share. Where the clip's motions are not believed, the layers
+    stay as they come.
     """
     t, _, h, w = clip.shape
     lags = [lag for lag in LAGS if lag < t]
-    start = layers[0] - layers[1]
-    paths = motion_paths(clip)
-    first = split(clip, start, alpha)
-    if not slower_first(clip, start):
-        paths = paths.flip(1)
+    given = layers[0] - layers[1]
+    apart, paths, trust = parted(clip, alpha)
+    if float((given * apart).sum()) < 0:
+        given = -given
+    first = split(clip, given, alpha)
+    weight = trust[:, None, None, None]
+    start = given + weight * (apart - given)
     changes = [
         torch.zeros(t, 3, max(1, h >> k), max(1, w >> k), device=clip.device, requires_grad=True)
         for k in range(LEVELS)
@@ -84,7 +128,7 @@ def refine(
 
     def difference() -> Tensor:
         parts = [F.interpolate(c, size=(h, w), mode="bilinear") for c in changes[1:]]
-        return start + changes[0] + sum(parts)
+        return start + weight * (changes[0] + sum(parts))
 
     optimiser = torch.optim.Adam(changes, lr=RATE)
     rng = np.random.default_rng(seed)
@@ -101,5 +145,6 @@ def refine(
         progress.step(step + 1, f"loss {float(loss.detach()):.4f}")
     with torch.no_grad():
         last = split(clip, difference(), alpha)
-        scores = [float(disagreement(x, paths, lags[0])) for x in (first, last)]
-    return last.clamp(0, 1), scores
+        before, after = (float(disagreement(x, paths, lags[0])) for x in (first, last))
+    believed = float(trust.mean())
+    return Refined(even_blacks(last, believed), believed, (before, after))
