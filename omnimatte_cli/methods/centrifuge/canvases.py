@@ -4,8 +4,8 @@ A frame is taken for (1 - a) times one canvas plus a times the other, each seen 
 shift, a zoom and a turn a frame. Pictures that move against each other are determined by that,
 coarse parts as well as edges, but for what the motions are too short to tell; that stays as the
 blend has it. Canvases and motions are found in turn: robust least squares for the pictures
-(conjugate gradients), Gauss-Newton for the motions. (Layers along motions by least squares: Szeliski, Avidan,
-Anandan, CVPR 2000; Weiss, ICCV 2001, takes medians instead.)
+(conjugate gradients), Gauss-Newton for the motions. (Layers along motions by least squares:
+Szeliski, Avidan, Anandan, CVPR 2000; Weiss, ICCV 2001, takes medians instead.)
 """
 
 from __future__ import annotations
