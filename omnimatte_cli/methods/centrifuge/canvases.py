@@ -89,9 +89,8 @@ def start_of(clip: Tensor, paths: Tensor, alpha: Tensor) -> Scene:
     t, _, h, w = clip.shape
     motion = torch.zeros(t, 2, PARAMETERS, device=clip.device)
     motion[..., :2] = paths[t // 2] - paths
-    sides = [
-        n + 2 * int(min(FARTHEST * n, motion[..., i].abs().max()) + 4) for i, n in enumerate((h, w))
-    ]
+    far = [float(x) for x in motion[..., :2].abs().amax((0, 1))]
+    sides = [n + 2 * int(min(FARTHEST * n, d) + 4) for n, d in zip((h, w), far, strict=True)]
     blank = torch.zeros(2, 3, *sides, device=clip.device)
     scene = Scene(blank, motion, torch.stack([1 - alpha, alpha], 1), (h, w))
     scene.canvases = means(scene, clip)
