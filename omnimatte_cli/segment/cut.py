@@ -43,11 +43,31 @@ def cut_prompt(frame: np.ndarray, prompt: Prompt, seed: int) -> np.ndarray:
     for p in prompt.points:
         label = cv2.GC_FGD if p.inside else cv2.GC_BGD
         cv2.circle(labels, (round(p.x), round(p.y)), dot, label, -1)
+    sure = labels == cv2.GC_FGD
     mask = _grab(frame, labels, ROUNDS, seed)
     mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
     # Of what has the right colours, that which is joined to the points or the box's middle.
+    return joined_to(mask, sure)
+
+
+def cut_disc(
+    frame: np.ndarray, sure: np.ndarray, likely: np.ndarray, reach: np.ndarray, seed: int
+) -> np.ndarray:
+    """An object by GrabCut, (h, w) bool: surely here, likely there, nowhere but within reach.
+
+    frame: (h, w, 3) uint8; the rest (h, w) bool. Only what is joined to `sure` is returned.
+    """
+    labels = np.full(frame.shape[:2], cv2.GC_BGD, np.uint8)
+    labels[reach], labels[likely & reach], labels[sure] = cv2.GC_PR_BGD, cv2.GC_PR_FGD, cv2.GC_FGD
+    mask = _grab(frame, labels, ROUNDS, seed)
+    mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+    return joined_to(mask, sure)
+
+
+def joined_to(mask: np.ndarray, sure: np.ndarray) -> np.ndarray:
+    """The components of a mask (h, w) bool that hold any of `sure`; all where none does."""
     _, parts = cv2.connectedComponents(mask.astype(np.uint8))
-    wanted = np.unique(parts[(labels == cv2.GC_FGD) & mask])
+    wanted = np.unique(parts[sure & mask])
     return np.isin(parts, wanted) & mask if wanted.size else mask
 
 

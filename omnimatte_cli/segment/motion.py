@@ -171,8 +171,28 @@ def shadow_like(frame: np.ndarray, plate: np.ndarray, noise: np.ndarray) -> np.n
     return within & (chroma < SHADOW_CHROMA + grain) & (deviation < SHADOW_TEXTURE + grain)
 
 
+@dataclass(frozen=True)
+class Change:
+    """How one frame differs from the scene behind.
+
+    level: (h, w) float32, 1 at the threshold from which a pixel differs. shadow: (h, w) bool, where
+    the frame is the plate under a shadow. foreground: (h, w) bool, movers without their shadows.
+    known: (h, w) bool, where the plate was seen.
+    """
+
+    level: np.ndarray
+    shadow: np.ndarray
+    foreground: np.ndarray
+    known: np.ndarray
+
+
 def foreground(frame: np.ndarray, scene: Scene) -> np.ndarray:
     """Moving objects without their shadows in one frame (h, w, 3) uint8, as (h, w) bool."""
+    return change_of(frame, scene).foreground
+
+
+def change_of(frame: np.ndarray, scene: Scene) -> Change:
+    """How one frame (h, w, 3) uint8 differs from the scene."""
     width = frame.shape[1]
     wide, bridge = (2 * max(round(share * width / 2), 1) + 1 for share in (VOTE, BRIDGE))
     matched = match_exposure(frame, scene.plate)
@@ -181,7 +201,8 @@ def foreground(frame: np.ndarray, scene: Scene) -> np.ndarray:
     threshold = np.maximum(DIFFERENCE, NOISE_SIGMAS * scene.noise)
     differs = miss > threshold
     certain = miss > np.maximum(CERTAIN, 2 * NOISE_SIGMAS * scene.noise)
-    solid = differs & ~shadow_like(matched, scene.plate, scene.noise)
+    shadow = shadow_like(matched, scene.plate, scene.noise)
+    solid = differs & ~shadow
     solid = cv2.morphologyEx(solid.astype(np.uint8), cv2.MORPH_OPEN, _disc(3))
     # A plain coat before a plain wall looks like a shadow in places; its outline does not. Pixels
     # that differ join the object where most of what differs around them is solid.
@@ -193,7 +214,8 @@ def foreground(frame: np.ndarray, scene: Scene) -> np.ndarray:
     bridged = close_each(solid, bridge, wide)
     solid = fill_holes(solid | (bridged & (miss > threshold / 2).astype(np.uint8)))
     solid = cv2.morphologyEx(solid, cv2.MORPH_OPEN, _disc(3))
-    return keep_supported(solid, certain)
+    known = (scene.low > 0).any(2) | (scene.high < 255).any(2)
+    return Change(miss / threshold, shadow & differs, keep_supported(solid, certain), known)
 
 
 def close_each(mask: np.ndarray, size: int, reach: int) -> np.ndarray:

@@ -28,12 +28,16 @@ NEAR_POINT = 0.01  # share of the picture's width by which a point may miss a mo
 
 @dataclass(frozen=True)
 class Moving:
-    """What moves: objects, the largest first; each frame's foreground; how the camera does."""
+    """What moves: objects, the largest first; each frame's foreground; how the camera does.
+
+    backdrop: the scenes behind, at the size in which they were looked for.
+    """
 
     tracks: list[Track]
     foregrounds: list[bytes]
     size: Size
     camera: Camera
+    backdrop: Backdrop
 
     def foreground(self, t: int) -> np.ndarray:
         """All that moves in frame t, (h, w) bool."""
@@ -89,7 +93,7 @@ def find_moving(
         for each in tracks:
             each.masks = {t: _enlarge(m, small, (h, w)) for t, m in each.masks.items()}
             each.size = (h, w)
-    return Moving(tracks, foregrounds, (h, w), camera.scaled((h, w)))
+    return Moving(tracks, foregrounds, (h, w), camera.scaled((h, w)), backdrop)
 
 
 def choose_tracks(moving: Moving, max_objects: int) -> tuple[list[Track], list[str]]:

@@ -73,7 +73,7 @@ def propagate(
     result = {}
     for name in keys:
         pairs = [(a.get(name), b.get(name)) for a, b in zip(ahead, back, strict=True)]
-        result[name] = [_better(a, b) or nothing for a, b in pairs]
+        result[name] = [better(a, b) or nothing for a, b in pairs]
     return result
 
 
@@ -200,7 +200,7 @@ def _without_theft(
     return result
 
 
-def _better(a: Carried | None, b: Carried | None) -> Carried | None:
+def better(a: Carried | None, b: Carried | None) -> Carried | None:
     """Of the two sweeps' masks of one frame, the one to believe."""
     if a is None or b is None:
         return a or b

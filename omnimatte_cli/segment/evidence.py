@@ -1,0 +1,107 @@
+"""What a frame says about each pixel, whatever object it is of: colour, change, and motion.
+
+Each is a small number, so that an object, and the ground around it, are three histograms. What a
+histogram of the ground shares with that of the object has no weight then: waves that differ from
+the plate as a swimmer does, or a ground of a coat's colour, do not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.arrays import Size
+from omnimatte_cli.segment.backdrop import Backdrop
+from omnimatte_cli.segment.motion import (
+    Frames,
+    change_of,
+)
+
+LIGHTNESS_STEP = 16  # of 256, a colour bin's height
+CHROMA_STEP, CHROMA_BINS = 6, 16  # of a and b in 8-bit Lab, around grey
+COLOURS = (256 // LIGHTNESS_STEP) * CHROMA_BINS**2
+CHANGE_LEVELS = (0.3, 0.6, 1.0, 1.5, 2.5)  # of the threshold from which a pixel differs
+CHANGES = 4 * (len(CHANGE_LEVELS) + 1) + 1  # levels, shadow or not, mover or not; the last: unknown
+MOTION_EDGES = np.linspace(-1.5, 1.5, 8)
+MOTIONS = len(MOTION_EDGES) + 1
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One frame: bins of colour and change (h, w) int32, and the cleaned foreground (h, w) bool."""
+
+    colour: np.ndarray
+    change: np.ndarray
+    foreground: np.ndarray
+
+
+class Evidence:
+    """Colour and change of every frame of a clip (T, h, w, 3) uint8, made when asked for.
+
+    backdrop: the scenes behind, of the same size.
+    """
+
+    def __init__(self, frames: Frames, backdrop: Backdrop) -> None:
+        self.frames, self.backdrop = frames, backdrop
+        self.size: Size = (frames.shape[1], frames.shape[2])
+
+    def at(self, t: int) -> Seen:
+        """What frame t says."""
+        frame = self.frames[t]
+        change = change_of(frame, self.backdrop.scene(t))
+        level = np.digitize(change.level, CHANGE_LEVELS).astype(np.int32)
+        change_bins = (level * 2 + change.shadow) * 2 + change.foreground
+        change_bins[~change.known] = CHANGES - 1
+        return Seen(colour_bins(frame), change_bins, change.foreground)
+
+    def camera_flow(self, t: int, other: int) -> np.ndarray:
+        """Where the scene's pixels of frame t lie in another, as offsets (h, w, 2) float32."""
+        h, w = self.size
+        if not self.backdrop.camera.moving:
+            return np.zeros((h, w, 2), np.float32)
+        matrix = self.backdrop.camera.between(t, other)
+        x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
+        grid = np.stack([x, y], -1)
+        return cv2.perspectiveTransform(grid, matrix).astype(np.float32) - grid
+
+
+def colour_bins(frame: np.ndarray) -> np.ndarray:
+    """Colour bin of each pixel of (h, w, 3) uint8, (h, w) int32 in [0, COLOURS)."""
+    lab = cv2.cvtColor(cv2.GaussianBlur(frame, (0, 0), 0.8), cv2.COLOR_RGB2LAB).astype(np.int32)
+    half = CHROMA_BINS // 2
+    a, b = (
+        np.clip((lab[..., c] - 128 + CHROMA_STEP * half) // CHROMA_STEP, 0, CHROMA_BINS - 1)
+        for c in (1, 2)
+    )
+    bins: np.ndarray = (lab[..., 0] // LIGHTNESS_STEP * CHROMA_BINS + a) * CHROMA_BINS + b
+    return bins
+
+
+def motion_bins(flow: np.ndarray, scene: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Whether pixels move with an object or with the scene, (h, w) int32 in [0, MOTIONS).
+
+    flow, scene: (h, w, 2) in pixels; own: (2,), the object's.
+    """
+    with_object = np.linalg.norm(flow - own, axis=2)
+    with_scene = np.linalg.norm(flow - scene, axis=2)
+    rather = (with_scene - with_object) / (0.5 + 0.5 * (with_scene + with_object))
+    return np.digitize(rather, MOTION_EDGES).astype(np.int32)
+
+
+def colour_histogram(bins: np.ndarray) -> np.ndarray:
+    """Histogram (COLOURS,) float32 with sum 1 of colour bins, smoothed over near colours."""
+    counts = np.bincount(bins.ravel(), minlength=COLOURS).astype(np.float32)
+    cube = counts.reshape(-1, CHROMA_BINS, CHROMA_BINS)
+    for axis in range(3):
+        padded = np.pad(cube, [(1, 1) if a == axis else (0, 0) for a in range(3)])
+        low, high = (np.take(padded, range(s, s + cube.shape[axis]), axis) for s in (0, 2))
+        cube = 0.5 * cube + 0.25 * (low + high)
+    return cube.ravel() / max(float(cube.sum()), 1e-6)
+
+
+def histogram(bins: np.ndarray, count: int) -> np.ndarray:
+    """Histogram (count,) float32 with sum 1 of bins, every bin a little filled."""
+    counts = np.bincount(bins.ravel(), minlength=count).astype(np.float32)
+    return (counts / max(float(counts.sum()), 1.0) + 0.02) / (1 + 0.02 * count)

@@ -1,0 +1,380 @@
+"""Objects that were pointed at, followed together without a network.
+
+From frame to frame the masks are carried along the flow; what each pixel is then is decided for all
+objects at once: by the colours, the change against the scene behind and the motion that belong to
+each object and not to the ground around it (looks.py), and by how far it lies from the carried
+masks. A pixel has one owner, so objects that touch stay apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.arrays import pack_mask, unpack_mask
+from omnimatte_cli.camera.flow import agreement, backward_flow, mismatch, warp, warp_mask
+from omnimatte_cli.progress import Progress, Silent
+from omnimatte_cli.segment.evidence import Evidence, Seen, colour_histogram, motion_bins
+from omnimatte_cli.segment.looks import Looks, grown, ring
+from omnimatte_cli.segment.motion import fill_holes
+from omnimatte_cli.segment.propagate import (
+    REMNANT,
+    SMALLEST,
+    UNLIKE,
+    Carried,
+    Keys,
+    at_edge,
+    better,
+)
+
+SOFT = 0.05  # of the root of an object's area: the width of its outline's uncertainty
+SOFT_LEAST = 1.5  # pixels
+INSIDE, OUTSIDE = 2.0, 4.0  # how many such widths from the carried outline count at most
+ENTERS = 2.0  # factor of the width at the picture's edge, where objects come in
+RING = (0.06, 0.5)  # of the root of the area: between which distances the ground is looked at
+# Where less than a share (2) of the ground moves, a mover that joins an object is part of it. The
+# ground is looked at to a distance (1) in roots of the object's area, at least a share (0) of all.
+CALM = (0.015, 2.0, 0.25)
+JOINED = 1.0  # widths from the carried outline that count for what joins the object there
+STRANGE_FRAMES = 4  # frames after which a mover that was nobody's is a stranger
+STRANGE = 3.0  # logarithm of a likelihood ratio by which it then is nobody's again
+SMOOTH_RADIUS = 4  # pixels over which neighbours are asked, where the picture shows no edge
+SMOOTH_EDGE = 0.002  # variance of brightness (range 0 to 1) that is an edge
+SPECK = 0.03  # share of an object below which a separate piece is none of it
+HELD = 0.2  # share of a piece, or of the carried mask, that must lie in the other
+HOLE = 0.02  # ... a hole is closed
+FADE = 0.995  # confidence kept from one frame to the next
+RECOVER = 0.15  # share of the way by which it follows what the frame says
+LEARNS = 0.55  # confidence from which an object's looks are learned
+BACK_ALIKE = 0.55  # Bhattacharyya coefficient of colours from which an object is known again
+BACK_AREA = (0.12, 3.0)  # of its largest area that it may then have
+BACK_REACH = 1.5  # of the root of its area, how far from its expected place
+AWAY = 45  # frames after which it is not looked for any more
+
+
+@dataclass
+class _Object:
+    """One object on its way through the clip; `looks` is None before it was met."""
+
+    looks: Looks | None = None
+    state: Carried | None = None
+    centre: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    speed: np.ndarray = field(default_factory=lambda: np.zeros(2))  # pixels a frame
+    away: int = 0
+
+
+def follow(
+    frames: np.ndarray,
+    keys: Keys,
+    evidence: Evidence,
+    progress: Progress | None = None,
+) -> dict[str, list[Carried]]:
+    """Masks of each object in all frames (T, h, w, 3) uint8, from known masks by object and frame.
+
+    Known masks are kept exactly. Between two of them the more confident way there counts.
+    """
+    progress = progress or Silent()
+    count = len(frames)
+    progress.stage("following what was pointed at", 2 * count)
+    ways = [_Way(frames, keys, evidence, d).run(progress) for d in (1, -1)]
+    nothing = Carried(pack_mask(np.zeros(frames.shape[1:3], bool)), 0.0, count, 0)
+    return {
+        name: [better(a.get(name), b.get(name)) or nothing for a, b in zip(*ways, strict=True)]
+        for name in keys
+    }
+
+
+class _Way:
+    """One pass through the clip, forwards (1) or backwards (-1)."""
+
+    def __init__(
+        self, frames: np.ndarray, keys: Keys, evidence: Evidence, direction: int
+    ) -> None:
+        self.frames, self.keys, self.evidence, self.direction = frames, keys, evidence, direction
+        self.objects = {name: _Object() for name in keys}
+        self.shape = (frames.shape[1], frames.shape[2])
+        self.strange = np.zeros(self.shape, np.float32)  # frames for which a mover was nobody's
+
+    def run(self, progress: Progress) -> list[dict[str, Carried]]:
+        """By frame, the objects met so far."""
+        count = len(self.frames)
+        result: list[dict[str, Carried]] = [{} for _ in range(count)]
+        order = range(count) if self.direction > 0 else range(count - 1, -1, -1)
+        for done, t in enumerate(order, 1):
+            started = any(o.state is not None for o in self.objects.values())
+            if started or any(t in known for known in self.keys.values()):
+                self._step(t)
+            result[t] = {n: o.state for n, o in self.objects.items() if o.state is not None}
+            progress.step(done + (0 if self.direction > 0 else count))
+        return result
+
+    def _step(self, t: int) -> None:
+        before = t - self.direction
+        # The first frame of a way has none before it: there the flow to the next one is asked.
+        first = not 0 <= before < len(self.frames)
+        other = t + self.direction if first else before
+        if not 0 <= other < len(self.frames):
+            other = t
+        frame, seen = self.frames[t], self.evidence.at(t)
+        flow = backward_flow(frame, self.frames[other])
+        scene = self.evidence.camera_flow(t, other)
+        carried: dict[str, np.ndarray] = {}
+        sound = np.ones(self.shape, bool)
+        if not first:
+            sound = agreement(flow, backward_flow(self.frames[other], frame))
+            left = (~sound) & (mismatch(frame, self.frames[other], flow) > UNLIKE)
+            for name, each in self.objects.items():
+                if each.state is not None:
+                    mask = warp_mask(unpack_mask(each.state.mask, self.shape), flow)
+                    carried[name] = mask & ~left
+            self.strange = warp(self.strange, flow, cv2.BORDER_CONSTANT)
+            self.strange[~seen.foreground] = 0
+        masks, sures = self._decide(t, frame, seen, flow, scene, sound, carried)
+        self._keep(t, seen, flow, scene, sound, masks, sures)
+        self._estrange(t, seen)
+
+    def _estrange(self, t: int, seen: Seen) -> None:
+        """Count for how long what moves has been nobody's."""
+        taken = np.zeros(self.shape, bool)
+        for name, each in self.objects.items():
+            if each.state is None:
+                continue
+            mask = unpack_mask(each.state.mask, self.shape)
+            taken |= mask
+            if t in self.keys[name] and mask.any():
+                # Masks that are known are rough: what lies close may still belong to them.
+                near = grown(mask, round(4 * max(SOFT * np.sqrt(mask.sum()), SOFT_LEAST)))
+                self.strange[seen.foreground & ~near] = STRANGE_FRAMES
+        nobody = seen.foreground & ~taken
+        self.strange = np.where(nobody, np.minimum(self.strange + 1, STRANGE_FRAMES), 0)
+        self.strange = self.strange.astype(np.float32)
+
+    def _motion(self, flow: np.ndarray, scene: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Motion bins of one object, of which `mask` (h, w) bool is near."""
+        own = np.median(flow[mask], axis=0) if mask.any() else np.zeros(2)
+        return motion_bins(flow, scene, own)
+
+    def _decide(
+        self,
+        t: int,
+        frame: np.ndarray,
+        seen: Seen,
+        flow: np.ndarray,
+        scene: np.ndarray,
+        sound: np.ndarray,
+        carried: dict[str, np.ndarray],
+    ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """Masks of all objects in frame t, and the mean likelihood ratio on each."""
+        masks: dict[str, np.ndarray] = {}
+        sures: dict[str, float] = {}
+        best = np.zeros(self.shape, np.float32)
+        owner = np.full(self.shape, -1, np.int32)
+        names = list(self.objects)
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+        known = np.zeros(self.shape, bool)
+        for name in names:
+            if t in self.keys[name]:
+                masks[name] = self.keys[name][t]
+                known |= masks[name]
+        ratios: dict[str, tuple[tuple, np.ndarray]] = {}
+        for i, name in enumerate(names):
+            each, mask = self.objects[name], carried.get(name)
+            if name in masks or mask is None or each.looks is None or each.state is None:
+                continue
+            area = int(mask.sum())
+            gone = area < REMNANT * each.state.largest and at_edge(mask)
+            if area < SMALLEST or gone:
+                continue
+            wide = max(SOFT * np.sqrt(max(area, 0.5 * each.state.largest)), SOFT_LEAST)
+            if at_edge(mask):
+                wide *= ENTERS
+            joined = self._joined(each, mask, carried, seen)
+            window = self._window(mask | joined, OUTSIDE * wide + 2 * SMOOTH_RADIUS)
+            rivals = [
+                o.looks
+                for o in self.objects.values()
+                if o is not each and o.looks is not None and self._near(o, each)
+            ]
+            motion = self._motion(flow, scene, mask)
+            ratio = each.looks.ratio(seen, motion, window, rivals)
+            inside = mask[window].astype(np.uint8)
+            place = np.minimum(_depth(inside) / wide, INSIDE)
+            outside = _depth(1 - inside) / wide
+            # Where the flow does not hold, the carried outline says less.
+            place = np.where(sound[window], place, 0.5 * place)
+            outside = np.where(joined[window], np.minimum(outside, JOINED), outside)
+            strange = self.strange[window] * (STRANGE / STRANGE_FRAMES) * (inside == 0)
+            total = smooth(ratio + place - outside - strange, grey[window])
+            total[outside > OUTSIDE] = -1
+            total[known[window]] = -1
+            ratios[name] = window, ratio
+            won = total > best[window]
+            best[window][won], owner[window][won] = total[won], i
+        for i, name in enumerate(names):
+            if name in ratios:
+                window, ratio = ratios[name]
+                masks[name] = self._cleaned(owner == i, carried[name])
+                own = masks[name][window]
+                sures[name] = float(ratio[own].mean()) if own.any() else 0.0
+        return masks, sures
+
+    def _joined(
+        self, each: _Object, mask: np.ndarray, others: Mapping[str, np.ndarray], seen: Seen
+    ) -> np.ndarray:
+        """Movers (h, w) bool that join a mask and were nobody's so far, where the ground is calm."""
+        nothing = np.zeros(self.shape, bool)
+        if not mask.any():
+            return nothing
+        wide = np.sqrt(max(each.state.largest if each.state else 0, CALM[0] * mask.size))
+        taken = np.any([m for m in others.values() if m is not mask] or [nothing], axis=0)
+        calm = ring(mask, taken, 2, round(CALM[1] * wide))
+        if not calm.any() or seen.foreground[calm].mean() >= CALM[2]:
+            return nothing
+        new = seen.foreground & ~taken & (self.strange < STRANGE_FRAMES)
+        _, labels = cv2.connectedComponents((new | mask).astype(np.uint8))
+        joined: np.ndarray = np.isin(labels, np.unique(labels[mask])) & new & ~mask
+        return joined
+
+    def _near(self, other: _Object, each: _Object) -> bool:
+        """Whether another object may touch or hide this one in the next frame."""
+        assert other.state is not None and each.state is not None
+        if other.away > AWAY:
+            return False
+        reach = np.sqrt(other.state.largest) + np.sqrt(each.state.largest)
+        return bool(np.linalg.norm(other.centre - each.centre) < 1.5 * reach + 2 * other.away)
+
+    def _window(self, mask: np.ndarray, reach: float) -> tuple:
+        x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+        r = int(np.ceil(reach))
+        return np.s_[max(y - r, 0) : y + h + r, max(x - r, 0) : x + w + r]
+
+    def _cleaned(self, mask: np.ndarray, carried: np.ndarray) -> np.ndarray:
+        """A mask (h, w) bool without specks that the carried one did not have, and small holes."""
+        area = int(mask.sum())
+        if area == 0:
+            return mask
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+        size = stats[:, cv2.CC_STAT_AREA]
+        held = np.bincount(labels[carried], minlength=count)
+        keep = (size >= SPECK * area) & (held > HELD * np.minimum(size, carried.sum()))
+        keep[0] = False
+        kept = keep[labels]
+        return fill_holes(kept.astype(np.uint8), HOLE * area / mask.size) > 0
+
+    def _keep(
+        self,
+        t: int,
+        seen: Seen,
+        flow: np.ndarray,
+        scene: np.ndarray,
+        sound: np.ndarray,
+        masks: dict[str, np.ndarray],
+        sures: dict[str, float],
+    ) -> None:
+        """Take the masks over, look for those that were lost, and learn how they look."""
+        taken = np.zeros(self.shape, bool)
+        for mask in masks.values():
+            taken |= mask
+        for name, each in self.objects.items():
+            if name in masks and t in self.keys[name]:
+                self._put(each, masks[name], 1.0, 0)
+                self._learn(each, seen, flow, scene, masks[name], taken, anchor=True)
+            elif each.state is not None and each.looks is not None:
+                mask = masks.get(name, np.zeros(self.shape, bool))
+                confidence = each.state.confidence * FADE
+                if mask.sum() >= SMALLEST:
+                    share = min(max(sures[name] / max(each.looks.sure, 0.3), 0.0), 1.0)
+                    share *= 0.5 + 0.5 * float(sound[mask].mean())
+                    confidence += RECOVER * (share - confidence)
+                    area, last = int(mask.sum()), each.state.area
+                    jump = last > 0 and not 0.6 < area / last < 1.7 and not at_edge(mask)
+                    confidence *= 0.7 if jump else 1.0
+                else:
+                    mask = self._found_again(each, seen, taken)
+                    taken |= mask
+                    if mask.any():
+                        confidence = max(confidence, 0.5)
+                self._put(each, mask, confidence, each.state.distance + 1)
+                sure = mask if confidence >= LEARNS else None
+                self._learn(each, seen, flow, scene, mask, taken, sure is not None)
+
+    def _put(self, each: _Object, mask: np.ndarray, confidence: float, distance: int) -> None:
+        area = int(mask.sum())
+        largest = max(area, each.state.largest if each.state else 0)
+        if area:
+            x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+            centre = np.array([x + w / 2, y + h / 2])
+            if each.state is not None and each.state.area:
+                each.speed = 0.7 * each.speed + 0.3 * (centre - each.centre)
+            each.centre, each.away = centre, 0
+        else:
+            each.away += 1
+        each.state = Carried(pack_mask(mask), confidence, distance, area, largest)
+
+    def _learn(
+        self,
+        each: _Object,
+        seen: Seen,
+        flow: np.ndarray,
+        scene: np.ndarray,
+        mask: np.ndarray,
+        taken: np.ndarray,
+        anchor: bool,
+    ) -> None:
+        if not mask.any():
+            return
+        root = float(np.sqrt(mask.sum()))
+        taken = taken | self._joined(each, mask, {}, seen)
+        around = ring(mask, taken, max(round(RING[0] * root), 2), max(round(RING[1] * root), 8))
+        motion = self._motion(flow, scene, mask)
+        if each.looks is None:
+            each.looks = Looks.of(seen, motion, mask, around)
+        else:
+            each.looks.learn(seen, motion, mask if anchor else None, around)
+
+    def _found_again(self, each: _Object, seen: Seen, taken: np.ndarray) -> np.ndarray:
+        """Where an object that was away is seen again, (h, w) bool, empty if nowhere."""
+        nothing = np.zeros(self.shape, bool)
+        assert each.state is not None and each.looks is not None
+        if each.away > AWAY or each.state.largest < SMALLEST:
+            return nothing
+        expected = each.centre + each.speed * min(each.away + 1, 15)
+        root = float(np.sqrt(each.state.largest))
+        reach = BACK_REACH * root + 2.0 * min(each.away, 15)
+        free = seen.foreground & ~grown(taken, 2)
+        count, labels, stats, centres = cv2.connectedComponentsWithStats(free.astype(np.uint8))
+        best, found = BACK_ALIKE, nothing
+        for k in range(1, count):
+            area = stats[k, cv2.CC_STAT_AREA]
+            if not BACK_AREA[0] * each.state.largest <= area <= BACK_AREA[1] * each.state.largest:
+                continue
+            if np.linalg.norm(centres[k] - expected) > reach:
+                continue
+            part = labels == k
+            colours = colour_histogram(seen.colour[part])
+            alike = float(np.sqrt(colours * each.looks.colours).sum())
+            if alike > best:
+                best, found = alike, part
+        return found
+
+
+def smooth(cost: np.ndarray, grey: np.ndarray) -> np.ndarray:
+    """A likelihood (h, w) smoothed within what the picture (h, w) in [0, 1] shows as one.
+
+    A guided filter (He et al. 2010), as Hosni et al. 2011 decide labels with it.
+    """
+    box = (2 * SMOOTH_RADIUS + 1,) * 2
+    mean_g, mean_c = cv2.blur(grey, box), cv2.blur(cost, box)
+    variance = cv2.blur(grey * grey, box) - mean_g**2
+    slope = (cv2.blur(grey * cost, box) - mean_g * mean_c) / (variance + SMOOTH_EDGE)
+    offset = mean_c - slope * mean_g
+    result: np.ndarray = cv2.blur(slope, box) * grey + cv2.blur(offset, box)
+    return result
+
+
+def _depth(mask: np.ndarray) -> np.ndarray:
+    """Distance of each pixel of a mask (h, w) uint8 from what is not in it, float32."""
+    return cv2.distanceTransform(mask, cv2.DIST_L2, 3)

@@ -1,0 +1,238 @@
+"""From points and boxes to a first mask of each object, in the frame that they are in.
+
+What moves there, parted among the objects that were pointed at, is the best answer where the ground
+is calm. Elsewhere several cuts by colour and by common motion are made, small to large, and the one
+is taken that differs most from the ground around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.camera.flow import backward_flow
+from omnimatte_cli.segment.cut import complete, cut_disc, cut_prompt
+from omnimatte_cli.segment.evidence import Evidence, Seen, colour_histogram
+from omnimatte_cli.segment.looks import grown, ring
+from omnimatte_cli.segment.parting import share
+from omnimatte_cli.segment.prompts import Box, Prompt
+from omnimatte_cli.segment.track import Track, colours, histogram_of
+
+NEAR_POINT = 0.01  # share of the picture's width by which a point may miss what moves
+BOX_FITS = 0.3  # IoU of a user's box with that of what moves in it, from which they are the same
+LARGEST = 0.5  # share of the picture that one object may cover
+CALM = 0.25  # share of the ground around a mover, below which what moves there is the object
+SCALES = (0.018, 0.03, 0.05, 0.08, 0.13, 0.2)  # of the picture's width: radii that are tried
+STEPS = (-3, 3)  # frames over which motion is compared
+TOGETHER = 0.7  # pixels at least that a point must move over the scene for this to tell anything
+SCORES = (1.0, 0.6, 0.6, 0.4, 2.0)  # colour, change, motion, edges; what runs into the limit
+
+
+def first_masks(
+    frames: np.ndarray, t: int, prompts: Sequence[Prompt], evidence: Evidence,
+    tracks: Sequence[Track], seed: int,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Masks (h, w) bool of the objects that were pointed at in frame t, by name; they are disjoint.
+
+    frames: (T, h, w, 3) uint8; prompts in their pixels, of frame t, one an object. tracks: what
+    moves. A mask may be empty.
+    """
+    seen = evidence.at(t)
+    movers = _movers(frames[t], t, prompts, seen, tracks)
+    found: dict[str, np.ndarray] = {}
+    for p in prompts:
+        others = np.any([m for n, m in found.items() if n != p.name] or [_none(seen)], axis=0)
+        rivals = np.any([m for n, m in movers.items() if n != p.name] or [_none(seen)], axis=0)
+        for q in prompts:
+            if q.name != p.name:
+                others |= _dots(q, others.shape, True)
+        mask = movers.get(p.name)
+        if mask is not None and _is_calm(mask, others | rivals, seen):
+            found[p.name] = complete(frames[t], mask, (others | rivals) & ~mask, seed) & ~others
+            continue
+        cuts = list(_cuts(frames, t, p, mask, evidence, others | _dots(p, others.shape, False), seed))
+        together = _together(frames, t, p, evidence)
+        scores = [_score(frames[t], c, limit, seen, together, others) for c, limit in cuts]
+        best = max(range(len(cuts)), key=scores.__getitem__, default=None)
+        found[p.name] = _none(seen) if best is None else cuts[best][0] & ~others
+    return found
+
+
+def _none(seen: Seen) -> np.ndarray:
+    return np.zeros(seen.foreground.shape, bool)
+
+
+def _dots(prompt: Prompt, shape: tuple[int, ...], inside: bool) -> np.ndarray:
+    """Small discs at a prompt's points on the object (or not on it), (h, w) bool."""
+    mask = np.zeros(shape, np.uint8)
+    for p in prompt.points:
+        if p.inside == inside:
+            cv2.circle(mask, (round(p.x), round(p.y)), 2, 1, -1)
+    return mask > 0
+
+
+def _movers(
+    frame: np.ndarray, t: int, prompts: Sequence[Prompt], seen: Seen, tracks: Sequence[Track]
+) -> dict[str, np.ndarray]:
+    """What moves where each object was pointed at; what several share is parted among them."""
+    count, labels = cv2.connectedComponents(seen.foreground.astype(np.uint8))
+    parts = [t_.at(t) for t_ in tracks if t in t_.masks]
+    covered = np.any(parts or [_none(seen)], axis=0)
+    parts += [(labels == k) & ~covered for k in range(1, count)]
+    owners: dict[int, list[Prompt]] = {}
+    for p in prompts:
+        for k, part in enumerate(parts):
+            if part.any() and part.mean() < LARGEST and _meant(p, part):
+                owners.setdefault(k, []).append(p)
+                break
+    found: dict[str, np.ndarray] = {}
+    for k, own in owners.items():
+        if len(own) == 1:
+            found[own[0].name] = parts[k]
+        else:
+            found |= _parted(frame, parts[k], own)
+    for p in prompts:
+        if p.name in found and p.box is not None:
+            found[p.name] &= _inside(p.box, found[p.name].shape)
+    return found
+
+
+def _meant(prompt: Prompt, part: np.ndarray) -> bool:
+    """Whether a prompt points at a mover (h, w) bool."""
+    if prompt.box is not None:
+        x, y, w, h = cv2.boundingRect(part.astype(np.uint8))
+        b = prompt.box
+        across, down = min(b.x1, x + w) - max(b.x0, x), min(b.y1, y + h) - max(b.y0, y)
+        common = max(across, 0) * max(down, 0)
+        both = (b.x1 - b.x0) * (b.y1 - b.y0) + w * h - common
+        return bool(common > BOX_FITS * both)
+    reach = max(round(NEAR_POINT * part.shape[1]), 2)
+    near = grown(_dots(prompt, part.shape, True), reach - 2)
+    return bool((near & part).any()) and not (_dots(prompt, part.shape, False) & part).any()
+
+
+def _inside(box: Box, shape: tuple[int, ...]) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[max(int(box.y0), 0) : int(np.ceil(box.y1)), max(int(box.x0), 0) : int(np.ceil(box.x1))] = 1
+    return mask
+
+
+def _parted(frame: np.ndarray, part: np.ndarray, prompts: Sequence[Prompt]) -> dict[str, np.ndarray]:
+    """One mover parted among several objects that were pointed at in it, by nearness and colour."""
+    depth = cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, 5)
+    places = []
+    for p in prompts:
+        points = [(d.x, d.y) for d in p.points if d.inside]
+        if not points and p.box is not None:
+            points = [((p.box.x0 + p.box.x1) / 2, (p.box.y0 + p.box.y1) / 2)]
+        places.append(np.array(points))
+    expected = {}
+    for i, p in enumerate(prompts):
+        disc = np.zeros(part.shape, np.uint8)
+        for x, y in places[i]:
+            away = [np.linalg.norm(q - (x, y), axis=1).min() for j, q in enumerate(places) if j != i]
+            inner = depth[min(int(y), part.shape[0] - 1), min(int(x), part.shape[1] - 1)]
+            radius = max(min(float(inner), 0.4 * min(away)), 2.0)
+            cv2.circle(disc, (round(x), round(y)), round(radius), 1, -1)
+        expected[i] = disc > 0
+    bins = colours(frame)
+    for _ in range(3):  # until the colours are those of the whole objects
+        known = {
+            i: Track(i, part.shape[:2], histogram=histogram_of(bins, m)) for i, m in expected.items()
+        }
+        shares = share(part, list(expected), expected, bins, known)
+        expected = {i: shares.get(i, m) for i, m in expected.items()}
+    return {p.name: expected[i] & part for i, p in enumerate(prompts)}
+
+
+def _is_calm(mask: np.ndarray, others: np.ndarray, seen: Seen) -> bool:
+    """Whether little else moves around a mover (h, w) bool."""
+    if not mask.any():
+        return False
+    root = float(np.sqrt(mask.sum()))
+    around = ring(mask, grown(others, 3), 3, max(round(0.7 * root), 10))
+    return bool(around.any()) and float(seen.foreground[around].mean()) < CALM
+
+
+def _cuts(
+    frames: np.ndarray, t: int, prompt: Prompt, mover: np.ndarray | None, evidence: Evidence,
+    refused: np.ndarray, seed: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    """Masks that may be the object, and for each the region in which it was looked for."""
+    h, w = frames.shape[1:3]
+    whole = np.ones((h, w), bool)
+    if mover is not None and mover.any():
+        yield complete(frames[t], mover, refused & ~mover, seed), whole
+    if prompt.box is not None:
+        yield cut_prompt(frames[t], prompt, seed), whole
+        return
+    dots = _dots(prompt, (h, w), True)
+    together = _together(frames, t, prompt, evidence)
+    for scale in SCALES:
+        radius = max(round(scale * w), 4)
+        reach, core = grown(dots, round(1.7 * radius)), grown(dots, radius)
+        yield cut_disc(frames[t], dots, core, reach & ~refused, seed), reach
+        if together is not None:
+            like = core & (together > 0)
+            if like.sum() > 30:
+                yield cut_disc(frames[t], dots, like, reach & ~refused, seed), reach
+
+
+def _together(
+    frames: np.ndarray, t: int, prompt: Prompt, evidence: Evidence
+) -> np.ndarray | None:
+    """How much rather each pixel moves with the points than with the scene, (h, w) float32.
+
+    None where the points move with the scene.
+    """
+    dots = _dots(prompt, frames.shape[1:3], True)
+    if not dots.any() and prompt.box is not None:
+        b = prompt.box
+        middle = Box(
+            b.x0 + 0.35 * (b.x1 - b.x0), b.y0 + 0.35 * (b.y1 - b.y0),
+            b.x1 - 0.35 * (b.x1 - b.x0), b.y1 - 0.35 * (b.y1 - b.y0),
+        )  # fmt: skip
+        dots = _inside(middle, frames.shape[1:3])
+    maps = []
+    for step in STEPS:
+        other = t + step
+        if not 0 <= other < len(frames):
+            continue
+        over = backward_flow(frames[t], frames[other]) - evidence.camera_flow(t, other)
+        own = np.median(over[dots], axis=0)
+        if np.linalg.norm(own) < TOGETHER:
+            continue
+        with_scene = np.linalg.norm(over, axis=2)
+        with_points = np.linalg.norm(over - own, axis=2)
+        maps.append((with_scene - with_points) / np.linalg.norm(own))
+    return np.mean(maps, axis=0) if maps else None
+
+
+def _score(
+    frame: np.ndarray, mask: np.ndarray, limit: np.ndarray, seen: Seen,
+    together: np.ndarray | None, others: np.ndarray,
+) -> float:  # fmt: skip
+    """How much a mask looks like an object: the larger, the more."""
+    area = int(mask.sum())
+    if area < 20 or mask.mean() > LARGEST:
+        return -np.inf
+    around = ring(mask, others, 2, max(round(0.4 * np.sqrt(area)), 6))
+    if around.sum() < 20:
+        return -np.inf
+    inside, outside = (colour_histogram(seen.colour[m]) for m in (mask, around))
+    colour = 1 - float(np.sqrt(inside * outside).sum())
+    change = float(seen.foreground[mask].mean() - seen.foreground[around].mean())
+    motion = 0.0
+    if together is not None:
+        motion = float((together[mask] > 0).mean() - (together[around] > 0).mean())
+    grey = cv2.cvtColor(cv2.GaussianBlur(frame, (0, 0), 1), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    slope = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
+    rim = mask & ~(cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+    nearby = grown(mask, max(round(0.4 * np.sqrt(area)), 6))
+    edges = min(float(slope[rim].mean()) / max(float(slope[nearby].mean()), 1.0), 3.0) / 3
+    edge_of_search = grown(~limit, 2) if not limit.all() else ~limit
+    runs = float((rim & edge_of_search).sum()) / max(int(rim.sum()), 1)
+    terms = (colour, change, motion, edges, -runs)
+    return float(np.dot(SCORES, terms))
