@@ -1,4 +1,4 @@
-"""Objects by their colours alone: for prompts where nothing moves, and to sharpen carried masks."""
+"""Objects by their colours alone, by GrabCut: first masks, and movers completed."""
 
 from __future__ import annotations
 
@@ -89,25 +89,6 @@ def complete(frame: np.ndarray, mask: np.ndarray, others: np.ndarray, seed: int)
     sure = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
     labels[sure > 0] = cv2.GC_FGD
     labels[others] = cv2.GC_BGD
-    return _grab(frame, labels, 1, seed)
-
-
-def sharpen(frame: np.ndarray, mask: np.ndarray, seed: int) -> np.ndarray:
-    """Move a mask's edge (h, w) bool to where the colours of a frame (h, w, 3) uint8 change.
-
-    Only a band around the edge is decided anew, by the colours on both sides of it.
-    """
-    area = int(mask.sum())
-    if area < SMALL:
-        return mask
-    band = int(np.clip(0.07 * np.sqrt(area), 2, 9))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * band + 1, 2 * band + 1))
-    inner = cv2.erode(mask.astype(np.uint8), kernel, borderType=cv2.BORDER_REPLICATE)
-    outer = cv2.dilate(mask.astype(np.uint8), kernel)
-    if inner.sum() < 20:
-        return mask
-    labels = np.where(mask, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    labels[inner > 0], labels[outer == 0] = cv2.GC_FGD, cv2.GC_BGD
     return _grab(frame, labels, 1, seed)
 
 

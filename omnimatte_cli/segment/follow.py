@@ -90,9 +90,7 @@ def follow(
 class _Way:
     """One pass through the clip, forwards (1) or backwards (-1)."""
 
-    def __init__(
-        self, frames: np.ndarray, keys: Keys, evidence: Evidence, direction: int
-    ) -> None:
+    def __init__(self, frames: np.ndarray, keys: Keys, evidence: Evidence, direction: int) -> None:
         self.frames, self.keys, self.evidence, self.direction = frames, keys, evidence, direction
         self.objects = {name: _Object() for name in keys}
         self.shape = (frames.shape[1], frames.shape[2])
@@ -224,7 +222,7 @@ class _Way:
     def _joined(
         self, each: _Object, mask: np.ndarray, others: Mapping[str, np.ndarray], seen: Seen
     ) -> np.ndarray:
-        """Movers (h, w) bool that join a mask and were nobody's so far, where the ground is calm."""
+        """Movers (h, w) bool that join a mask and are no strangers, where the ground is calm."""
         nothing = np.zeros(self.shape, bool)
         if not mask.any():
             return nothing

@@ -97,7 +97,7 @@ class Looks:
     def learn(
         self, seen: Seen, motion: np.ndarray, mask: np.ndarray | None, around: np.ndarray
     ) -> None:
-        """Follow the slow change of the object's looks (mask None: they are in doubt) and ground's."""
+        """Follow the slow change of the looks. mask: None where the object's are in doubt."""
         if mask is not None and mask.sum() >= LEAST:
             self.hold = min(self.hold, ANCHOR * min(1.0, self.area / int(mask.sum())))
             self.own = _mixed(self.own, cues_of(seen, motion, mask), LEARN)
@@ -115,7 +115,7 @@ def cues_of(seen: Seen, motion: np.ndarray, mask: np.ndarray) -> Cues:
 
 
 def ring(mask: np.ndarray, others: np.ndarray, near: int, far: int) -> np.ndarray:
-    """The ground between `near` and `far` pixels around a mask (h, w) bool, without other objects."""
+    """The ground between `near` and `far` pixels around a mask (h, w) bool, without others."""
     inside = grown(mask, near) | others
     return grown(mask, far) & ~inside
 

@@ -12,7 +12,9 @@ import numpy as np
 from omnimatte_cli.arrays import Size, pack_mask, unpack_mask
 from omnimatte_cli.errors import MaskError
 from omnimatte_cli.progress import Progress, Silent
-from omnimatte_cli.segment.cut import complete, cut_prompt, sharpen
+from omnimatte_cli.segment.cut import complete
+from omnimatte_cli.segment.evidence import Evidence
+from omnimatte_cli.segment.follow import follow
 from omnimatte_cli.segment.moving import (
     Moving,
     choose_tracks,
@@ -20,13 +22,11 @@ from omnimatte_cli.segment.moving import (
     find_moving,
     masks_of,
     same_tracks,
-    tracks_meant,
 )
 from omnimatte_cli.segment.prompts import Box, Prompt
-from omnimatte_cli.segment.propagate import Carried, Correct, propagate
+from omnimatte_cli.segment.propagate import Carried, propagate
+from omnimatte_cli.segment.seed import first_masks
 from omnimatte_cli.segment.track import Track
-
-MOVES_UNDER = 0.5  # share of a carried mask that moves, from which motion corrects it
 
 
 class Segmenter(Protocol):
@@ -73,9 +73,8 @@ def by_motion(
 ) -> Rough:
     """Masks of what moves: all of it, or what the prompts point at.
 
-    frames: (T, h, w, 3) uint8; prompts in their pixels. A prompt where nothing moves is cut out by
-    its colours and carried along. Raises InputError where nothing moves, or, without prompts, where
-    the camera does.
+    frames: (T, h, w, 3) uint8; prompts in their pixels. What prompts point at need not move.
+    Raises InputError where there are no prompts and nothing moves.
     """
     moving = find_moving(frames, progress)
     if not prompts:
@@ -86,35 +85,19 @@ def by_motion(
             {f"object{i}": confidence_of([t], len(frames)) for i, t in enumerate(tracks, 1)},
             notes,
         )
-    size = frames.shape[1:3]
-    result = Rough(size, {}, {})
-    keys: dict[str, dict[int, np.ndarray]] = {}
-    for name in dict.fromkeys(p.name for p in prompts):
-        own = [p for p in prompts if p.name == name]
-        meant = tracks_meant(own, moving)
-        if meant:
-            result.masks[name] = completed(frames, meant, moving, seed)
-            result.confidence[name] = confidence_of(meant, len(frames))
-        else:
-            keys[name] = {p.frame: cut_prompt(frames[p.frame], p, seed) for p in own}
-            result.notes.append(
-                f"Nothing moves where '{name}' was pointed at: it is cut out by its colours and "
-                "carried along by optical flow, which holds for some 20 frames. Repaint the mask "
-                "of a later frame and run again with --corrected and --keep, or use SAM "
-                "(--sam vit_b)."
-            )
-            if not any(m.any() for m in keys[name].values()):
+    evidence = Evidence(frames, moving.backdrop)
+    keys: dict[str, dict[int, np.ndarray]] = {p.name: {} for p in prompts}
+    for t in sorted({p.frame for p in prompts}):
+        here = [p for p in prompts if p.frame == t]
+        for name, mask in first_masks(frames, here, evidence, moving.tracks, seed).items():
+            if not mask.any():
                 raise MaskError(
-                    f"Nothing could be cut out for '{name}': draw a --box around it, or use SAM."
+                    f"Nothing could be cut out for '{name}' in frame {t}: draw a --box around it, "
+                    "or use SAM (--sam vit_b)."
                 )
-    if keys:
-        _add(result, propagate(frames, keys, colour_opinion(frames, None, seed), 1, progress))
-    # In the order in which the user named them.
-    names = dict.fromkeys(p.name for p in prompts)
-    for table in (result.masks, result.confidence):
-        ordered = {n: table[n] for n in names}  # type: ignore[index]
-        table.clear()
-        table.update(ordered)  # type: ignore[arg-type]
+            keys[name][t] = mask
+    result = Rough(moving.size, {}, {})
+    _add(result, follow(frames, keys, evidence, progress))
     return result
 
 
@@ -239,39 +222,20 @@ def by_kept(
 ) -> Rough:
     """Masks carried from frames that the user corrected, by object and frame (h, w) bool.
 
-    SAM gives the second opinion if it is there; else what moves, else colours.
+    SAM gives the second opinion if it is there; else they are followed as prompts are.
     """
-    opinion: Correct
-    if sam is not None:
-        segmenter = sam
-
-        def opinion(t: int, name: str, carried: np.ndarray) -> tuple[np.ndarray, float] | None:
-            return segmenter.again(t, carried) if carried.any() else None
-    else:
-        moving = find_moving(frames, progress)
-        opinion = colour_opinion(frames, moving, seed)
     result = Rough(frames.shape[1:3], {}, {}, [], "motion" if sam is None else "sam")
+    if sam is None:
+        moving = find_moving(frames, progress)
+        _add(result, follow(frames, keys, Evidence(frames, moving.backdrop), progress))
+        return result
+    segmenter = sam
+
+    def opinion(t: int, name: str, carried: np.ndarray) -> tuple[np.ndarray, float] | None:
+        return segmenter.again(t, carried) if carried.any() else None
+
     _add(result, propagate(frames, keys, opinion, every, progress))
     return result
-
-
-def colour_opinion(frames: np.ndarray, moving: Moving | None, seed: int) -> Correct:
-    """A second opinion without a network: what moves near the mask, else where colours change."""
-
-    def look(t: int, name: str, carried: np.ndarray) -> tuple[np.ndarray, float] | None:
-        area = int(carried.sum())
-        if area < 60:
-            return None
-        if moving is not None:
-            foreground = moving.foreground(t)
-            if (foreground & carried).sum() > MOVES_UNDER * area:
-                reach = 2 * max(round(0.08 * np.sqrt(area)), 1) + 1
-                kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
-                near = cv2.dilate(carried.astype(np.uint8), kernel) > 0
-                return foreground & near, 0.85
-        return sharpen(frames[t], carried, seed), 0.7
-
-    return look
 
 
 def _add(result: Rough, found: Mapping[str, Sequence[Carried]]) -> None:

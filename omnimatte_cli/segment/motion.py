@@ -214,8 +214,9 @@ def change_of(frame: np.ndarray, scene: Scene) -> Change:
     bridged = close_each(solid, bridge, wide)
     solid = fill_holes(solid | (bridged & (miss > threshold / 2).astype(np.uint8)))
     solid = cv2.morphologyEx(solid, cv2.MORPH_OPEN, _disc(3))
-    known = (scene.low > 0).any(2) | (scene.high < 255).any(2)
-    return Change(miss / threshold, shadow & differs, keep_supported(solid, certain), known)
+    known = np.asarray((scene.low > 0).any(2) | (scene.high < 255).any(2))
+    movers = keep_supported(solid, certain)
+    return Change(miss / threshold, shadow & differs, movers, known)
 
 
 def close_each(mask: np.ndarray, size: int, reach: int) -> np.ndarray:

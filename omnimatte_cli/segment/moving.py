@@ -1,4 +1,4 @@
-"""Everything that moves, before a camera that stands or moves, and which of it the user means."""
+"""Everything that moves, before a camera that stands or moves."""
 
 from __future__ import annotations
 
@@ -17,13 +17,10 @@ from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.scratch import EVERY, release
 from omnimatte_cli.segment import motion
 from omnimatte_cli.segment.backdrop import Backdrop, find_motion
-from omnimatte_cli.segment.prompts import Box, Point, Prompt
 from omnimatte_cli.segment.track import Track
 from omnimatte_cli.segment.tracking import track
 
 WORKERS = 2  # threads that look for what moves
-BOX_FITS = 0.3  # IoU of a user's box with a moving object's own, from which they are the same
-NEAR_POINT = 0.01  # share of the picture's width by which a point may miss a moving object
 
 
 @dataclass(frozen=True)
@@ -113,29 +110,6 @@ def choose_tracks(moving: Moving, max_objects: int) -> tuple[list[Track], list[s
     return moving.tracks[:max_objects], notes
 
 
-def tracks_meant(prompts: Sequence[Prompt], moving: Moving) -> list[Track]:
-    """The moving objects that the prompts of one object point at, the most prominent first."""
-    meant: dict[int, Track] = {}
-    refused: set[int] = set()
-    reach = max(NEAR_POINT * moving.size[1], 2.0)
-    for prompt in prompts:
-        candidates = [t for t in moving.tracks if prompt.frame in t.masks]
-        for point in prompt.points:
-            away = {t.number: _distance(t, prompt.frame, point) for t in candidates}
-            nearest = min(candidates, key=lambda t: away[t.number], default=None)
-            if nearest is None or away[nearest.number] > (reach if point.inside else 0):
-                continue
-            if point.inside:
-                meant[nearest.number] = nearest
-            else:
-                refused.add(nearest.number)
-        if prompt.box is not None:
-            fitting = [t for t in candidates if _box_iou(prompt.box, t.at(prompt.frame)) > BOX_FITS]
-            meant |= {t.number: t for t in fitting}
-    chosen = [t for n, t in meant.items() if n not in refused]
-    return sorted(chosen, key=lambda t: t.weight, reverse=True)
-
-
 def masks_of(tracks: Sequence[Track], frames: int) -> list[bytes]:
     """Union of some tracks in each frame, packed."""
     if len(tracks) == 1:
@@ -149,27 +123,6 @@ def confidence_of(tracks: Sequence[Track], frames: int) -> list[float]:
         return 1 - min((k.doubt[t] for k in tracks if t in k.masks), default=1.0)
 
     return [at(t) for t in range(frames)]
-
-
-def _distance(each: Track, t: int, point: Point) -> float:
-    """Pixels from a point to a track's mask in frame t, 0 on it."""
-    mask = each.at(t)
-    h, w = mask.shape
-    x = min(max(int(point.x), 0), w - 1)
-    y = min(max(int(point.y), 0), h - 1)
-    if mask[y, x]:
-        return 0.0
-    ys, xs = np.nonzero(mask)
-    return float(np.sqrt(((xs - x) ** 2 + (ys - y) ** 2).min())) if len(xs) else float("inf")
-
-
-def _box_iou(box: Box, mask: np.ndarray) -> float:
-    """IoU of a box with the box around a mask (h, w) bool."""
-    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
-    across = min(box.x1, x + w) - max(box.x0, x)
-    down = min(box.y1, y + h) - max(box.y0, y)
-    common = max(across, 0) * max(down, 0)
-    return common / ((box.x1 - box.x0) * (box.y1 - box.y0) + w * h - common)
 
 
 def same_tracks(known: Mapping[int, np.ndarray], moving: Moving) -> list[Track]:

@@ -31,14 +31,15 @@ SCORES = (1.0, 0.6, 0.6, 0.4, 2.0)  # colour, change, motion, edges; what runs i
 
 
 def first_masks(
-    frames: np.ndarray, t: int, prompts: Sequence[Prompt], evidence: Evidence,
+    frames: np.ndarray, prompts: Sequence[Prompt], evidence: Evidence,
     tracks: Sequence[Track], seed: int,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """Masks (h, w) bool of the objects that were pointed at in frame t, by name; they are disjoint.
+    """Masks (h, w) bool of the objects that were pointed at in one frame, by name, disjoint.
 
-    frames: (T, h, w, 3) uint8; prompts in their pixels, of frame t, one an object. tracks: what
-    moves. A mask may be empty.
+    frames: (T, h, w, 3) uint8; prompts in their pixels, one an object. tracks: what moves. A mask
+    may be empty.
     """
+    t = prompts[0].frame
     seen = evidence.at(t)
     movers = _movers(frames[t], t, prompts, seen, tracks)
     found: dict[str, np.ndarray] = {}
@@ -52,7 +53,9 @@ def first_masks(
         if mask is not None and _is_calm(mask, others | rivals, seen):
             found[p.name] = complete(frames[t], mask, (others | rivals) & ~mask, seed) & ~others
             continue
-        cuts = list(_cuts(frames, t, p, mask, evidence, others | _dots(p, others.shape, False), seed))
+        cuts = list(
+            _cuts(frames, t, p, mask, evidence, others | _dots(p, others.shape, False), seed)
+        )
         together = _together(frames, t, p, evidence)
         scores = [_score(frames[t], c, limit, seen, together, others) for c, limit in cuts]
         best = max(range(len(cuts)), key=scores.__getitem__, default=None)
@@ -119,7 +122,9 @@ def _inside(box: Box, shape: tuple[int, ...]) -> np.ndarray:
     return mask
 
 
-def _parted(frame: np.ndarray, part: np.ndarray, prompts: Sequence[Prompt]) -> dict[str, np.ndarray]:
+def _parted(
+    frame: np.ndarray, part: np.ndarray, prompts: Sequence[Prompt]
+) -> dict[str, np.ndarray]:
     """One mover parted among several objects that were pointed at in it, by nearness and colour."""
     depth = cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, 5)
     places = []
@@ -129,18 +134,20 @@ def _parted(frame: np.ndarray, part: np.ndarray, prompts: Sequence[Prompt]) -> d
             points = [((p.box.x0 + p.box.x1) / 2, (p.box.y0 + p.box.y1) / 2)]
         places.append(np.array(points))
     expected = {}
-    for i, p in enumerate(prompts):
+    for i, own in enumerate(places):
         disc = np.zeros(part.shape, np.uint8)
-        for x, y in places[i]:
-            away = [np.linalg.norm(q - (x, y), axis=1).min() for j, q in enumerate(places) if j != i]
+        for x, y in own:
+            others = np.concatenate([q for j, q in enumerate(places) if j != i])
+            away = float(np.linalg.norm(others - (x, y), axis=1).min())
             inner = depth[min(int(y), part.shape[0] - 1), min(int(x), part.shape[1] - 1)]
-            radius = max(min(float(inner), 0.4 * min(away)), 2.0)
+            radius = max(min(float(inner), 0.4 * away), 2.0)
             cv2.circle(disc, (round(x), round(y)), round(radius), 1, -1)
         expected[i] = disc > 0
     bins = colours(frame)
     for _ in range(3):  # until the colours are those of the whole objects
         known = {
-            i: Track(i, part.shape[:2], histogram=histogram_of(bins, m)) for i, m in expected.items()
+            i: Track(i, part.shape[:2], histogram=histogram_of(bins, m))
+            for i, m in expected.items()
         }
         shares = share(part, list(expected), expected, bins, known)
         expected = {i: shares.get(i, m) for i, m in expected.items()}
@@ -180,9 +187,7 @@ def _cuts(
                 yield cut_disc(frames[t], dots, like, reach & ~refused, seed), reach
 
 
-def _together(
-    frames: np.ndarray, t: int, prompt: Prompt, evidence: Evidence
-) -> np.ndarray | None:
+def _together(frames: np.ndarray, t: int, prompt: Prompt, evidence: Evidence) -> np.ndarray | None:
     """How much rather each pixel moves with the points than with the scene, (h, w) float32.
 
     None where the points move with the scene.
