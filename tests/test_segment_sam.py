@@ -299,7 +299,7 @@ def test_a_correction_does_not_take_a_neighbours_pixels() -> None:
 def test_known_masks_stay_as_they_are_and_between_them_the_better_counts() -> None:
     frames, truth = render(TWO, 20)
     known = {"near": {0: truth["near"][0], 19: truth["near"][19]}}
-    found = propagate(frames, known, methods.colour_opinion(frames, None, 0))["near"]
+    found = propagate(frames, known)["near"]
     assert found[0].mask == pack_mask(truth["near"][0])
     assert found[19].mask == pack_mask(truth["near"][19])
     masks = np.stack([unpack_mask(c.mask, frames.shape[1:3]) for c in found])

@@ -12,9 +12,8 @@ from omnimatte_cli.commands.common import Json, Quiet, Verbose, Video, friendly,
 from omnimatte_cli.commands.options import takes
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.progress import terminal_progress
+from omnimatte_cli.segment.result import UNSURE
 from omnimatte_cli.settings import READING, MaskSettings, Settings
-
-UNSURE = 0.5  # confidence below which a frame is named to the user
 
 
 @friendly

@@ -9,7 +9,6 @@ masks. A pixel has one owner, so objects that touch stay apart.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -17,7 +16,8 @@ import numpy as np
 from omnimatte_cli.arrays import pack_mask, unpack_mask
 from omnimatte_cli.camera.flow import agreement, backward_flow, mismatch, warp, warp_mask
 from omnimatte_cli.progress import Progress, Silent
-from omnimatte_cli.segment.evidence import Evidence, Seen, colour_histogram, motion_bins
+from omnimatte_cli.segment.evidence import Evidence, Seen
+from omnimatte_cli.segment.followed import AWAY, SMOOTH_RADIUS, Followed, View, find_again, smooth
 from omnimatte_cli.segment.looks import Looks, grown, ring
 from omnimatte_cli.segment.motion import fill_holes
 from omnimatte_cli.segment.propagate import (
@@ -41,29 +41,14 @@ CALM = (0.015, 2.0, 0.25)
 JOINED = 1.0  # widths from the carried outline that count for what joins the object there
 STRANGE_FRAMES = 4  # frames after which a mover that was nobody's is a stranger
 STRANGE = 3.0  # logarithm of a likelihood ratio by which it then is nobody's again
-SMOOTH_RADIUS = 4  # pixels over which neighbours are asked, where the picture shows no edge
-SMOOTH_EDGE = 0.002  # variance of brightness (range 0 to 1) that is an edge
 SPECK = 0.03  # share of an object below which a separate piece is none of it
 HELD = 0.2  # share of a piece, or of the carried mask, that must lie in the other
 HOLE = 0.02  # ... a hole is closed
 FADE = 0.995  # confidence kept from one frame to the next
 RECOVER = 0.15  # share of the way by which it follows what the frame says
+AREAS = (0.25, 3.0)  # times the known area that are believed, where no edge cuts the object off
 LEARNS = 0.55  # confidence from which an object's looks are learned
-BACK_ALIKE = 0.55  # Bhattacharyya coefficient of colours from which an object is known again
-BACK_AREA = (0.12, 3.0)  # of its largest area that it may then have
-BACK_REACH = 1.5  # of the root of its area, how far from its expected place
-AWAY = 45  # frames after which it is not looked for any more
-
-
-@dataclass
-class _Object:
-    """One object on its way through the clip; `looks` is None before it was met."""
-
-    looks: Looks | None = None
-    state: Carried | None = None
-    centre: np.ndarray = field(default_factory=lambda: np.zeros(2))
-    speed: np.ndarray = field(default_factory=lambda: np.zeros(2))  # pixels a frame
-    away: int = 0
+STEADY = 0.6  # share of the speed so far in an object's speed
 
 
 def follow(
@@ -92,7 +77,7 @@ class _Way:
 
     def __init__(self, frames: np.ndarray, keys: Keys, evidence: Evidence, direction: int) -> None:
         self.frames, self.keys, self.evidence, self.direction = frames, keys, evidence, direction
-        self.objects = {name: _Object() for name in keys}
+        self.objects = {name: Followed() for name in keys}
         self.shape = (frames.shape[1], frames.shape[2])
         self.strange = np.zeros(self.shape, np.float32)  # frames for which a mover was nobody's
 
@@ -130,8 +115,9 @@ class _Way:
                     carried[name] = mask & ~left
             self.strange = warp(self.strange, flow, cv2.BORDER_CONSTANT)
             self.strange[~seen.foreground] = 0
-        masks, sures = self._decide(t, frame, seen, flow, scene, sound, carried)
-        self._keep(t, seen, flow, scene, sound, masks, sures)
+        view = View(seen, _grey(frame), flow, scene, sound)
+        masks, sures = self._decide(t, view, carried)
+        self._keep(t, view, masks, sures)
         self._estrange(t, seen)
 
     def _estrange(self, t: int, seen: Seen) -> None:
@@ -150,19 +136,10 @@ class _Way:
         self.strange = np.where(nobody, np.minimum(self.strange + 1, STRANGE_FRAMES), 0)
         self.strange = self.strange.astype(np.float32)
 
-    def _motion(self, flow: np.ndarray, scene: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """Motion bins of one object, of which `mask` (h, w) bool is near."""
-        own = np.median(flow[mask], axis=0) if mask.any() else np.zeros(2)
-        return motion_bins(flow, scene, own)
-
     def _decide(
         self,
         t: int,
-        frame: np.ndarray,
-        seen: Seen,
-        flow: np.ndarray,
-        scene: np.ndarray,
-        sound: np.ndarray,
+        view: View,
         carried: dict[str, np.ndarray],
     ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """Masks of all objects in frame t, and the mean likelihood ratio on each."""
@@ -171,7 +148,6 @@ class _Way:
         best = np.zeros(self.shape, np.float32)
         owner = np.full(self.shape, -1, np.int32)
         names = list(self.objects)
-        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
         known = np.zeros(self.shape, bool)
         for name in names:
             if t in self.keys[name]:
@@ -189,23 +165,22 @@ class _Way:
             wide = max(SOFT * np.sqrt(max(area, 0.5 * each.state.largest)), SOFT_LEAST)
             if at_edge(mask):
                 wide *= ENTERS
-            joined = self._joined(each, mask, carried, seen)
+            joined = self._joined(each, mask, carried, view.seen)
             window = self._window(mask | joined, OUTSIDE * wide + 2 * SMOOTH_RADIUS)
             rivals = [
                 o.looks
                 for o in self.objects.values()
                 if o is not each and o.looks is not None and self._near(o, each)
             ]
-            motion = self._motion(flow, scene, mask)
-            ratio = each.looks.ratio(seen, motion, window, rivals)
+            ratio = each.looks.ratio(view.seen, view.motion(mask), window, rivals)
             inside = mask[window].astype(np.uint8)
             place = np.minimum(_depth(inside) / wide, INSIDE)
             outside = _depth(1 - inside) / wide
             # Where the flow does not hold, the carried outline says less.
-            place = np.where(sound[window], place, 0.5 * place)
+            place = np.where(view.sound[window], place, 0.5 * place)
             outside = np.where(joined[window], np.minimum(outside, JOINED), outside)
             strange = self.strange[window] * (STRANGE / STRANGE_FRAMES) * (inside == 0)
-            total = smooth(ratio + place - outside - strange, grey[window])
+            total = smooth(ratio + place - outside - strange, view.grey[window])
             total[outside > OUTSIDE] = -1
             total[known[window]] = -1
             ratios[name] = window, ratio
@@ -220,7 +195,7 @@ class _Way:
         return masks, sures
 
     def _joined(
-        self, each: _Object, mask: np.ndarray, others: Mapping[str, np.ndarray], seen: Seen
+        self, each: Followed, mask: np.ndarray, others: Mapping[str, np.ndarray], seen: Seen
     ) -> np.ndarray:
         """Movers (h, w) bool that join a mask and are no strangers, where the ground is calm."""
         nothing = np.zeros(self.shape, bool)
@@ -236,7 +211,7 @@ class _Way:
         joined: np.ndarray = np.isin(labels, np.unique(labels[mask])) & new & ~mask
         return joined
 
-    def _near(self, other: _Object, each: _Object) -> bool:
+    def _near(self, other: Followed, each: Followed) -> bool:
         """Whether another object may touch or hide this one in the next frame."""
         assert other.state is not None and each.state is not None
         if other.away > AWAY:
@@ -265,10 +240,7 @@ class _Way:
     def _keep(
         self,
         t: int,
-        seen: Seen,
-        flow: np.ndarray,
-        scene: np.ndarray,
-        sound: np.ndarray,
+        view: View,
         masks: dict[str, np.ndarray],
         sures: dict[str, float],
     ) -> None:
@@ -279,98 +251,68 @@ class _Way:
         for name, each in self.objects.items():
             if name in masks and t in self.keys[name]:
                 self._put(each, masks[name], 1.0, 0)
-                self._learn(each, seen, flow, scene, masks[name], taken, anchor=True)
+                self._learn(each, view, masks[name], taken, True)
             elif each.state is not None and each.looks is not None:
                 mask = masks.get(name, np.zeros(self.shape, bool))
                 confidence = each.state.confidence * FADE
                 if mask.sum() >= SMALLEST:
                     share = min(max(sures[name] / max(each.looks.sure, 0.3), 0.0), 1.0)
-                    share *= 0.5 + 0.5 * float(sound[mask].mean())
+                    share *= 0.5 + 0.5 * float(view.sound[mask].mean())
+                    if not self._believable(each, mask):
+                        share *= 0.5
                     confidence += RECOVER * (share - confidence)
                     area, last = int(mask.sum()), each.state.area
                     jump = last > 0 and not 0.6 < area / last < 1.7 and not at_edge(mask)
                     confidence *= 0.7 if jump else 1.0
                 else:
-                    mask = self._found_again(each, seen, taken)
+                    mask = find_again(each, view, taken)
                     taken |= mask
                     if mask.any():
                         confidence = max(confidence, 0.5)
                 self._put(each, mask, confidence, each.state.distance + 1)
-                sure = mask if confidence >= LEARNS else None
-                self._learn(each, seen, flow, scene, mask, taken, sure is not None)
+                self._learn(each, view, mask, taken, confidence >= LEARNS)
 
-    def _put(self, each: _Object, mask: np.ndarray, confidence: float, distance: int) -> None:
+    def _believable(self, each: Followed, mask: np.ndarray) -> bool:
+        """Whether a mask (h, w) bool is as large as the known one, if all of both is seen."""
+        assert each.looks is not None
+        if each.looks.cut_off or at_edge(mask):
+            return True
+        return AREAS[0] < int(mask.sum()) / max(each.looks.area, 1) < AREAS[1]
+
+    def _put(self, each: Followed, mask: np.ndarray, confidence: float, distance: int) -> None:
         area = int(mask.sum())
         largest = max(area, each.state.largest if each.state else 0)
         if area:
             x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
-            centre = np.array([x + w / 2, y + h / 2])
-            if each.state is not None and each.state.area:
-                each.speed = 0.7 * each.speed + 0.3 * (centre - each.centre)
-            each.centre, each.away = centre, 0
+            each.centre, each.away = np.array([x + w / 2, y + h / 2]), 0
         else:
             each.away += 1
         each.state = Carried(pack_mask(mask), confidence, distance, area, largest)
 
     def _learn(
         self,
-        each: _Object,
-        seen: Seen,
-        flow: np.ndarray,
-        scene: np.ndarray,
+        each: Followed,
+        view: View,
         mask: np.ndarray,
         taken: np.ndarray,
-        anchor: bool,
+        sure: bool,
     ) -> None:
         if not mask.any():
             return
         root = float(np.sqrt(mask.sum()))
-        taken = taken | self._joined(each, mask, {}, seen)
+        taken = taken | self._joined(each, mask, {}, view.seen)
         around = ring(mask, taken, max(round(RING[0] * root), 2), max(round(RING[1] * root), 8))
-        motion = self._motion(flow, scene, mask)
+        motion = view.motion(mask)
+        if sure:  # the flow leads back to where the object was
+            each.speed = STEADY * each.speed - (1 - STEADY) * np.median(view.flow[mask], axis=0)
         if each.looks is None:
-            each.looks = Looks.of(seen, motion, mask, around)
+            each.looks = Looks.of(view.seen, motion, mask, around)
         else:
-            each.looks.learn(seen, motion, mask if anchor else None, around)
-
-    def _found_again(self, each: _Object, seen: Seen, taken: np.ndarray) -> np.ndarray:
-        """Where an object that was away is seen again, (h, w) bool, empty if nowhere."""
-        nothing = np.zeros(self.shape, bool)
-        assert each.state is not None and each.looks is not None
-        if each.away > AWAY or each.state.largest < SMALLEST:
-            return nothing
-        expected = each.centre + each.speed * min(each.away + 1, 15)
-        root = float(np.sqrt(each.state.largest))
-        reach = BACK_REACH * root + 2.0 * min(each.away, 15)
-        free = seen.foreground & ~grown(taken, 2)
-        count, labels, stats, centres = cv2.connectedComponentsWithStats(free.astype(np.uint8))
-        best, found = BACK_ALIKE, nothing
-        for k in range(1, count):
-            area = stats[k, cv2.CC_STAT_AREA]
-            if not BACK_AREA[0] * each.state.largest <= area <= BACK_AREA[1] * each.state.largest:
-                continue
-            if np.linalg.norm(centres[k] - expected) > reach:
-                continue
-            part = labels == k
-            colours = colour_histogram(seen.colour[part])
-            alike = float(np.sqrt(colours * each.looks.colours).sum())
-            if alike > best:
-                best, found = alike, part
-        return found
+            each.looks.learn(view.seen, motion, mask if sure else None, around)
 
 
-def smooth(cost: np.ndarray, grey: np.ndarray) -> np.ndarray:
-    """A likelihood (h, w) smoothed within what the picture (h, w) in [0, 1] shows as one.
-
-    A guided filter (He et al. 2010), as Hosni et al. 2011 decide labels with it.
-    """
-    box = (2 * SMOOTH_RADIUS + 1,) * 2
-    mean_g, mean_c = cv2.blur(grey, box), cv2.blur(cost, box)
-    variance = cv2.blur(grey * grey, box) - mean_g**2
-    slope = (cv2.blur(grey * cost, box) - mean_g * mean_c) / (variance + SMOOTH_EDGE)
-    offset = mean_c - slope * mean_g
-    result: np.ndarray = cv2.blur(slope, box) * grey + cv2.blur(offset, box)
-    return result
+def _grey(frame: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
 
 
 def _depth(mask: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from omnimatte_cli.segment.evidence import (
     colour_histogram,
     histogram,
 )
+from omnimatte_cli.segment.propagate import at_edge
 
 ANCHOR = 0.5  # weight of the known mask's looks against those of the frames on the way
 LEARN = 0.1  # share of a frame's looks in the object's
@@ -34,7 +35,8 @@ class Looks:
     """Histograms of an object and of the ground around it.
 
     anchor: of the known masks; own: of the frames on the way; ground: around it. sure: mean
-    likelihood ratio on its known mask.
+    likelihood ratio on its known mask. area: of that mask, in pixels; cut_off: whether it touches
+    the picture's edge. hold: weight of the anchor.
     """
 
     anchor: Cues
@@ -42,6 +44,7 @@ class Looks:
     ground: Cues
     sure: float = 0.0
     area: int = 0
+    cut_off: bool = False
     hold: float = ANCHOR
 
     @classmethod
@@ -50,7 +53,7 @@ class Looks:
         own, ground = cues_of(seen, motion, mask), cues_of(seen, motion, around)
         looks = cls(own, own, ground)
         looks.sure = float(looks.ratio(seen, motion)[mask].mean()) if mask.any() else 0.0
-        looks.area = int(mask.sum())
+        looks.area, looks.cut_off = int(mask.sum()), at_edge(mask)
         return looks
 
     def ratio(

@@ -20,6 +20,7 @@ from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.scratch import Growing
 from omnimatte_cli.segment import methods
+from omnimatte_cli.segment.doubts import doubts_of
 from omnimatte_cli.segment.prompts import Prompt, frames_there, parse_prompts, within_part
 from omnimatte_cli.segment.result import MaskResult
 from omnimatte_cli.segment.write import write_masks
@@ -81,6 +82,9 @@ def make_masks(
         keep = [t - info.first for t in settings.keep]
         rough = _find(frames, scaled, kept, keep, sam, settings, progress)
         _check_found(rough)
+        if prompts or kept is not None:
+            masks, confidence = rough.masks, rough.confidence
+            rough.notes.extend(doubts_of(masks, confidence, rough.size, info.first))
         facts = write_masks(
             folder, info, open_frames, rough, (kept, keep), settings, progress, ffmpeg
         )

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+UNSURE = 0.5  # confidence below which a mask is doubtful, and named to the user
+
 
 @dataclass(frozen=True)
 class MaskResult:

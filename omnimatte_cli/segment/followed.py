@@ -1,0 +1,106 @@
+"""One object that is followed, what one frame shows on its way, and how it is known again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.segment.evidence import Seen, colour_histogram, motion_bins
+from omnimatte_cli.segment.looks import Looks, grown
+from omnimatte_cli.segment.propagate import SMALLEST, Carried
+
+BACK_ALIKE = 0.55  # Bhattacharyya coefficient of colours from which an object is known again
+BACK_SURE = 0.3  # share of the likelihood on its known mask that it then must have
+BACK_AREA = (0.12, 3.0)  # of its largest area that it may then have
+BACK_REACH = (1.5, 2.0)  # in roots of its area, and pixels a frame: how far from its expected place
+GOES_ON = 15  # frames for which it is taken to go on as it did
+AWAY = 45  # frames after which it is not looked for any more
+SMOOTH_RADIUS = 4  # pixels over which neighbours are asked, where the picture shows no edge
+SMOOTH_EDGE = 0.002  # variance of brightness (range 0 to 1) that is an edge
+
+
+@dataclass(frozen=True)
+class View:
+    """One frame on a way through the clip.
+
+    grey: (h, w) float32 in [0, 1]. flow, scene: where its pixels, and those of the scene behind,
+    lie in the frame before on the way, (h, w, 2) offsets. sound: (h, w) bool, where the flow holds.
+    """
+
+    seen: Seen
+    grey: np.ndarray
+    flow: np.ndarray
+    scene: np.ndarray
+    sound: np.ndarray
+
+    def motion(self, mask: np.ndarray) -> np.ndarray:
+        """Motion bins (h, w) of an object, of which `mask` (h, w) bool is near."""
+        own = np.median(self.flow[mask], axis=0) if mask.any() else np.zeros(2)
+        return motion_bins(self.flow, self.scene, own)
+
+
+@dataclass
+class Followed:
+    """One object on its way; `looks` and `state` are None before it was met.
+
+    centre: of its box, (x, y). speed: pixels a frame of the way. away: frames since it was seen.
+    """
+
+    looks: Looks | None = None
+    state: Carried | None = None
+    centre: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    speed: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    away: int = 0
+
+
+def find_again(each: Followed, view: View, taken: np.ndarray) -> np.ndarray:
+    """Where an object that was away is seen again, (h, w) bool, empty if nowhere.
+
+    taken: (h, w) bool, what other objects hold.
+    """
+    nothing = np.zeros(taken.shape, bool)
+    assert each.state is not None and each.looks is not None
+    largest = each.state.largest
+    if each.away > AWAY or largest < SMALLEST:
+        return nothing
+    h, w = taken.shape
+    # Where it went out of the picture it comes back.
+    place = np.clip(each.centre + each.speed * min(each.away + 1, GOES_ON), 0, (w, h))
+    reach = BACK_REACH[0] * np.sqrt(largest) + BACK_REACH[1] * min(each.away, GOES_ON)
+    x0, y0 = np.maximum(np.rint(place - reach), 0).astype(int)
+    x1, y1 = np.rint(place + reach).astype(int)
+    window = np.s_[y0:y1, x0:x1]
+    motion = motion_bins(view.flow, view.scene, -each.speed)
+    ratio = smooth(each.looks.ratio(view.seen, motion, window), view.grey[window])
+    likely = ((ratio > 0) & ~grown(taken, 2)[window]).astype(np.uint8)
+    likely = cv2.morphologyEx(likely, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(likely)
+    best, found = BACK_ALIKE, nothing
+    for k in range(1, count):
+        if not BACK_AREA[0] < stats[k, cv2.CC_STAT_AREA] / largest < BACK_AREA[1]:
+            continue
+        part = labels == k
+        if ratio[part].mean() < BACK_SURE * each.looks.sure:
+            continue
+        colours = colour_histogram(view.seen.colour[window][part])
+        alike = float(np.sqrt(colours * each.looks.colours).sum())
+        if alike > best:
+            best, found = alike, nothing.copy()
+            found[window] = part
+    return found
+
+
+def smooth(cost: np.ndarray, grey: np.ndarray) -> np.ndarray:
+    """A likelihood (h, w) smoothed within what the picture (h, w) in [0, 1] shows as one.
+
+    A guided filter (He et al. 2010), as Hosni et al. 2011 decide labels with it.
+    """
+    box = (2 * SMOOTH_RADIUS + 1,) * 2
+    mean_g, mean_c = cv2.blur(grey, box), cv2.blur(cost, box)
+    variance = cv2.blur(grey * grey, box) - mean_g**2
+    slope = (cv2.blur(grey * cost, box) - mean_g * mean_c) / (variance + SMOOTH_EDGE)
+    offset = mean_c - slope * mean_g
+    result: np.ndarray = cv2.blur(slope, box) * grey + cv2.blur(offset, box)
+    return result
