@@ -17,7 +17,15 @@ from omnimatte_cli.arrays import pack_mask, unpack_mask
 from omnimatte_cli.camera.flow import agreement, backward_flow, mismatch, warp, warp_mask
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment.evidence import Evidence, Seen
-from omnimatte_cli.segment.followed import AWAY, SMOOTH_RADIUS, Followed, View, find_again, smooth
+from omnimatte_cli.segment.followed import (
+    AWAY,
+    SMOOTH_RADIUS,
+    Followed,
+    View,
+    find_again,
+    smooth,
+    taken_over,
+)
 from omnimatte_cli.segment.looks import Looks, grown, ring
 from omnimatte_cli.segment.motion import fill_holes
 from omnimatte_cli.segment.propagate import (
@@ -245,6 +253,7 @@ class _Way:
         sures: dict[str, float],
     ) -> None:
         """Take the masks over, look for those that were lost, and learn how they look."""
+        self._give_back(t, view, masks, sures)
         taken = np.zeros(self.shape, bool)
         for mask in masks.values():
             taken |= mask
@@ -271,6 +280,24 @@ class _Way:
                         confidence = max(confidence, 0.5)
                 self._put(each, mask, confidence, each.state.distance + 1)
                 self._learn(each, view, mask, taken, confidence >= LEARNS)
+
+    def _give_back(
+        self, t: int, view: View, masks: dict[str, np.ndarray], sures: dict[str, float]
+    ) -> None:
+        """Give what parts from one object to the one that was lost beside it."""
+        for name, lost in self.objects.items():
+            if t in self.keys[name] or lost.state is None:
+                continue
+            if name in masks and masks[name].any():
+                continue
+            for other, holder in self.objects.items():
+                if other == name or other not in masks or t in self.keys[other]:
+                    continue
+                piece = taken_over(lost, holder, masks[other], view)
+                if piece is not None:
+                    masks[name], masks[other] = piece, masks[other] & ~piece
+                    sures[name] = 0.5 * lost.looks.sure if lost.looks else 0.0
+                    break
 
     def _believable(self, each: Followed, mask: np.ndarray) -> bool:
         """Whether a mask (h, w) bool is as large as the known one, if all of both is seen."""

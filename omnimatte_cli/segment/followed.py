@@ -15,6 +15,7 @@ BACK_ALIKE = 0.55  # Bhattacharyya coefficient of colours from which an object i
 BACK_SURE = 0.3  # share of the likelihood on its known mask that it then must have
 BACK_AREA = (0.12, 3.0)  # of its largest area that it may then have
 BACK_REACH = (1.5, 2.0)  # in roots of its area, and pixels a frame: how far from its expected place
+PIECE = 0.25  # share of a lost object's largest area that a piece of another's mask must have
 GOES_ON = 15  # frames for which it is taken to go on as it did
 AWAY = 45  # frames after which it is not looked for any more
 SMOOTH_RADIUS = 4  # pixels over which neighbours are asked, where the picture shows no edge
@@ -90,6 +91,33 @@ def find_again(each: Followed, view: View, taken: np.ndarray) -> np.ndarray:
             best, found = alike, nothing.copy()
             found[window] = part
     return found
+
+
+def taken_over(lost: Followed, holder: Followed, mask: np.ndarray, view: View) -> np.ndarray | None:
+    """The piece of a holder's mask (h, w) bool that is an object lost beside it, or None.
+
+    Two that were one in the picture and part again are two pieces of whoever kept the mask. One
+    object cannot be both: the lost one gets the piece that has rather its colours.
+    """
+    if lost.looks is None or lost.state is None or holder.looks is None or holder.state is None:
+        return None
+    if not 0 < lost.away <= AWAY:
+        return None
+    apart = float(np.linalg.norm(lost.centre - holder.centre))
+    roots = np.sqrt(lost.state.largest) + np.sqrt(holder.state.largest)
+    if apart > roots + BACK_REACH[1] * min(lost.away, GOES_ON):
+        return None
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    largest = 1 + np.argsort(stats[1:, cv2.CC_STAT_AREA], kind="stable")[::-1][:2]
+    if len(largest) < 2:
+        return None
+    pieces = [labels == k for k in largest]
+    areas = stats[largest, cv2.CC_STAT_AREA]
+    if areas[1] < PIECE * lost.state.largest:
+        return None
+    rather = np.log((lost.looks.colours + 1e-5) / (holder.looks.colours + 1e-5))
+    votes = [float(rather[view.seen.colour[p]].mean()) for p in pieces]
+    return pieces[int(np.argmax(votes))]
 
 
 def smooth(cost: np.ndarray, grey: np.ndarray) -> np.ndarray:

@@ -24,9 +24,10 @@ NEAR_POINT = 0.01  # share of the picture's width by which a point may miss what
 BOX_FITS = 0.3  # IoU of a user's box with that of what moves in it, from which they are the same
 LARGEST = 0.5  # share of the picture that one object may cover
 CALM = 0.25  # share of the ground around a mover, below which what moves there is the object
+CALM_BONUS = 0.5  # ... in its favour
 SCALES = (0.018, 0.03, 0.05, 0.08, 0.13, 0.2)  # of the picture's width: radii that are tried
 STEPS = (-3, 3)  # frames over which motion is compared
-TOGETHER = 0.7  # pixels at least that a point must move over the scene for this to tell anything
+TOGETHER = 1.5  # pixels at least that a point must move over the scene for this to tell anything
 SCORES = (1.0, 0.6, 0.6, 0.4, 2.0)  # colour, change, motion, edges; what runs into the limit
 
 
@@ -49,17 +50,19 @@ def first_masks(
         for q in prompts:
             if q.name != p.name:
                 others |= _dots(q, others.shape, True)
-        mask = movers.get(p.name)
-        if mask is not None and _is_calm(mask, others | rivals, seen):
-            found[p.name] = complete(frames[t], mask, (others | rivals) & ~mask, seed) & ~others
-            continue
-        cuts = list(
-            _cuts(frames, t, p, mask, evidence, others | _dots(p, others.shape, False), seed)
-        )
+        mask = movers.get(p.name, _none(seen))
+        others |= rivals & ~mask
+        refused = others | _dots(p, others.shape, False)
+        cuts = list(_cuts(frames, t, p, evidence, refused, seed))
+        if mask.any():
+            mask = complete(frames[t], mask, others & ~mask, seed) & ~others
+            cuts.insert(0, (mask, ~_none(seen)))
         together = _together(frames, t, p, evidence)
         scores = [_score(frames[t], c, limit, seen, together, others) for c, limit in cuts]
-        best = max(range(len(cuts)), key=scores.__getitem__, default=None)
-        found[p.name] = _none(seen) if best is None else cuts[best][0] & ~others
+        if mask.any() and _is_calm(mask, others, seen):
+            scores[0] += CALM_BONUS
+        best = max(range(len(cuts)), key=scores.__getitem__)
+        found[p.name] = cuts[best][0] & ~others
     return found
 
 
@@ -164,14 +167,12 @@ def _is_calm(mask: np.ndarray, others: np.ndarray, seen: Seen) -> bool:
 
 
 def _cuts(
-    frames: np.ndarray, t: int, prompt: Prompt, mover: np.ndarray | None, evidence: Evidence,
+    frames: np.ndarray, t: int, prompt: Prompt, evidence: Evidence,
     refused: np.ndarray, seed: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
     """Masks that may be the object, and for each the region in which it was looked for."""
     h, w = frames.shape[1:3]
     whole = np.ones((h, w), bool)
-    if mover is not None and mover.any():
-        yield complete(frames[t], mover, refused & ~mover, seed), whole
     if prompt.box is not None:
         yield cut_prompt(frames[t], prompt, seed), whole
         return

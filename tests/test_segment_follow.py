@@ -1,0 +1,125 @@
+"""Objects that were clicked on stay apart, stay found, and are said to be lost where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from omnimatte_cli.arrays import pack_mask, unpack_mask
+from omnimatte_cli.segment import methods
+from omnimatte_cli.segment.doubts import doubts_of
+from omnimatte_cli.segment.prompts import Point, Prompt
+from tests.segment_clips import BLUE, GREEN, RED, Actor, iou, render, walk
+
+pytestmark = pytest.mark.slow
+
+CLOSE = [  # side by side, touching in every frame
+    Actor("left", BLUE, walk(60, 90, 5), (18, 36), 3),
+    Actor("right", RED, walk(90, 96, 5), (18, 36), 4),
+]
+CROSSING = [
+    Actor("left", BLUE, walk(90, 88, 7), (14, 30), 3),
+    Actor("right", RED, walk(230, 96, -7), (16, 34), 4),
+]
+SLOW = [
+    Actor("snail", GREEN, lambda t: (90 + 0.35 * t, 90), (12, 18), 3),
+    Actor("runner", RED, walk(20, 120, 7), (14, 30), 4),
+]
+
+
+def clicked(frames: np.ndarray, points: dict[str, tuple[int, float, float]]) -> methods.Rough:
+    """Masks from one click an object: frame, x, y."""
+    prompts = [Prompt(n, t, (Point(x, y),)) for n, (t, x, y) in points.items()]
+    return methods.by_motion(frames, prompts, 4, 0)
+
+
+def masks_of(rough: methods.Rough, name: str) -> np.ndarray:
+    return np.stack([unpack_mask(m, rough.size) for m in rough.masks[name]])
+
+
+def each(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """IoU in every frame, (T,)."""
+    return np.array([iou(a, b) for a, b in zip(found, truth, strict=True)])
+
+
+@pytest.mark.parametrize("pan", [0.0, 4.0])
+def test_objects_that_touch_all_the_time_stay_apart(pan: float) -> None:
+    frames, truth = render(CLOSE, 24, pan=pan)
+    rough = clicked(frames, {"left": (0, 54, 90), "right": (0, 96, 96)})
+    for name, right in truth.items():
+        assert each(masks_of(rough, name), right).min() >= 0.85, name
+    assert not (masks_of(rough, "left") & masks_of(rough, "right")).any()
+
+
+def test_objects_keep_their_names_when_one_passes_behind_the_other() -> None:
+    frames, truth = render(CROSSING, 22, pan=3)
+    rough = clicked(frames, {"left": (0, 90, 88), "right": (0, 230, 96)})
+    for name, right in truth.items():
+        found = each(masks_of(rough, name), right)
+        assert found[:6].min() >= 0.7 and found[-5:].min() >= 0.85, (name, found.round(2))
+
+
+@pytest.mark.parametrize("pan", [0.0, 3.0])
+def test_an_object_that_hardly_moves_stays_found(pan: float) -> None:
+    frames, truth = render(SLOW, 24, pan=pan)
+    rough = clicked(frames, {"snail": (12, 94, 90), "runner": (12, 104, 120)})
+    for name, right in truth.items():
+        there = right.any((1, 2))
+        found = each(masks_of(rough, name)[there], right[there])
+        # The runner hides most of the snail in between.
+        assert found.min() >= 0.55 and found.mean() >= 0.85, (name, found.round(2))
+
+
+def test_one_of_two_that_touch_is_not_both() -> None:
+    frames, truth = render(CLOSE, 12, pan=2)
+    keys = {"left": {0: truth["left"][0]}}
+    rough = methods.by_kept(frames, keys, None, 1, 0)
+    found = masks_of(rough, "left")
+    assert each(found, truth["left"]).min() >= 0.75
+    assert (found & truth["right"]).sum() < 0.1 * truth["right"].sum()
+
+
+def test_the_same_clicks_give_the_same_masks() -> None:
+    frames, _ = render(CLOSE, 6)
+    points = {"left": (0, 54.0, 90.0), "right": (0, 96.0, 96.0)}
+    assert clicked(frames, points).masks == clicked(frames, points).masks
+
+
+def test_what_vanishes_is_said_to_be_lost() -> None:
+    # It stands in the middle of the picture, and from frame 9 on it does not.
+    gone = Actor("ghost", RED, lambda t: (150, 90) if t < 9 else None, (18, 34), 4)
+    frames, truth = render([gone, Actor("runner", BLUE, walk(20, 40, 6), (10, 20), 3)], 18)
+    rough = clicked(frames, {"ghost": (0, 150, 90)})
+    found = masks_of(rough, "ghost")
+    assert each(found[:9], truth["ghost"][:9]).min() >= 0.7
+    assert not found[12:].any()
+    said = doubts_of(rough.masks, rough.confidence, rough.size, 100)
+    assert len(said) == 1 and "'ghost' is not found in frames 1" in said[0], said
+    assert "--point ghost:1" in said[0] and "to 117" in said[0]
+
+
+SIZE = (20, 40)
+
+
+def box(x: int) -> bytes:
+    mask = np.zeros(SIZE, bool)
+    mask[6:14, max(x, 0) : max(x + 8, 0)] = True
+    return pack_mask(mask)
+
+
+def test_only_what_can_be_wrong_is_said() -> None:
+    def said(masks: dict[str, Sequence[int | None]], sure: dict[str, list[float]]) -> list[str]:
+        packed = {n: [box(-9 if x is None else x) for x in v] for n, v in masks.items()}
+        return doubts_of(packed, sure, SIZE, 0)
+
+    leaves = {"a": [30, 32, None, None, None, None]}
+    assert not said(leaves, {"a": [1, 1, 0, 0, 0, 0]})
+    vanishes = {"a": [10, 12, None, None, None, None]}
+    assert "'a' is not found in frames 2 to 5" in said(vanishes, {"a": [1, 1, 0, 0, 0, 0]})[0]
+    hides = {"a": [8, 10, None, None, None, 24], "b": [16] * 6}
+    assert not said(hides, {"a": [1, 1, 0, 0, 0, 0.6], "b": [1.0] * 6})
+    stays = {"a": [10] * 6}
+    assert not said(stays, {"a": [1, 0.4, 0.9, 0.3, 0.3, 0.9]})
+    assert "doubtful in frames 2 to 5" in said(stays, {"a": [1, 0.9, 0.3, 0.3, 0.3, 0.4]})[0]
