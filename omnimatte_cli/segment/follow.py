@@ -9,11 +9,12 @@ masks. A pixel has one owner, so objects that touch stay apart.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import pack_mask, unpack_mask
+from omnimatte_cli.arrays import Size, pack_mask, unpack_mask
 from omnimatte_cli.camera.flow import agreement, backward_flow, mismatch, warp, warp_mask
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment.evidence import Evidence, Seen
@@ -73,11 +74,27 @@ def follow(
     count = len(frames)
     progress.stage("following what was pointed at", 2 * count)
     ways = [_Way(frames, keys, evidence, d).run(progress) for d in (1, -1)]
-    nothing = Carried(pack_mask(np.zeros(frames.shape[1:3], bool)), 0.0, count, 0)
-    return {
-        name: [better(a.get(name), b.get(name)) or nothing for a, b in zip(*ways, strict=True)]
-        for name in keys
-    }
+    size = (frames.shape[1], frames.shape[2])
+    nothing = Carried(pack_mask(np.zeros(size, bool)), 0.0, count, 0)
+    result: dict[str, list[Carried]] = {name: [] for name in keys}
+    for ahead, back in zip(*ways, strict=True):
+        chosen = {n: better(ahead.get(n), back.get(n)) or nothing for n in keys}
+        for name, each in _disjoint(chosen, size).items():
+            result[name].append(each)
+    return result
+
+
+def _disjoint(chosen: Mapping[str, Carried], size: Size) -> dict[str, Carried]:
+    """One frame's masks of size (h, w), by object, no pixel in two of them: known ones stay."""
+    taken = np.zeros(size, bool)
+    result = dict(chosen)
+    for name, each in sorted(chosen.items(), key=lambda c: -c[1].confidence):
+        mask = unpack_mask(each.mask, size)
+        if each.distance and (mask & taken).any():
+            mask &= ~taken
+            result[name] = replace(each, mask=pack_mask(mask), area=int(mask.sum()))
+        taken |= mask
+    return result
 
 
 class _Way:
@@ -197,7 +214,8 @@ class _Way:
         for i, name in enumerate(names):
             if name in ratios:
                 window, ratio = ratios[name]
-                masks[name] = self._cleaned(owner == i, carried[name])
+                cleaned = self._cleaned(owner == i, carried[name])
+                masks[name] = cleaned & ((owner == i) | (owner < 0)) & ~known
                 own = masks[name][window]
                 sures[name] = float(ratio[own].mean()) if own.any() else 0.0
         return masks, sures
