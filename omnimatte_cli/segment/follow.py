@@ -8,7 +8,7 @@ masks. A pixel has one owner, so objects that touch stay apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import cv2
@@ -38,6 +38,7 @@ from omnimatte_cli.segment.propagate import (
     at_edge,
     better,
 )
+from omnimatte_cli.segment.track import Track
 
 SOFT = 0.05  # of the root of an object's area: the width of its outline's uncertainty
 SOFT_LEAST = 1.5  # pixels
@@ -48,6 +49,9 @@ RING = (0.06, 0.5)  # of the root of the area: between which distances the groun
 # ground is looked at to a distance (1) in roots of the object's area, at least a share (0) of all.
 CALM = (0.015, 2.0, 0.25)
 JOINED = 1.0  # widths from the carried outline that count for what joins the object there
+TRACKED = 1.0  # logarithm of a likelihood ratio by which a tracked mover speaks for its pixels
+AGREES = 0.6  # IoU of a mover and a carried mask from which they are the same
+MERGED = 0.2  # share of another object in a mover, from which it is both
 STRANGE_FRAMES = 4  # frames after which a mover that was nobody's is a stranger
 STRANGE = 3.0  # logarithm of a likelihood ratio by which it then is nobody's again
 SPECK = 0.03  # share of an object below which a separate piece is none of it
@@ -64,16 +68,19 @@ def follow(
     frames: np.ndarray,
     keys: Keys,
     evidence: Evidence,
+    tracks: Sequence[Track] = (),
     progress: Progress | None = None,
 ) -> dict[str, list[Carried]]:
     """Masks of each object in all frames (T, h, w, 3) uint8, from known masks by object and frame.
 
-    Known masks are kept exactly. Between two of them the more confident way there counts.
+    tracks: what moves. A mover that is nearly where an object is carried to, and in no other
+    object, speaks for its pixels. Known masks are kept exactly. Between two of them the more
+    confident way there counts.
     """
     progress = progress or Silent()
     count = len(frames)
     progress.stage("following what was pointed at", 2 * count)
-    ways = [_Way(frames, keys, evidence, d).run(progress) for d in (1, -1)]
+    ways = [_Way(frames, keys, evidence, tracks, d).run(progress) for d in (1, -1)]
     size = (frames.shape[1], frames.shape[2])
     nothing = Carried(pack_mask(np.zeros(size, bool)), 0.0, count, 0)
     result: dict[str, list[Carried]] = {name: [] for name in keys}
@@ -100,8 +107,16 @@ def _disjoint(chosen: Mapping[str, Carried], size: Size) -> dict[str, Carried]:
 class _Way:
     """One pass through the clip, forwards (1) or backwards (-1)."""
 
-    def __init__(self, frames: np.ndarray, keys: Keys, evidence: Evidence, direction: int) -> None:
+    def __init__(
+        self,
+        frames: np.ndarray,
+        keys: Keys,
+        evidence: Evidence,
+        tracks: Sequence[Track],
+        direction: int,
+    ) -> None:
         self.frames, self.keys, self.evidence, self.direction = frames, keys, evidence, direction
+        self.tracks = tracks
         self.objects = {name: Followed() for name in keys}
         self.shape = (frames.shape[1], frames.shape[2])
         self.strange = np.zeros(self.shape, np.float32)  # frames for which a mover was nobody's
@@ -205,7 +220,9 @@ class _Way:
             place = np.where(view.sound[window], place, 0.5 * place)
             outside = np.where(joined[window], np.minimum(outside, JOINED), outside)
             strange = self.strange[window] * (STRANGE / STRANGE_FRAMES) * (inside == 0)
-            total = smooth(ratio + place - outside - strange, view.grey[window])
+            mover = self._mover(t, name, carried)
+            tracked = TRACKED * (2.0 * mover[window] - 1) if mover is not None else 0
+            total = smooth(ratio + place - outside - strange + tracked, view.grey[window])
             total[outside > OUTSIDE] = -1
             total[known[window]] = -1
             ratios[name] = window, ratio
@@ -219,6 +236,21 @@ class _Way:
                 own = masks[name][window]
                 sures[name] = float(ratio[own].mean()) if own.any() else 0.0
         return masks, sures
+
+    def _mover(self, t: int, name: str, carried: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """The mover (h, w) bool that a carried mask shows, None if there is none or it is two."""
+        mask = carried[name]
+        for track in self.tracks:
+            if t not in track.masks:
+                continue
+            mover = track.at(t)
+            if (mover & mask).sum() < AGREES * (mover | mask).sum():
+                continue
+            others = [m for n, m in carried.items() if n != name and m.any()]
+            if any((mover & m).sum() > MERGED * m.sum() for m in others):
+                return None
+            return mover
+        return None
 
     def _joined(
         self, each: Followed, mask: np.ndarray, others: Mapping[str, np.ndarray], seen: Seen

@@ -97,7 +97,7 @@ def by_motion(
                 )
             keys[name][t] = mask
     result = Rough(moving.size, {}, {})
-    _add(result, follow(frames, keys, evidence, progress))
+    _add(result, follow(frames, keys, evidence, moving.tracks, progress))
     return result
 
 
@@ -227,7 +227,9 @@ def by_kept(
     result = Rough(frames.shape[1:3], {}, {}, [], "motion" if sam is None else "sam")
     if sam is None:
         moving = find_moving(frames, progress)
-        _add(result, follow(frames, keys, Evidence(frames, moving.backdrop), progress))
+        _add(
+            result, follow(frames, keys, Evidence(frames, moving.backdrop), moving.tracks, progress)
+        )
         return result
     segmenter = sam
 
