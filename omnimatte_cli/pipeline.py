@@ -126,6 +126,16 @@ class Setup:
         return cls(device, choice, ffmpeg, net)
 
 
+@dataclass(frozen=True)
+class Decomposed:
+    """A shot whose layers are written. forget: removes the state of its training, to be called
+    when the result is in its place."""
+
+    manifest: dict[str, Any]
+    masks: Masks
+    forget: Callable[[], None]
+
+
 def decompose(
     source: Path, out: Path, settings: Settings, progress: Progress | None = None
 ) -> Result:
@@ -144,27 +154,25 @@ def decompose(
     ):
         if parts is None:
             state = state_path(out)
-            facts, forget = decompose_shot(source, folder, settings, setup, state, timer)
-            done: list[dict[str, Any]] = []
-            forgets = [forget]
+            whole = decompose_shot(source, folder, settings, setup, state, timer)
+            done = {"": whole}
         else:
-            facts, done, forgets = decompose_shots(
-                parts, folder, settings, setup, state_path(out), timer
-            )
-    for forget in forgets:
-        forget()
+            facts, done = decompose_shots(parts, folder, settings, setup, state_path(out), timer)
+    for shot in done.values():
+        shot.forget()
 
-    def result_at(place: Path, manifest: dict[str, Any]) -> Result:
+    def result_at(place: Path, shot: Decomposed) -> Result:
         if settings.part is not None:
-            return Result.at(place, manifest, None)  # all that is more comes when it is joined
-        report = finish_result(place, settings.formats, settings.report, timer)
-        return Result.at(place, manifest, report)
+            return Result.at(place, shot.manifest, None)  # what is more comes when it is joined
+        formats, wanted = settings.formats, settings.report
+        report = finish_result(place, formats, wanted, timer, shot.masks)
+        return Result.at(place, shot.manifest, report)
 
     if parts is None:
-        result = result_at(out, facts)
+        result = result_at(out, whole)
         timer.finish()
         return result
-    shots = tuple(result_at(out / s["folder"], s["manifest"]) for s in done)
+    shots = tuple(result_at(out / name, shot) for name, shot in done.items())
     timer.finish()
     layers = {f"{s.out.name}/{n}": path for s in shots for n, path in s.layers.items()}
     return replace(shots[0], out=out, layers=layers, manifest=facts, shots=shots)
@@ -178,12 +186,11 @@ def decompose_shot(
     state: Path,
     timer: StageTimer,
     masks: Masks | None = None,
-) -> tuple[dict[str, Any], Callable[[], None]]:
+) -> Decomposed:
     """Decompose one shot into `folder`.
 
     masks: None: those that the settings name, or made first. state: the beginning of the path of an
-    unfinished training. Returns the manifest, and what removes that state, to be called when the
-    result is in its place.
+    unfinished training.
     """
     device, choice = setup.device, setup.choice
     run = Run(
@@ -234,7 +241,7 @@ def decompose_shot(
     if part is not None:
         facts["part"] = describe_part(part, scores, delivery.audio)
     write_manifest(folder / "manifest.json", facts)
-    return facts, separation.forget
+    return Decomposed(facts, shot.masks, separation.forget)
 
 
 def scenes_of(source: Path, settings: Settings, timer: StageTimer) -> VideoInfo | None:
@@ -253,16 +260,16 @@ def decompose_shots(
     setup: Setup,
     state: Path,
     timer: StageTimer,
-) -> tuple[dict[str, Any], list[dict[str, Any]], list[Callable[[], None]]]:
+) -> tuple[dict[str, Any], dict[str, Decomposed]]:
     """Decompose each shot between the cuts of a video into a folder of its own.
 
-    Shots without any object are left out, and said. Returns the manifest of all, folder, frames and
-    manifest of each, and what removes the states of trainings.
+    Shots without any object are left out, and said. Returns the manifest of all, and each shot by
+    the name of its folder.
     """
     masks = whole_masks(info, settings, timer) if settings.masks else None
-    done: list[dict[str, Any]] = []
+    done: dict[str, Decomposed] = {}
+    entries: list[dict[str, Any]] = []
     left_out: list[dict[str, Any]] = []
-    forgets = []
     for number, (first, stop) in enumerate(info.scenes, start=1):
         name = f"shot{number:02d}"
         entry = {"folder": name, "frames": [first, stop - 1]}
@@ -278,22 +285,22 @@ def decompose_shots(
                 raise NoObjectError("No mask has anything there.")
             path = state.with_name(f"{state.name}.{name}")
             clock = StageTimer(timer.progress)
-            facts, forget = decompose_shot(info.source, place, part, setup, path, clock, own)
+            shot = decompose_shot(info.source, place, part, setup, path, clock, own)
         except NoObjectError as error:
             shutil.rmtree(place)
             timer.say(f"Shot {number} is left out: {error}")
             left_out.append({**entry, "left_out": str(error)})
             continue
-        done.append({**entry, "manifest": facts})
-        forgets.append(forget)
+        done[name] = shot
+        entries.append({**entry, "manifest": shot.manifest})
     if not done:
         raise NoObjectError(
             f"None of the {len(info.scenes)} shots of {info.source} has an object: point at one "
             "in each shot with --point or --box, or give masks with --masks."
         )
-    facts = describe_shots(info, settings, setup.choice, done, left_out)
+    facts = describe_shots(info, settings, setup.choice, entries, left_out)
     write_manifest(folder / "manifest.json", facts)
-    return facts, done, forgets
+    return facts, done
 
 
 def whole_masks(info: VideoInfo, settings: Settings, timer: StageTimer) -> Masks:

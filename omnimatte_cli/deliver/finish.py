@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from omnimatte_cli.arrays import Masks
 from omnimatte_cli.deliver.read import read_result
 from omnimatte_cli.deliver.report import write_report
 from omnimatte_cli.deliver.scripts import write_scripts
@@ -15,14 +16,19 @@ from omnimatte_cli.progress import Progress
 
 
 def finish_result(
-    folder: Path, formats: Sequence[str], report: bool, progress: Progress
+    folder: Path,
+    formats: Sequence[str],
+    report: bool,
+    progress: Progress,
+    masks: Masks | None = None,
 ) -> Path | None:
     """Write the scripts and the time line, if `formats` were asked for, and report.html.
 
-    Returns the report's path, or None where none was wanted.
+    masks: what the layers were made from; None: those that the manifest names are read. Returns the
+    report's path, or None where none was wanted.
     """
     result = read_result(folder)
     if formats:
         numbers = result.input.frame_numbers
         write_scripts(folder, formats, result, result.delivery(), numbers, progress)
-    return write_report(result, progress) if report else None
+    return write_report(result, progress, masks) if report else None

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import to_float
+from omnimatte_cli.arrays import Masks, to_float
 from omnimatte_cli.deliver.charts import draw
 from omnimatte_cli.deliver.preview import checkerboard
 from omnimatte_cli.deliver.read import FinishedResult
@@ -103,15 +103,15 @@ class Wipe:
     at: float
 
 
-def write_report(result: FinishedResult, progress: Progress, masks: MaskAt | None = None) -> Path:
+def write_report(result: FinishedResult, progress: Progress, masks: Masks | None = None) -> Path:
     """Write report.html into a result's folder and return its path.
 
     masks: what the layers were made from; found by the manifest if not given.
     """
-    masks = masks or find_masks(result)
-    found = survey(result, masks, progress)
+    mask_at = find_masks(result) if masks is None else looked_up(masks)
+    found = survey(result, mask_at, progress)
     path = result.folder / REPORT
-    write_bytes(path, render_report(result, found, masks).encode())
+    write_bytes(path, render_report(result, found, mask_at).encode())
     add_to_list(result.folder, [path])
     return path
 
@@ -159,6 +159,11 @@ def find_masks(result: FinishedResult) -> MaskAt | None:
         return None
     if masks is None or not set(result.names) <= set(masks.names):
         return None
+    return looked_up(masks)
+
+
+def looked_up(masks: Masks) -> MaskAt:
+    """Masks by an object's name and the frame."""
     return lambda name, t: masks.at(masks.names.index(name), t)
 
 

@@ -210,13 +210,17 @@ def _count_colours(bgr: np.ndarray, step: int, lossy: bool, alpha: np.ndarray | 
 
 def _roughness(grey: np.ndarray, full: int) -> tuple[float, float]:
     """Sums of |curvature| and |slope| where the picture is neither background nor object."""
-    part = grey.astype(np.float32) * np.float32(255 / full)
-    smooth = cv2.blur(part, (3, 3))  # or a codec's noise would count as texture
+    levels = grey.astype(np.float32) * np.float32(255 / full)
+    smooth = cv2.blur(levels, (3, 3))  # or a codec's noise would count as texture
     low, high = float(smooth.min()), float(smooth.max())
     margin = LOW_SHARE * (high - low)
     between = (smooth > low + margin) & (smooth < high - margin)
     if high - low < LEAST_RANGE or not between.any():
         return 0.0, 0.0
+    # Only there, with the neighbours that the differences need.
+    x, y, w, h = cv2.boundingRect(between.view(np.uint8))
+    part = np.s_[max(0, y - 1) : y + h + 1, max(0, x - 1) : x + w + 1]
+    smooth, between = smooth[part], between[part]
     curve = np.abs(cv2.Laplacian(smooth, cv2.CV_32F, ksize=1))
     slope = np.abs(cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=1)) + np.abs(
         cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=1)
