@@ -128,8 +128,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Decomposed:
-    """A shot whose layers are written. forget: removes the state of its training, to be called
-    when the result is in its place."""
+    """A written shot. forget: removes its training's state, once the result is in its place."""
 
     manifest: dict[str, Any]
     masks: Masks
@@ -154,8 +153,7 @@ def decompose(
     ):
         if parts is None:
             state = state_path(out)
-            whole = decompose_shot(source, folder, settings, setup, state, timer)
-            done = {"": whole}
+            done = {"": decompose_shot(source, folder, settings, setup, state, timer)}
         else:
             facts, done = decompose_shots(parts, folder, settings, setup, state_path(out), timer)
     for shot in done.values():
@@ -164,16 +162,13 @@ def decompose(
     def result_at(place: Path, shot: Decomposed) -> Result:
         if settings.part is not None:
             return Result.at(place, shot.manifest, None)  # what is more comes when it is joined
-        formats, wanted = settings.formats, settings.report
-        report = finish_result(place, formats, wanted, timer, shot.masks)
+        report = finish_result(place, settings.formats, settings.report, timer, shot.masks)
         return Result.at(place, shot.manifest, report)
 
-    if parts is None:
-        result = result_at(out, whole)
-        timer.finish()
-        return result
     shots = tuple(result_at(out / name, shot) for name, shot in done.items())
     timer.finish()
+    if parts is None:
+        return shots[0]
     layers = {f"{s.out.name}/{n}": path for s in shots for n, path in s.layers.items()}
     return replace(shots[0], out=out, layers=layers, manifest=facts, shots=shots)
 

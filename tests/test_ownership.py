@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from fractions import Fraction
 
@@ -225,12 +226,16 @@ def test_the_second_plate_loses_its_ghost() -> None:
     nobody = (1 - claims[0]).astype(np.float16)
     found = Ownership(claims, nobody)
     assert owned_pixels(found, 0, size)[24, 16]
+
+    def owned_in(ownership: Ownership) -> Callable[[int], np.ndarray]:
+        return lambda t: owned_pixels(ownership, t, size)
+
     first = Plate(ghost, np.ones(size, bool))
-    second = refine_plate(FrameSamples.of(frames), first, found, packed, Silent())
+    second = refine_plate(FrameSamples.of(frames), first, owned_in(found), packed, Silent())
     assert np.abs(second.image[18:30, 6:26].astype(int) - 160).max() == 0
     always = np.ones_like(claims)
     everything = Ownership(always, 0 * nobody)
-    kept = refine_plate(FrameSamples.of(frames), first, everything, packed, Silent())
+    kept = refine_plate(FrameSamples.of(frames), first, owned_in(everything), packed, Silent())
     assert np.array_equal(kept.image, ghost)  # no free sample anywhere: the first plate stays
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Masks, Plate, Size, eight_bits
+from omnimatte_cli.arrays import Masks, Plate, eight_bits
 from omnimatte_cli.camera.canvas import Frames, build_canvas
 from omnimatte_cli.camera.exposure import Exposure
 from omnimatte_cli.camera.model import Camera, read_camera
@@ -33,6 +33,7 @@ from omnimatte_cli.plate.median import (
     median_of_free,
 )
 from omnimatte_cli.plate.refine import owned_pixels, refine_plate
+from omnimatte_cli.plate.resting import resting_effects
 from omnimatte_cli.plate.temporal import FramePlate, frame_plates
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.scratch import EVERY, release, scratch_array
@@ -112,7 +113,8 @@ def clean_plate(
             return plate
         for _ in range(passes - 1):
             found = find_owners(working_plates(plate, shot.size, len(shot)))
-            plate = refine_plate(shot.samples, plate, found, shot.masks, progress)
+            taken = owner_pixels(shot, camera, found)
+            plate = refine_plate(shot.samples, plate, taken, shot.masks, progress)
         return plate
 
     why = "light changes" if steady else "camera moves, or there are cuts"
@@ -126,7 +128,7 @@ def clean_plate(
             ownership = find_owners(small)
     progress.stage("plate", len(shot))
     hidden = grown(shot.masks)
-    owned = None if ownership is None else owner_pixels(ownership, shot.masks.size)
+    owned = None if ownership is None else owner_pixels(shot, camera, ownership)
     plates = frame_plates(
         shot.open_frames, camera, hidden, owned, dtype=shot.dtype, kept=shot.samples
     )
@@ -176,9 +178,22 @@ def grown_array(small: np.ndarray) -> np.ndarray:
     return out
 
 
-def owner_pixels(ownership: Ownership, size: Size) -> Callable[[int], np.ndarray]:
-    """What anyone owns in frame t, (H, W) bool."""
-    return lambda t: owned_pixels(ownership, t, size)
+def owner_pixels(shot: Shot, camera: Camera, ownership: Ownership) -> Callable[[int], np.ndarray]:
+    """What anyone owns in frame t, effects that rest included, (H, W) bool."""
+    hidden = grown_array(shot.small)
+    rest = resting_effects(
+        lambda: iter(shot.frames),
+        camera.scaled(shot.size),
+        lambda t: hidden[t],
+        lambda t: owned_pixels(ownership, t, shot.size),
+    )
+    h, w = shot.full_size
+
+    def owned(t: int) -> np.ndarray:
+        resting = cv2.resize(rest(t).astype(np.float32), (w, h), interpolation=cv2.INTER_LINEAR)
+        return owned_pixels(ownership, t, (h, w)) | (resting > 0.5)
+
+    return owned
 
 
 def working_frame_plates(
@@ -189,7 +204,7 @@ def working_frame_plates(
     The others are 0: nothing reads them.
     """
     hidden = grown_array(shot.small)
-    owned = None if ownership is None else owner_pixels(ownership, shot.size)
+    owned = None if ownership is None else (lambda t: owned_pixels(ownership, t, shot.size))
     frames: Frames = lambda: iter(shot.frames)  # noqa: E731
     out = scratch_array(shot.frames.shape, np.uint8)
     wanted = shot.coarse_frames

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from omnimatte_cli.arrays import Masks, Plate, Size, frame_or_static
@@ -25,11 +27,11 @@ def owned_pixels(ownership: Ownership, t: int, size: Size) -> np.ndarray:
 def refine_plate(
     samples: FrameSamples,
     plate: Plate,
-    ownership: Ownership,
+    owned: Callable[[int], np.ndarray],
     masks: Masks,
     progress: Progress,
 ) -> Plate:
-    """Estimate the plate again without the pixels that anyone owns.
+    """Estimate the plate again without what anyone owns: `owned` of frame t, (H, W) bool.
 
     The masked median keeps ghosts of effects that rest. Where too few frames are free of owners no
     frame shows the plate: an effect that never leaves is as good as a mask, and what is behind it
@@ -38,7 +40,7 @@ def refine_plate(
     progress.stage("plate", samples.size[0])
 
     def hides(t: int) -> np.ndarray:
-        return owned_pixels(ownership, t, masks.size) | masks.union(t)
+        return owned(t) | masks.union(t)
 
     coverage = Coverage(samples.size, samples.indices, hides)
     again = median_of_free(samples, coverage, progress)

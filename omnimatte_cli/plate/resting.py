@@ -1,0 +1,62 @@
+"""Effects that rest: a pixel that looks the same whether it is owned or not never showed the plate.
+
+The ownership network finds the shadow of an object that stands still in most frames and misses it
+in some. In those the shadow would pass for the plate. Where an effect left, its pixel looks
+different from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.camera.canvas import Canvas, Frames, Hidden, build_canvas, stretches
+from omnimatte_cli.camera.model import Camera
+
+MOSTLY = 0.7  # share of the frames that must say a pixel is owned
+ALIKE = 6  # levels, by which a channel may differ between the two
+SMOOTH = 5  # pixels: single ones decide nothing
+
+
+def resting_effects(
+    frames: Frames, camera: Camera, hidden: Hidden, owned: Hidden
+) -> Callable[[int], np.ndarray]:
+    """What rests in frame t, (H, W) bool, besides what is owned there.
+
+    frames: (H, W, 3) uint8, small ones. hidden: frame t's grown masks. owned: its pixels that
+    effects change, as far as is known.
+    """
+    found: list[tuple[Canvas, np.ndarray]] = []
+    for run in stretches(camera) if camera.moving or camera.cuts else [range(len(camera))]:
+        free = build_canvas(frames, camera, lambda t: hidden(t) | owned(t), run, light=False)
+        taken = build_canvas(frames, camera, lambda t: hidden(t) | ~owned(t), run, light=False)
+        found.append((free, rests(free.image, free.count, taken.image, taken.count)))
+
+    def at(t: int) -> np.ndarray:
+        canvas, where = next(pair for pair in found if t in pair[0].frames)
+        if not where.any():
+            return np.zeros(camera.size, bool)
+        flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        motion, size = canvas.homography(camera, t), camera.size[::-1]
+        return cv2.warpPerspective(where.astype(np.uint8), motion, size, flags=flags) > 0
+
+    return at
+
+
+def rests(
+    free: np.ndarray, free_count: np.ndarray, taken: np.ndarray, taken_count: np.ndarray
+) -> np.ndarray:
+    """Which pixels look alike owned and not, and mostly are owned, (h, w) bool.
+
+    free, taken: (h, w, 3) uint8, the medians of the frames that own a pixel not and that own it;
+    free_count, taken_count: (h, w), how many those are.
+    """
+    both = (free_count > 0) & (taken_count > 0)
+    mostly = taken_count > MOSTLY * (free_count.astype(np.int64) + taken_count)
+    apart = np.abs(free.astype(np.int16) - taken).max(-1)
+    rest = both & mostly & (apart < ALIKE)
+    never = (free_count == 0) & (taken_count > 0)
+    smooth = cv2.medianBlur((rest | never).astype(np.uint8), SMOOTH) > 0
+    return smooth & ~never
