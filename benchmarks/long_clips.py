@@ -1,6 +1,6 @@
 """Memory and time of long and large clips: makes each clip, decomposes it, and prints a row.
 
-    python -m benchmarks.long_clips FOLDER 1920x1080x250 3840x2160x30 -- --method ownership
+    python -m benchmarks.long_clips FOLDER 1920x1080x250 3840x2160x30 -- --seed 1
 
 A clip is WIDTHxHEIGHTxFRAMES: a disc with a soft shadow crosses textured, grainy ground before a
 camera that stands still, a pass in four seconds, again and again. What follows `--` goes to
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -86,12 +87,15 @@ def pss(process: int) -> int:
 
 
 def measure(folder: Path, options: list[str]) -> dict[str, float]:
-    """Decompose the clip of a folder; its manifest's figures, seconds and bytes at the peak."""
+    """Decompose the clip of a folder; its manifest's figures, seconds and bytes at the peak.
+
+    CPU seconds are those of the process and of all that it has started.
+    """
     out = folder / "out"
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "omnimatte_cli", "decompose", str(folder / "video.mp4"), "-o",
                str(out), "--masks", str(folder / "masks"), "--json", "-q", *options]  # fmt: skip
-    start = time.monotonic()
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     with (folder / "answer.json").open("wb") as answer:
         process = subprocess.Popen(command, stdout=answer)
         own = together = 0
@@ -99,13 +103,15 @@ def measure(folder: Path, options: list[str]) -> dict[str, float]:
             now = memory_of(process.pid)
             own, together = max(own, now[0]), max(together, now[1])
             time.sleep(POLL)
-    seconds = time.monotonic() - start
+    seconds, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     if process.returncode:
         raise SystemExit(f"decompose ended with {process.returncode}")
     facts = json.loads((folder / "answer.json").read_text())
     print("  stages, s:", facts["seconds"], flush=True)
     return {
         "seconds": seconds,
+        "CPU seconds": cpu,
         "own GiB": own / 2**30,
         "with ffmpeg GiB": together / 2**30,
         "peak MB of manifest": facts["peak_memory_mb"],

@@ -30,7 +30,7 @@ from omnimatte_cli.progress import Progress
 
 WORKERS = 2  # threads that resolve frames; NumPy and OpenCV release the interpreter lock
 LOOKAHEAD = 4  # frames resolved ahead of the one being written, or fewer:
-HELD_BYTES = 512 << 20  # bytes of them, and
+HELD_BYTES = 400 << 20  # bytes of them, and
 WORK_BYTES = 1 << 30  # bytes that all threads may need for their frames
 FRAME_BYTES, OBJECT_BYTES = 80, 30  # bytes a pixel that resolving takes, and an object more
 CHECKS = 24  # squares of the preview's checkerboard from top to bottom

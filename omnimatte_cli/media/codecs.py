@@ -106,6 +106,8 @@ _MOV_AUDIO = frozenset(
     ["aac", "mp3", "ac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_f32le"]
 )
 _X264 = {"c:v": "libx264", "crf": 18, "preset": "medium", "movflags": "+faststart+write_colr"}
+LARGE = 4_000_000  # pixels of a frame from which x264 looks ahead less: it holds a third less
+_X264_LARGE = {"x264-params": "rc-lookahead=10"}  # frames, of 40
 _PRORES = {"c:v": "prores_ks", "profile:v": "4444", "vendor": "apl0", "movflags": "+write_colr"}
 
 CODECS: Mapping[str, Codec] = {
@@ -228,6 +230,8 @@ def command(
         streams.append(_sound(audio))
         sound = {"c:a": "copy"} if audio.codec in codec.copied_audio else dict(codec.audio)
     chosen = {**codec.options, **(options or {}), **paced, **sound}
+    if codec.options["c:v"] == "libx264" and size[0] * size[1] >= LARGE:
+        chosen |= _X264_LARGE
     output = ffmpeg.output(*streams, f"file:{path.absolute()}", **chosen)
     return ffmpeg.compile(output.global_args(*FLAGS), cmd=program, overwrite_output=True)
 
