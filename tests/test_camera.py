@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -318,6 +321,28 @@ def test_ranks_are_those_of_numpy() -> None:
     grain = np.clip(rng.normal(128, 10, (33, 5000)), 0, 255).astype(np.uint8)
     _, spread = masked_ranks(grain, np.full(5000, 33))
     assert spread.mean() == pytest.approx(6.745, rel=0.06)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own figures")
+def test_a_long_still_shot_takes_little_memory() -> None:
+    """All frames are paired with the first: pivots by size would fill the matrix, 1 GB here."""
+    program = """
+import resource
+import numpy as np
+from omnimatte_cli.camera.bundle import adjust
+from omnimatte_cli.camera.tracking import Pair
+random, count = np.random.default_rng(0), 1500
+points = random.random((60, 2)) * (640, 360)
+noisy = [points + random.normal(0, 0.1, points.shape) for _ in range(count)]
+pairs = [Pair(0, t, points, noisy[t], np.eye(3), 60) for t in range(1, count)]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+found = adjust(np.tile(np.eye(3), (count, 1, 1)), pairs, 0, 640)
+assert np.abs(found - np.eye(3)).max() < 1
+grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10) - before
+assert grown < 100, grown
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parent.parent)
 
 
 def test_canvas_of_a_tripod_is_the_masked_median() -> None:
