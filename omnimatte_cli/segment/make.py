@@ -80,7 +80,7 @@ def make_masks(
         sam = open_sam(frames) if open_sam else None
         scaled = [p.scaled(size[1] / info.size[1], size[0] / info.size[0]) for p in prompts]
         keep = [t - info.first for t in settings.keep]
-        rough = _find(frames, scaled, kept, keep, sam, settings, progress)
+        rough = _find(frames, scaled, kept, keep, sam, settings, progress, info.first)
         _check_found(rough)
         if prompts or kept is not None:
             masks, confidence = rough.masks, rough.confidence
@@ -134,6 +134,7 @@ def _find(
     sam: methods.Segmenter | methods.Follower | None,
     settings: MaskSettings,
     progress: Progress,
+    first: int,
 ) -> methods.Rough:
     if kept is not None:
         small = kept.resized((frames.shape[1], frames.shape[2]))
@@ -147,8 +148,9 @@ def _find(
         known, notes = methods.known_of(frames, prompts, settings.max_objects, progress)
         return methods.by_following(frames, known, sam, progress, notes)
     if sam is not None:
-        return methods.by_sam(frames, prompts, sam, settings.every, settings.max_objects, progress)
-    return methods.by_motion(frames, prompts, settings.max_objects, settings.seed, progress)
+        most = settings.max_objects
+        return methods.by_sam(frames, prompts, sam, settings.every, most, progress, first)
+    return methods.by_motion(frames, prompts, settings.max_objects, settings.seed, progress, first)
 
 
 def _load_sam(

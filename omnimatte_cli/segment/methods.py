@@ -70,10 +70,12 @@ def by_motion(
     max_objects: int,
     seed: int,
     progress: Progress | None = None,
+    first: int = 0,
 ) -> Rough:
     """Masks of what moves: all of it, or what the prompts point at.
 
     frames: (T, h, w, 3) uint8; prompts in their pixels. What prompts point at need not move.
+    first: the number that frame 0 has in messages.
     Raises InputError where there are no prompts and nothing moves.
     """
     moving = find_moving(frames, progress)
@@ -92,8 +94,8 @@ def by_motion(
         for name, mask in first_masks(frames, here, evidence, moving.tracks, seed).items():
             if not mask.any():
                 raise MaskError(
-                    f"Nothing could be cut out for '{name}' in frame {t}: draw a --box around it, "
-                    "or use SAM (--sam vit_b)."
+                    f"Nothing could be cut out for '{name}' in frame {first + t}: draw a --box "
+                    "around it, or use SAM (--sam vit_b)."
                 )
             keys[name][t] = mask
     result = Rough(moving.size, {}, {})
@@ -127,6 +129,7 @@ def by_sam(
     every: int,
     max_objects: int,
     progress: Progress | None = None,
+    first: int = 0,
 ) -> Rough:
     """Masks by SAM, in the prompted frames first, then wherever they are carried to.
 
@@ -145,12 +148,13 @@ def by_sam(
             mask, quality = sam.prompt(p.frame, p)
             if not mask.any():
                 raise MaskError(
-                    f"SAM finds nothing at the prompt for '{p.name}' in frame {p.frame}: "
+                    f"SAM finds nothing at the prompt for '{p.name}' in frame {first + p.frame}: "
                     "move the point, or draw a --box."
                 )
             if quality < 0.5:
                 notes.append(
-                    f"SAM is not sure of '{p.name}' in frame {p.frame} ({quality:.2f}): "
+                    f"SAM is not sure of '{p.name}' in frame {first + p.frame} "
+                    f"({quality:.2f}): "
                     "look at it, or add points."
                 )
             keys.setdefault(p.name, {})[p.frame] = mask
