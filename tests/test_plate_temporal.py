@@ -16,6 +16,7 @@ from omnimatte_cli.errors import VideoError
 from omnimatte_cli.media import samples
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.estimate import written
+from omnimatte_cli.plate.restless import Samples, settle
 from omnimatte_cli.plate.temporal import FramePlate, frame_plates, pick_neighbours
 from omnimatte_cli.progress import Silent
 from tests.moving_clips import Shoot, cameras, shoot
@@ -71,6 +72,29 @@ def test_variation_tells_grain_from_what_moves_by_itself(filmed: Shoot) -> None:
     plate = next(frame_plates(lambda: iter(frames), still, lambda t: np.zeros(SIZE, bool)))
     assert plate.variation[restless].mean() * 255 > 10
     assert plate.variation[~restless].mean() * 255 < 3
+
+
+def test_behind_an_object_restless_ground_looks_as_around_it() -> None:
+    """Waves: in a part of the picture every frame is as bright as it likes."""
+    rng = np.random.default_rng(3)
+    scene = shoot(1, SIZE, seed=2).plates[0].astype(float)
+    waves, hidden = np.zeros(SIZE, bool), np.zeros(SIZE, bool)
+    waves[16:80, 60:160], hidden[36:60, 90:120] = True, True
+    offsets = rng.normal(0, 25, 9)
+    looks = np.stack([np.clip(scene + waves[..., None] * o, 0, 254) for o in offsets])
+    truth = looks[0].astype(np.uint8)
+    frame = truth.copy()
+    frame[hidden] = 0
+    samples = Samples(looks[1:].astype(np.uint8), np.ones((8, *SIZE), bool))
+    plain = np.median(samples.images, 0)
+    settle(samples, frame, hidden, SIZE)
+    assert np.array_equal(samples.images[:, ~hidden], looks[1:].astype(np.uint8)[:, ~hidden])
+    assert samples.shown[:, ~hidden].all()
+    settled = np.ma.median(
+        np.ma.masked_array(samples.images, ~np.stack([samples.shown] * 3, -1)), 0
+    )
+    error = [np.abs(x.astype(float) - truth)[hidden].mean() for x in (plain, settled.filled())]
+    assert error[0] > 10 and error[1] < 4, error
 
 
 def test_a_frame_is_no_sample_of_its_own_plate(filmed: Shoot) -> None:

@@ -1,9 +1,9 @@
-"""Grounds that move by themselves: water, leaves. There near frames count, and far ones are toned.
+"""Grounds that move by themselves: water, leaves. Behind objects near frames count, toned.
 
-The median of many frames of the sea is a blur, and where an object hides it, samples from long
-before and after meet in hard edges. So where the frames next to t differ from each other, only the
-few nearest samples count; and what lies behind objects is brought smoothly to the colours around
-them.
+Where an object hides the sea, samples from long before and after meet in hard edges. So where the
+frames next to t differ from each other, what lies behind its objects comes from the few nearest
+samples, brought smoothly to the colours around. Elsewhere all samples count: parallax and the grain
+of small frames pass for restlessness, too.
 """
 
 from __future__ import annotations
@@ -64,18 +64,20 @@ def restlessness(samples: Samples, small: tuple[int, int]) -> np.ndarray:
 
 
 def settle(samples: Samples, frame: np.ndarray, hidden: np.ndarray, small: tuple[int, int]) -> None:
-    """Make samples fit for a median where the ground is restless; they are changed in place.
+    """Make samples fit for a median behind objects, if the ground is restless; changed in place.
 
     frame: (H, W, 3), the frame that they are aligned to; hidden: (H, W) bool, its objects.
     """
+    if not hidden.any():
+        return
     restless = restlessness(samples, small)
     if restless.mean() < SMALL:
         return
     h, w = hidden.shape
     full = cv2.resize(restless, (w, h), interpolation=cv2.INTER_LINEAR)
-    if hidden.any():
-        _tone(samples, frame, hidden, restless, small)
-    allowed = np.where(full > 0.05, np.rint(FEW + (1 - full) * 2 * FEW), 255).astype(np.uint8)
+    _tone(samples, frame, hidden, restless, small)
+    few = (full > 0.05) & hidden
+    allowed = np.where(few, np.rint(FEW + (1 - full) * 2 * FEW), 255).astype(np.uint8)
     taken = np.zeros((h, w), np.uint8)
     for image, shown in zip(samples.images, samples.shown, strict=True):
         shown &= taken < allowed

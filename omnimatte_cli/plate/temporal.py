@@ -70,7 +70,6 @@ def frame_plates(
     owned: Hidden | None = None,
     neighbours: int = NEIGHBOURS,
     span: int = SPAN,
-    restless: bool = False,
     dtype: np.dtype | type = np.uint8,
     kept: FrameSamples | None = None,
     wanted: Sequence[int] | None = None,
@@ -80,9 +79,8 @@ def frame_plates(
     frames: opens a stream of (H, W, 3) RGB frames, uint8 or uint16 as `dtype` says; it is opened a
     few times, and its frames are held only as long as they are somebody's neighbours. hidden: frame
     t's grown masks. owned: frame t's pixels that effects of objects change, where those are known:
-    they count as hidden. restless: for water and the like, see `restless.settle`; parallax and
-    grain of small frames pass for it too, and then it costs accuracy. kept: some of the frames, at
-    hand. wanted: the frames that get one, ascending; None: all.
+    they count as hidden. kept: some of the frames, at hand. wanted: the frames that get one,
+    ascending; None: all.
     """
     wanted = range(len(camera)) if wanted is None else wanted
 
@@ -105,8 +103,7 @@ def frame_plates(
                 image, guess = filled_canvas(canvas, camera, covered)
                 canvas = replace(canvas, image=image, count=np.where(guess, 0, canvas.count))
             aligned = _aligned(aligner, pool, camera, target, others, t, canvas.light_changes)
-            if restless:
-                settle(aligned, target.image, target.hidden, aligner.flow_size)
+            settle(aligned, target.image, target.hidden, aligner.flow_size)
             plate = _typical(aligned)
             view = _canvas_view(aligner, camera, canvas, target, t)
             yield _completed(plate, view, target.hidden)
