@@ -52,6 +52,8 @@ JOINED = 1.0  # widths from the carried outline that count for what joins the ob
 TRACKED = 1.0  # logarithm of a likelihood ratio by which a tracked mover speaks for its pixels
 AGREES = 0.6  # IoU of a mover and a carried mask from which they are the same
 MERGED = 0.2  # share of another object in a mover, from which it is both
+GROUND = 2.0  # ... by which ground that looks as in a known frame is still the ground
+ALIKE = 10.0  # grey levels up to which it looks the same
 STRANGE_FRAMES = 4  # frames after which a mover that was nobody's is a stranger
 STRANGE = 3.0  # logarithm of a likelihood ratio by which it then is nobody's again
 SPECK = 0.03  # share of an object below which a separate piece is none of it
@@ -220,9 +222,12 @@ class _Way:
             place = np.where(view.sound[window], place, 0.5 * place)
             outside = np.where(joined[window], np.minimum(outside, JOINED), outside)
             strange = self.strange[window] * (STRANGE / STRANGE_FRAMES) * (inside == 0)
+            still = self._still_ground(t, name, each)[window] & (inside == 0)
             mover = self._mover(t, name, carried)
             tracked = TRACKED * (2.0 * mover[window] - 1) if mover is not None else 0
-            total = smooth(ratio + place - outside - strange + tracked, view.grey[window])
+            total = smooth(
+                ratio + place - outside - strange - GROUND * still + tracked, view.grey[window]
+            )
             total[outside > OUTSIDE] = -1
             total[known[window]] = -1
             ratios[name] = window, ratio
@@ -236,6 +241,15 @@ class _Way:
                 own = masks[name][window]
                 sures[name] = float(ratio[own].mean()) if own.any() else 0.0
         return masks, sures
+
+    def _still_ground(self, t: int, name: str, each: Followed) -> np.ndarray:
+        """Where the scene looks as it did around the object in a known frame, (h, w) bool."""
+        if each.known is None:
+            return np.zeros(self.shape, bool)
+        flow = self.evidence.camera_flow(t, each.known)
+        alike = mismatch(self.frames[t], self.frames[each.known], flow) < ALIKE
+        ground = ~grown(self.keys[name][each.known], 2)
+        return alike & warp_mask(ground, flow)
 
     def _mover(self, t: int, name: str, carried: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """The mover (h, w) bool that a carried mask shows, None if there is none or it is two."""
@@ -310,6 +324,7 @@ class _Way:
         for name, each in self.objects.items():
             if name in masks and t in self.keys[name]:
                 self._put(each, masks[name], 1.0, 0)
+                each.known = t
                 self._learn(each, view, masks[name], taken, True)
             elif each.state is not None and each.looks is not None:
                 mask = masks.get(name, np.zeros(self.shape, bool))

@@ -47,6 +47,7 @@ class Followed:
     """One object on its way; `looks` and `state` are None before it was met.
 
     centre: of its box, (x, y). speed: pixels a frame of the way. away: frames since it was seen.
+    known: the last frame in which its mask was known.
     """
 
     looks: Looks | None = None
@@ -54,6 +55,7 @@ class Followed:
     centre: np.ndarray = field(default_factory=lambda: np.zeros(2))
     speed: np.ndarray = field(default_factory=lambda: np.zeros(2))
     away: int = 0
+    known: int | None = None
 
 
 def find_again(each: Followed, view: View, taken: np.ndarray) -> np.ndarray:
