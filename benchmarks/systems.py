@@ -6,7 +6,8 @@ usage: python -m benchmarks.systems OUT [--dataset DIR] [--size 96] [--frames 24
 The clips are rendered here, one of each of four kinds, so that anybody can repeat it; --dataset
 takes the first video of each set of a folder in the same layout instead. Every system is run by its
 command, and what the command wrote is scored. `unmix` gets blends of the same clips: each with the
-next one, as they are and with the second one panning. What OUT holds already is not run again.
+next one, which pans, since scenes that both stand still cannot be told apart. What OUT holds already
+is not run again.
 """
 
 from __future__ import annotations
@@ -263,9 +264,8 @@ def main() -> None:
     blends = {}
     if "unmix".startswith(wanted):
         for first, second in zip(clips, [*clips[1:], clips[0]], strict=True):
-            pair = [first.truth.frames, second.truth.frames]
-            blends[f"{first.name} + {second.name}"] = pair
-            blends[f"{first.name} + {second.name}, panning"] = [pair[0], panning(pair[1])]
+            pair = (first.truth.frames, panning(second.truth.frames))
+            blends[f"{first.name} + {second.name}, panning"] = pair
     for title, pair in blends.items():
         for steps in (0, asked.unmix_steps):
             name = f"unmix, {steps} steps"
@@ -274,19 +274,21 @@ def main() -> None:
 
     rows = []
     for name, system in chosen.items():
-        found = [x for (_, row), x in log.found.items() if row == name]
+        each = [log.found.get((clip.name, name)) for clip in clips]
+        found = [x for x in each if x is not None]
         figures = [mean([x[key] for x in found]) for key in FIGURES]
-        ious = " ".join(f"{x['iou']:.3f}" for x in found)
+        ious = " ".join(f"{x['iou']:.3f}" if x else "-" for x in each)
         rows.append((name, system.needs, system.gives, *figures, ious))
     head = ("", "needs", "gives", "IoU", "solo dB", "plate dB", "seconds", "CPU s", "IoU each")
     table(f"Mean of {', '.join(c.name for c in clips)}", head, rows)
-    rows = []
-    for (title, name), x in log.found.items():
-        if name.startswith("unmix") and title in blends:
-            rows.append((title, name, x["ratio"], x["structure"], x["wall"], x["cpu"]))
-    if rows:
+    parted = [
+        (title, name, x["ratio"], x["structure"], x["wall"], x["cpu"])
+        for (title, name), x in log.found.items()
+        if name.startswith("unmix") and title in blends
+    ]
+    if parted:
         head = ("blend", "", "loss / the blend's", "without mean colours", "seconds", "CPU s")
-        table("unmix: the blend alone; two scenes", head, rows)
+        table("unmix: the blend alone; two scenes", head, parted)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ RUNS = {
     "writing": ["--size", "160x96", "--frames", "3"],
     "startup": ["--repeat", "1"],
     "formats": ["--size", "160x96", "--frames", "2"],
+    "systems": ["--size", "48", "--frames", "4", "--only", "masks"],
 }
 
 
@@ -27,6 +28,8 @@ def test_a_benchmark_prints_its_table(
     arguments = RUNS[name]
     if name in ("pipeline", "writing"):
         arguments = [*arguments, "--folder", str(tmp_path)]
+    if name == "systems":
+        arguments = [str(tmp_path), *arguments]
     monkeypatch.syspath_prepend(Path(__file__).parent.parent)
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     importlib.import_module(f"benchmarks.{name}").main()

@@ -89,6 +89,10 @@ def test_a_result_holds_two_layers_that_blend_to_the_input(blended, result: Path
         assert np.abs(alpha - facts["alpha"][t]).max() < 1.5 / 255
         picture = ((1 - alpha) * pair[0][..., :3] + alpha * pair[1][..., :3])[..., ::-1]
         assert np.abs(picture - frames[t] / 255).max() < 3 / 255
+    assert 0 <= facts["motions_believed"] <= 1
+    still = cv2.imread(str(result / "background.png"))
+    first = [cv2.imread(str(result / f"layers/layer1/{t:05d}.png")) for t in range(12)]
+    assert np.abs(still - np.median(np.stack(first), 0)).mean() < 5  # of every second frame
     for name in ("layer1.mp4", "layer2.mp4", "composite.mp4", "preview.mp4"):
         assert sum(1 for _ in iter_frames(result / name)) == 12
 
@@ -277,6 +281,9 @@ def test_draws_follow_from_the_step_and_differ() -> None:
     assert first.blends.shape == (2, 4, 3, 32, 32)
     assert torch.equal(first.blends, again.blends)
     assert not torch.equal(first.blends, other.blends)
+    pool.recipe = replace(TINY, frozen=1.0)
+    still = pool.draw(0).truth[:, 0]
+    assert torch.equal(still, still[:, :1].expand_as(still))
     rng = np.random.default_rng(0)
     clip = torch.arange(8 * 3 * 40 * 40).view(8, 3, 40, 40)
     assert cut(clip, rng, TINY).shape == (4, 3, 32, 32)
