@@ -6,8 +6,8 @@ usage: python -m benchmarks.systems OUT [--dataset DIR] [--size 96] [--frames 24
 The clips are rendered here, one of each of four kinds, so that anybody can repeat it; --dataset
 takes the first video of each set of a folder in the same layout instead. Every system is run by its
 command, and what the command wrote is scored. `unmix` gets blends of the same clips: each with the
-next one, which pans, since scenes that both stand still cannot be told apart. What OUT holds already
-is not run again.
+next one, which pans, since scenes that both stand still cannot be told apart. What OUT holds is not
+run again.
 """
 
 from __future__ import annotations
@@ -287,8 +287,8 @@ def main() -> None:
         if name.startswith("unmix") and title in blends
     ]
     if parted:
-        head = ("blend", "", "loss / the blend's", "without mean colours", "seconds", "CPU s")
-        table("unmix: the blend alone; two scenes", head, parted)
+        names = ("blend", "", "loss / the blend's", "without mean colours", "seconds", "CPU s")
+        table("unmix: the blend alone; two scenes", names, parted)
 
 
 if __name__ == "__main__":
