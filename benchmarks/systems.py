@@ -1,7 +1,7 @@
 """The systems of the papers on the same clips: what each needs, gives and takes, and its scores.
 
 usage: python -m benchmarks.systems OUT [--dataset DIR] [--size 96] [--frames 24] [--steps 100,300]
-       [--only NAME,NAME]
+       [--only "NAME;NAME"]
 
 The clips are rendered here, one of each of four kinds, so that anybody can repeat it; --dataset
 takes the first video of each set of a folder in the same layout instead. Every system is run by its
@@ -248,12 +248,12 @@ def main() -> None:
     parser.add_argument("--frames", default="24", help="of the rendered clips")
     parser.add_argument("--steps", default="100,300", help="of omnimatte2021, a row each")
     parser.add_argument("--unmix-steps", type=int, default=100, help="`--iterations` of unmix")
-    parser.add_argument("--only", help="rows that begin with one of these; default: all")
+    parser.add_argument("--only", help="rows that begin with one of these, parted by ;")
     asked = parser.parse_args()
     asked.out = asked.out.resolve()
     clips = clips_of(asked)
     log = Log(asked.out / "results.jsonl")
-    wanted = tuple(asked.only.split(",")) if asked.only else ("",)
+    wanted = tuple(asked.only.split(";")) if asked.only else ("",)
     scratch = asked.out / "run"
     chosen = systems([int(x) for x in asked.steps.split(",")])
     chosen = {name: x for name, x in chosen.items() if name.startswith(wanted)}
