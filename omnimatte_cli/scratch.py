@@ -140,3 +140,7 @@ class Store:
         place = self.blocks[-1][start : start + x.nbytes].view(x.dtype).reshape(x.shape)
         place[...] = x
         return place
+
+    def release(self) -> None:
+        """Take the last block out of this process's memory, if it is in a file."""
+        release(*self.blocks[-1:])

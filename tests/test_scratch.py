@@ -114,7 +114,7 @@ for t in range(3000):
     pictures = [np.ones((360, 640), np.float32) for _ in range(4)]
     kept.append(store.keep(random.random((400, 2))))
     if t % scratch.EVERY == 0:
-        scratch.release(kept[-1])
+        store.release()
         scratch.trim()
 assert held() - before < 24, held() - before
 """

@@ -81,6 +81,7 @@ def register(
             scenes.append(_begin(here, store))
         count = t + 1
         if count % EVERY == 0:
+            store.release()
             trim()
     assert count > 0, "no frames"
     return _solve(scenes, count, size, small[::-1])
