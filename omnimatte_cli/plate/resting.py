@@ -17,7 +17,7 @@ from omnimatte_cli.camera.model import Camera
 
 MOSTLY = 0.7  # share of the frames that must say a pixel is owned
 ALIKE = 6  # levels, by which a channel may differ between the two
-SMOOTH = 5  # pixels: single ones decide nothing
+SPECK = 8  # pixels: fewer together decide nothing
 
 
 def resting_effects(
@@ -58,5 +58,6 @@ def rests(
     apart = np.abs(free.astype(np.int16) - taken).max(-1)
     rest = both & mostly & (apart < ALIKE)
     never = (free_count == 0) & (taken_count > 0)
-    smooth = cv2.medianBlur((rest | never).astype(np.uint8), SMOOTH) > 0
-    return smooth & ~never
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((rest | never).astype(np.uint8))
+    large = stats[:, cv2.CC_STAT_AREA] >= SPECK
+    return rest & large[labels]
