@@ -268,9 +268,12 @@ class Settings:
         )
         if self.part is not None:
             parse_share(self.part, "--part")
+        # Scripts of before --passes named parts of layers give the number of plate estimates there.
+        plates = tuple(f"plate_passes={p}" for p in self.passes if p.isdecimal())
+        object.__setattr__(self, "assignments", (*self.assignments, *plates))
+        object.__setattr__(self, "passes", tuple(p for p in self.passes if not p.isdecimal()))
         for part in self.passes:
-            old = " (the number of plates is --set plate_passes)" if part.isdecimal() else ""
-            check(part in PASSES, f"--passes takes {', '.join(PASSES)}, not {part!r}{old}")
+            check(part in PASSES, f"--passes takes {', '.join(PASSES)}, not {part!r}")
         check_formats(self.formats)
         parse_colour("matte-color", self.matte_color)
         made = self.making
