@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from omnimatte_cli.media import folder as module
 from omnimatte_cli.media.atomic import replacing, write_text
 from omnimatte_cli.media.folder import MARK, add_to_list, output_folder, state_path
 from omnimatte_cli.media.listing import read_list
+from omnimatte_cli.media.lock import WorkFolder
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -358,3 +360,22 @@ def test_folder_has_ordinary_permissions(tmp_path: Path) -> None:
     mode = [stat.S_IMODE(os.stat(tmp_path / n).st_mode) for n in ("plain", "out")]
     assert mode[0] == mode[1]
     assert json.loads((tmp_path / "out" / MARK).read_text())["files"] == []
+
+
+def test_a_folder_that_owners_come_and_go_in_is_claimed_or_not_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    """An owner that removes it just as the next one makes it is no error."""
+
+    def come_and_go(_: int) -> int:
+        owned = 0
+        for _ in range(1500):
+            folder = WorkFolder(tmp_path / "work")
+            if folder.claim():
+                owned += 1
+                folder.remove()
+        return owned
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(come_and_go, range(4))) > 1000
+    assert list(tmp_path.iterdir()) == []

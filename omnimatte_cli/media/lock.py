@@ -24,7 +24,9 @@ class WorkFolder:
     def claim(self) -> bool:
         """Make the folder and lock it; False where another process has it. Raises OSError."""
         while True:
-            self.path.mkdir(exist_ok=True)
+            # Not mkdir's exist_ok: that looks again, and fails if the owner removes it in between.
+            with contextlib.suppress(FileExistsError):
+                self.path.mkdir()
             try:
                 file = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
             except FileNotFoundError:  # its owner has just removed the folder
