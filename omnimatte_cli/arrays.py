@@ -182,12 +182,15 @@ class Plate:
     moving: None for a fixed plate; else opens a new stream of one plate per frame.
     light: each frame's exposure against the plate's typical one, as camera.json holds it; empty
     where the light does not change.
+    canvas: (h, w, 3) as deep, what a moving camera saw in the longest stretch that fits on one;
+    None for a fixed camera.
     """
 
     image: np.ndarray
     valid: np.ndarray
     moving: Callable[[], Iterator[np.ndarray]] | None = None
     light: tuple[dict[str, list[float]], ...] = ()
+    canvas: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         assert self.image.dtype in (np.uint8, np.uint16), self.image.dtype

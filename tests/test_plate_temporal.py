@@ -130,22 +130,31 @@ def test_a_shadow_that_is_owned_leaves_the_plate(filmed: Shoot) -> None:
         owned[t] = disc
     camera = register(iter(frames), lambda t: filmed.masks[t])
 
-    def errors(known: bool) -> list[float]:
-        plates = frame_plates(
-            lambda: iter(frames),
+    def plates_of(clip: np.ndarray, known: bool) -> Iterator[FramePlate]:
+        return frame_plates(
+            lambda: iter(clip),
             camera,
             lambda t: grown(filmed.masks[t]),
             (lambda t: grown(owned[t])) if known else None,
         )
+
+    def errors(known: bool) -> list[float]:
         return [
             psnr(p.image, truth, o & p.valid)
-            for p, truth, o in zip(plates, filmed.plates, owned, strict=True)
+            for p, truth, o in zip(plates_of(frames, known), filmed.plates, owned, strict=True)
             if (o & p.valid).sum() > 60
         ]
 
     before, after = errors(False), errors(True)
     assert np.median(before) < 20 and len(before) > 14
     assert np.median(after) > 30 and len(after) > 5
+    # So it leaves the one picture that is kept of the whole scene, in part by a guess.
+    clean, ghost = (next(plates_of(x, False)).canvas for x in (filmed.frames, frames))
+    kept = written(plates_of(frames, True), None, (), Silent()).canvas
+    assert clean is not None and ghost is not None and kept is not None
+    shadow = np.abs(ghost.astype(int) - clean).max(2) > 20
+    assert shadow.sum() > 200
+    assert psnr(ghost, clean, shadow) < 14 and psnr(kept, clean, shadow) > 20
 
 
 @pytest.mark.parametrize("moving", [False, True])

@@ -93,6 +93,11 @@ def stretches(camera: Camera, areas: float = CANVAS_AREAS) -> list[range]:
     return runs
 
 
+def longest_stretch(camera: Camera) -> range:
+    """The frames of the largest canvas: all of a camera that stands still."""
+    return max(stretches(camera), key=len)
+
+
 def build_canvas(
     frames: Frames,
     camera: Camera,

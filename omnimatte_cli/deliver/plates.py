@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from omnimatte_cli.arrays import Plate, eight_bits
-from omnimatte_cli.camera.canvas import build_canvas, stretches
+from omnimatte_cli.camera.canvas import longest_stretch
 from omnimatte_cli.camera.model import write_camera
 from omnimatte_cli.errors import OutputError
 from omnimatte_cli.media.encode import VideoWriter, check_file, write_image
 from omnimatte_cli.media.folder import output_folder
 from omnimatte_cli.media.read import VIDEO_SUFFIXES
-from omnimatte_cli.plate.estimate import grown
-from omnimatte_cli.plate.temporal import filled_canvas
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.shot import Shot
 
@@ -71,19 +69,15 @@ def write_plates(
 
 def still(plate: Plate, shot: Shot, progress: Progress) -> np.ndarray:
     """One picture of the plate: itself, or the canvas that a moving camera saw, (H, W, 3)."""
-    camera = shot.camera
-    if camera is None or not camera.moving:
+    if plate.canvas is None or shot.camera is None or not shot.camera.moving:
         return plate.image
-    runs = stretches(camera)
-    longest = max(runs, key=len)
-    if len(runs) > 1:
+    longest = longest_stretch(shot.camera)
+    if len(longest) < len(shot):
         progress.say(
             f"No single canvas holds the whole clip: the picture of the plate shows frames "
             f"{longest.start} to {longest.stop - 1}; a folder or a video gets every frame's."
         )
-    hidden = grown(shot.masks)
-    canvas = build_canvas(shot.open_frames, camera, hidden, longest, dtype=shot.dtype)
-    return filled_canvas(canvas, camera, hidden)[0]
+    return plate.canvas
 
 
 def write_result_plate(folder: Path, plate: Plate, shot: Shot, progress: Progress) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Masks, Plate, eight_bits
-from omnimatte_cli.camera.canvas import Frames, build_canvas
+from omnimatte_cli.arrays import Masks, Plate, Size, eight_bits
+from omnimatte_cli.camera.canvas import Frames, build_canvas, longest_stretch
 from omnimatte_cli.camera.exposure import Exposure
 from omnimatte_cli.camera.model import Camera, read_camera
 from omnimatte_cli.camera.registration import register
@@ -113,7 +113,7 @@ def clean_plate(
             return plate
         for _ in range(passes - 1):
             found = find_owners(working_plates(plate, shot.size, len(shot)))
-            taken = owner_pixels(shot, camera, found)
+            taken = owner_pixels(shot, camera, found, shot.full_size)
             plate = refine_plate(shot.samples, plate, taken, shot.masks, progress)
         return plate
 
@@ -121,18 +121,17 @@ def clean_plate(
     log.info("Every frame gets a plate of its own: the %s.", why)
     ownership = None
     if find_owners is not None:
-        working = camera.scaled(shot.size)
         for _ in range(passes - 1):
             progress.stage("plate", len(shot))
-            small = working_frame_plates(shot, working, ownership, progress)
+            small = working_frame_plates(shot, camera, ownership, progress)
             ownership = find_owners(small)
     progress.stage("plate", len(shot))
     hidden = grown(shot.masks)
-    owned = None if ownership is None else owner_pixels(shot, camera, ownership)
+    owned = None if ownership is None else owner_pixels(shot, camera, ownership, shot.full_size)
     plates = frame_plates(
         shot.open_frames, camera, hidden, owned, dtype=shot.dtype, kept=shot.samples
     )
-    return written(plates, folder, numbers, progress)
+    return written(plates, folder, numbers, progress, longest_stretch(camera).start)
 
 
 def light_changes(shot: Shot) -> bool:
@@ -178,8 +177,10 @@ def grown_array(small: np.ndarray) -> np.ndarray:
     return out
 
 
-def owner_pixels(shot: Shot, camera: Camera, ownership: Ownership) -> Callable[[int], np.ndarray]:
-    """What anyone owns in frame t, effects that rest included, (H, W) bool."""
+def owner_pixels(
+    shot: Shot, camera: Camera, ownership: Ownership, size: Size
+) -> Callable[[int], np.ndarray]:
+    """What anyone owns in frame t, effects that rest included, (H, W) bool of the given size."""
     hidden = grown_array(shot.small)
     rest = resting_effects(
         lambda: iter(shot.frames),
@@ -187,11 +188,10 @@ def owner_pixels(shot: Shot, camera: Camera, ownership: Ownership) -> Callable[[
         lambda t: hidden[t],
         lambda t: owned_pixels(ownership, t, shot.size),
     )
-    h, w = shot.full_size
 
     def owned(t: int) -> np.ndarray:
-        resting = cv2.resize(rest(t).astype(np.float32), (w, h), interpolation=cv2.INTER_LINEAR)
-        return owned_pixels(ownership, t, (h, w)) | (resting > 0.5)
+        resting = cv2.resize(rest(t).astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+        return owned_pixels(ownership, t, size) | (resting > 0.5)
 
     return owned
 
@@ -204,7 +204,8 @@ def working_frame_plates(
     The others are 0: nothing reads them.
     """
     hidden = grown_array(shot.small)
-    owned = None if ownership is None else (lambda t: owned_pixels(ownership, t, shot.size))
+    owned = None if ownership is None else owner_pixels(shot, camera, ownership, shot.size)
+    camera = camera.scaled(shot.size)
     frames: Frames = lambda: iter(shot.frames)  # noqa: E731
     out = scratch_array(shot.frames.shape, np.uint8)
     wanted = shot.coarse_frames
@@ -218,13 +219,22 @@ def working_frame_plates(
 
 
 def written(
-    plates: Iterator[FramePlate], folder: Path | None, numbers: Sequence[int], progress: Progress
+    plates: Iterator[FramePlate],
+    folder: Path | None,
+    numbers: Sequence[int],
+    progress: Progress,
+    pictured: int = 0,
 ) -> Plate:
-    """Plates of single frames as one that changes over time, read back from `folder`."""
-    first, valid = None, None
+    """Plates of single frames as one that changes over time, read back from `folder`.
+
+    pictured: the frame whose canvas is kept.
+    """
+    first, valid, canvas = None, None, None
     lights = []
     for t, plate in enumerate(plates):
         lights.append(plate.light)
+        if t == pictured:
+            canvas = plate.canvas
         if first is None:
             first, valid = plate.image, plate.valid.copy()
         assert valid is not None
@@ -237,4 +247,4 @@ def written(
     moving = None if folder is None else (lambda: iter_frames(folder, deep=None))
     changes = any(not light.constant for light in lights)
     described = tuple(light.described() for light in lights) if changes else ()
-    return Plate(first, valid, moving, described)
+    return Plate(first, valid, moving, described, canvas)

@@ -48,6 +48,7 @@ class FramePlate:
     1], how much the scene varies there by itself: half the interquartile range of its samples, of
     three channels the largest.
     light: the frame's, against its canvas.
+    canvas: (h, w, 3), the picture of its whole stretch, without holes; None for a fixed camera.
     """
 
     image: np.ndarray
@@ -55,6 +56,7 @@ class FramePlate:
     valid: np.ndarray
     variation: np.ndarray
     light: Exposure = field(default_factory=Exposure.none)
+    canvas: np.ndarray | None = None
 
     @property
     def certainty(self) -> np.ndarray:
@@ -106,7 +108,7 @@ def frame_plates(
             settle(aligned, target.image, target.hidden, aligner.flow_size)
             plate = _typical(aligned)
             view = _canvas_view(aligner, camera, canvas, target, t)
-            yield _completed(plate, view, target.hidden)
+            yield replace(_completed(plate, view, target.hidden), canvas=canvas.image)
 
 
 def pick_neighbours(camera: Camera, t: int, count: int, span: int) -> list[int]:
@@ -150,8 +152,9 @@ def _neighbourhoods(
     """
     # What frame t and all later ones need: frames from this one on.
     oldest: dict[int, int] = {}
+    first = count
     for t in reversed(plan):
-        oldest[t] = min([t, *plan[t], *list(oldest.values())[-1:]])
+        first = oldest[t] = min(first, t, *plan[t])
     needed = {n for t, others in plan.items() for n in (t, *others)}
     held: dict[int, Shot] = {}
     source = iter(frames())
