@@ -48,6 +48,13 @@ def check_seed(seed: int, name: str = "--seed") -> None:
     check(0 <= seed < 2**32, f"{name} must be from 0 to {2**32 - 1}")
 
 
+def check_size(size: tuple[int, int] | None, step: int, least: int) -> None:
+    """Raise OptionError unless a working size, if one is given, fits a network."""
+    good = size is None or all(s >= least and s % step == 0 for s in size)
+    more = f", at least {least}" if least > step else ""
+    check(good, f"--size must be WxH with both sides multiples of {step}{more}")
+
+
 def check(good: bool, message: str) -> None:
     """Raise OptionError unless an option's value is good."""
     if not good:

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Literal
 
 from omnimatte_cli.errors import OptionError
-from omnimatte_cli.options import Assignment, check, check_seed, check_words, like, option
+from omnimatte_cli.options import (
+    Assignment,
+    check,
+    check_seed,
+    check_size,
+    check_words,
+    like,
+    option,
+)
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PASSES = ("body", "shadow", "reflection")
@@ -253,9 +261,7 @@ class Settings:
         check_words(self)
         check(self.iterations is None or self.iterations >= 0, "--iterations must be 0 or more")
         check_seed(self.seed)
-        if self.size is not None:
-            good = all(s >= 32 and s % 16 == 0 for s in self.size)
-            check(good, "--size must be WxH with both sides multiples of 16, at least 32")
+        check_size(self.size, step=16, least=32)
         given = self.homographies is not None
         check(not (given and self.camera == "static"), "--homographies contradicts --camera static")
         plated = self.background is not None and (given or self.camera != "auto")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from omnimatte_cli.matte.resolve import Layers
 from omnimatte_cli.media.encode import VideoWriter, write_image
 from omnimatte_cli.media.ffmpeg import try_ffmpeg
 from omnimatte_cli.media.folder import output_folder
-from omnimatte_cli.media.read import iter_frames, read_clip
 from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.centrifuge.layers import Unmixed, fit_alpha
 from omnimatte_cli.methods.centrifuge.network import Centrifuge
@@ -38,6 +36,8 @@ from omnimatte_cli.methods.centrifuge.refine import refine
 from omnimatte_cli.options import plain
 from omnimatte_cli.pipeline import StageTimer
 from omnimatte_cli.progress import Progress, Silent
+from omnimatte_cli.settings import Settings
+from omnimatte_cli.shot import read_shot
 
 NAMES = ("layer1", "layer2")  # back to front
 UNSURE = 0.5  # belief in the clip's motions below which the user is told
@@ -73,25 +73,25 @@ def unmix(
         output_folder(out, settings.overwrite, [source], timer.say) as folder,
         devices.deterministic(),
     ):
-        info, clip = read_clip(source, settings.working_size, timer, options=settings.reading)
-        found, fitted = unmixed(net, clip.frames, settings, timer)
+        shared = Settings(size=settings.size)
+        info, shot = read_shot(source, None, shared, timer, settings.reading)
+        found, fitted = unmixed(net, shot.frames, settings, timer)
         apart = float(np.abs(found.layers[1].astype(np.float32) - found.layers[0]).mean())
         if apart < ALIKE:
             timer.say(
                 f"The two layers differ by {apart:.3f} only: the network found nothing to tell "
                 "apart (scenes that do not move against each other cannot be)."
             )
-        still = resting(found, iter_frames(source, deep=None, options=settings.reading))
+        still = resting(found, shot.open_frames())
         write_image(folder / "background.png", still)
         delivery = delivery_of(info, ffmpeg)
-        frames = partial(iter_frames, source, deep=None, options=settings.reading)
         order = np.tile(np.arange(len(NAMES)), (info.frames, 1))
         writer = ResultWriter(
             folder,
             NAMES,
             order,
             Plate(still, np.ones(info.size, bool)),
-            frames,
+            shot.open_frames,
             lambda t, frame, plate: Layers(found.at(t, frame)),
             delivery,
             info.frame_numbers,
@@ -100,9 +100,7 @@ def unmix(
         timer.stage("writing", info.frames)
         scores = {name: score.value for name, score in writer.write(timer).items()}
         timer.stage("videos", info.frames)
-        write_videos(
-            folder, found, iter_frames(source, deep=None, options=settings.reading), delivery, timer
-        )
+        write_videos(folder, found, shot.open_frames(), delivery, timer)
         timer.finish()
         height, width = found.small.shape[1:3]
         facts: dict[str, Any] = {

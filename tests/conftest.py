@@ -10,7 +10,19 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from omnimatte_cli.progress import Silent
+
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+
+
+class Said(Silent):
+    """Keeps what a run says."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
 
 
 def scene(frames: int = 6, size: tuple[int, int] = (36, 64)) -> tuple[np.ndarray, np.ndarray]:

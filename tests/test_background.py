@@ -15,7 +15,7 @@ from omnimatte_cli.plate import median
 from omnimatte_cli.plate.load import load_plate
 from omnimatte_cli.plate.median import Coverage, estimate_plate
 from omnimatte_cli.ranks import masked_median
-from tests.conftest import encode, scene, write_masks
+from tests.conftest import Said, encode, scene, write_masks
 
 
 def reference(video: np.ndarray, hidden: np.ndarray) -> np.ndarray:
@@ -152,18 +152,6 @@ def test_coverage_counts_what_the_median_takes() -> None:
 
 
 # ------------------------------------------------------------------------- plates from the user
-
-
-class Said:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def stage(self, name: str, total: int | None = None) -> None: ...
-
-    def step(self, done: int, note: str = "") -> None: ...
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
 
 
 def test_load_a_still_plate(tmp_path: Path, clip) -> None:

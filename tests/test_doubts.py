@@ -15,24 +15,10 @@ from omnimatte_cli.deliver.manifest import describe_camera
 from omnimatte_cli.plate.estimate import find_camera
 from omnimatte_cli.settings import Settings
 from omnimatte_cli.shot import read_shot
-from tests.conftest import encode, write_masks
+from tests.conftest import Said, encode, write_masks
 from tests.moving_clips import plane, shoot
 
 SIZE = (96, 168)
-
-
-class Said:
-    """Keeps what a run says."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def stage(self, name: str, total: int | None = None) -> None: ...
-
-    def step(self, done: int, note: str = "") -> None: ...
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
 
 
 def posts(count: int, nearer: float) -> np.ndarray:

@@ -21,18 +21,10 @@ from omnimatte_cli.methods.generative.options import StageOptions
 from omnimatte_cli.methods.guard import INTERVAL, Guard
 from omnimatte_cli.progress import Silent
 from omnimatte_cli.tensors import ClipTensors
-from tests.conftest import scene
+from tests.conftest import Said, scene
 
 CPU = torch.device("cpu")
 NAN = float("nan")
-
-
-class Saying(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +52,7 @@ def full(limit: int, error: type[Exception] = torch.cuda.OutOfMemoryError):
 
 @pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError, RuntimeError, MemoryError])
 def test_sizes_are_halved_until_they_fit_and_stay_so(error) -> None:
-    progress = Saying()
+    progress = Said()
     batch = BatchSize(16, "windows", progress)
     compute, asked = full(3, error)
     assert batch.fit(compute) == 2 and batch.fit(compute) == 2
@@ -98,7 +90,7 @@ def test_finetuning_goes_on_with_smaller_batches(clip: ClipTensors, monkeypatch)
         return losses(net, frames, *rest)
 
     monkeypatch.setattr(coordination, "window_losses", limited)
-    nets, progress = [], Saying()
+    nets, progress = [], Said()
     for size in (8, 2):
         torch.manual_seed(0)
         nets.append(LayerNet(8, (2, 3)))
@@ -139,7 +131,7 @@ def test_ownership_is_the_same_in_smaller_pieces() -> None:
     plate = np.median(video, axis=0).astype(np.uint8)[None]
     order = np.zeros((31, 1), np.int64)
     clip = ClipTensors.from_arrays(video, masks[None], plate, order, CPU)
-    owner, progress = OwnerNet().eval(), Saying()
+    owner, progress = OwnerNet().eval(), Said()
     limited: OwnerNet = Limited(owner, 2 * predict.CONTEXT + 7, 1)  # type: ignore[assignment]
     one = predict.predict_ownership(owner, clip, 1, 10.0, Silent())
     two = predict.predict_ownership(limited, clip, 1, 10.0, progress)
@@ -167,7 +159,7 @@ def poisoned(monkeypatch, steps: set[int]):
 def test_a_loss_that_is_no_number_goes_back_once_at_half_the_rate(
     clip: ClipTensors, tmp_path: Path, monkeypatch
 ) -> None:
-    calls, progress = poisoned(monkeypatch, {3}), Saying()
+    calls, progress = poisoned(monkeypatch, {3}), Said()
     net = LayerNet(8, (2, 3))
     options = Options(iterations=6, batch_size=2, lr=1e-3, save_interval=0.0)
     state = tmp_path / "state.pt"
@@ -193,7 +185,7 @@ def test_the_second_time_ends_it(clip: ClipTensors, monkeypatch) -> None:
 def test_weights_that_are_no_numbers_at_the_end_count_too() -> None:
     net = torch.nn.Linear(2, 1)
     optimiser = torch.optim.Adam(net.parameters(), lr=0.1)
-    guard = Guard(net, optimiser, Saying())
+    guard = Guard(net, optimiser, Said())
     before = net.weight.detach().clone()
     guard.keep(0)
     with torch.no_grad():
@@ -209,7 +201,7 @@ def test_the_optimisation_of_a_solo_goes_back_too(monkeypatch) -> None:
     mask = torch.zeros(5, 1, 64, 64)
     mask[..., 16:36, 16:36] = 1
     clip = generative.SoloClip(video, video.mean(0, keepdim=True), mask)
-    stage, progress, calls = StageOptions(steps=4, frames=4, width=8), Saying(), []
+    stage, progress, calls = StageOptions(steps=4, frames=4, width=8), Said(), []
     losses = generative.layer_losses
 
     def layer_losses(rgb, *rest):

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from omnimatte_cli.matte.blur import wide_blur
 from omnimatte_cli.matte.box import Box, bounding_box, cropped
 from omnimatte_cli.matte.compositing import grey
 from omnimatte_cli.matte.effects import channel_sum
@@ -30,7 +31,6 @@ from omnimatte_cli.matte.ownership import smoothstep
 BAND = 0.0125  # half width of the unknown band: 6 px at 640x360
 NEAR = 0.015  # sigma over which the inside's colours are taken
 
-GRID = 2.5  # cells of a grid that a sigma of a blur on it has at least
 
 COLOUR_SPREAD = 0.04  # least deviation of the object's colours in [0, 1]
 GROUND_SPREAD = 0.012  # least deviation of the frame from the ground
@@ -203,18 +203,6 @@ def nearby_mean(x: np.ndarray, weight: np.ndarray, sigma: float) -> tuple[np.nda
             out, total = out + cv2.merge([t] * c) * (mean - out), w
     assert out is not None and total is not None
     return out, total
-
-
-def wide_blur(x: np.ndarray, sigma: float) -> np.ndarray:
-    """A Gaussian blur of x (H, W) or (H, W, C) float32, on a grid that is fine enough for it."""
-    h, w = x.shape[:2]
-    step = max(1, int(sigma / GRID))
-    if step == 1:
-        return cv2.GaussianBlur(x, (0, 0), sigma)
-    size = (max(1, w // step), max(1, h // step))
-    small = cv2.resize(x, size, interpolation=cv2.INTER_AREA)
-    small = cv2.GaussianBlur(small, (0, 0), sigmaX=sigma * size[0] / w, sigmaY=sigma * size[1] / h)
-    return cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR)
 
 
 def inside_colours(

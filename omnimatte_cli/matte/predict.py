@@ -20,9 +20,7 @@ from omnimatte_cli.tensors import ClipTensors
 SPACING = 0.25  # seconds between a frame and its neighbours in training
 CHUNK = 24  # frames that are computed together, besides the context at both ends
 STRONG = (0.15, 0.35)  # largest change of a channel: not strong below, wholly strong above
-STRONG_NOBODY = (
-    4.0  # taken from the score of 'nobody' where a change is strong, if nobody else moves
-)
+STRONG_NOBODY = 4.0  # taken from the score of 'nobody' where a change is strong
 ABSENCE = 4  # spacings (a second) after which an object out of sight owns nothing any more
 
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import eight_bits, full_scale
+from omnimatte_cli.matte.blur import wide_blur
 from omnimatte_cli.plate.align import REFERENCE_WIDTH
 from omnimatte_cli.ranks import masked_ranks
 
@@ -25,7 +26,6 @@ GRAIN = 20  # percentile of that range over the frame which is taken for grain
 AREA = 8.0  # pixels, at REFERENCE_WIDTH, over which restlessness is blurred
 TONE = 14.0  # pixels, over which colours around an object are carried in
 EFFECT = 70.0  # levels: what differs by more is an effect, not tone
-FINEST = 2.5  # pixels: a blur as wide is computed at full size, a wider one smaller
 SMALL = 0.02  # share of restlessness below which nothing is done
 
 
@@ -114,24 +114,13 @@ def _tone(
         stacked = np.dstack([difference * weight[..., None], weight]).astype(np.float32)
         total = np.zeros_like(stacked)
         for scale, share in ((1, 1.0), (3, 0.05), (8, 0.002)):  # the deeper inside, the wider
-            total += share * _blurred(stacked, scale * sigma)
+            total += share * wide_blur(stacked, scale * sigma)
         shift = total[..., :3] / (total[..., 3:] + 1e-5) * restless[..., None]
         shift = cv2.resize(shift, (w, h), interpolation=cv2.INTER_LINEAR)[box]
         top = full_scale(image.dtype)
         toned = np.rint(image[box] + shift * (top / np.float32(255)))
         toned = np.clip(toned, 0, top - 1).astype(image.dtype)
         image[box][part] = toned[part]
-
-
-def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
-    """A Gaussian blur of (h, w, C) float32, computed as small as its sigma in pixels allows."""
-    h, w = values.shape[:2]
-    factor = max(1, int(sigma / FINEST))
-    if factor == 1:
-        return cv2.GaussianBlur(values, (0, 0), sigma)
-    size = (max(1, w // factor), max(1, h // factor))
-    small = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
-    return cv2.resize(cv2.GaussianBlur(small, (0, 0), sigma * size[0] / w), (w, h))
 
 
 def _reduced(

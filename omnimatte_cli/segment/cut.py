@@ -43,11 +43,8 @@ def cut_prompt(frame: np.ndarray, prompt: Prompt, seed: int) -> np.ndarray:
     for p in prompt.points:
         label = cv2.GC_FGD if p.inside else cv2.GC_BGD
         cv2.circle(labels, (round(p.x), round(p.y)), dot, label, -1)
-    sure = labels == cv2.GC_FGD
-    mask = _grab(frame, labels, ROUNDS, seed)
-    mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
     # Of what has the right colours, that which is joined to the points or the box's middle.
-    return joined_to(mask, sure)
+    return _joined_cut(frame, labels, labels == cv2.GC_FGD, seed)
 
 
 def cut_disc(
@@ -59,6 +56,11 @@ def cut_disc(
     """
     labels = np.full(frame.shape[:2], cv2.GC_BGD, np.uint8)
     labels[reach], labels[likely & reach], labels[sure] = cv2.GC_PR_BGD, cv2.GC_PR_FGD, cv2.GC_FGD
+    return _joined_cut(frame, labels, sure, seed)
+
+
+def _joined_cut(frame: np.ndarray, labels: np.ndarray, sure: np.ndarray, seed: int) -> np.ndarray:
+    """What GrabCut finds from labels (h, w) uint8, without specks, and joined to `sure`."""
     mask = _grab(frame, labels, ROUNDS, seed)
     mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
     return joined_to(mask, sure)

@@ -53,11 +53,11 @@ def first_masks(
         mask = movers.get(p.name, _none(seen))
         others |= rivals & ~mask
         refused = others | _dots(p, others.shape, False)
-        cuts = list(_cuts(frames, t, p, evidence, refused, seed))
+        together = _together(frames, t, p, evidence)
+        cuts = list(_cuts(frames[t], p, together, refused, seed))
         if mask.any():
             mask = complete(frames[t], mask, others & ~mask, seed) & ~others
             cuts.insert(0, (mask, ~_none(seen)))
-        together = _together(frames, t, p, evidence)
         scores = [_score(frames[t], c, limit, seen, together, others) for c, limit in cuts]
         if mask.any() and _is_calm(mask, others, seen):
             scores[0] += CALM_BONUS
@@ -167,25 +167,23 @@ def _is_calm(mask: np.ndarray, others: np.ndarray, seen: Seen) -> bool:
 
 
 def _cuts(
-    frames: np.ndarray, t: int, prompt: Prompt, evidence: Evidence,
-    refused: np.ndarray, seed: int,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    frame: np.ndarray, prompt: Prompt, together: np.ndarray | None, refused: np.ndarray, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Masks that may be the object, and for each the region in which it was looked for."""
-    h, w = frames.shape[1:3]
+    h, w = frame.shape[:2]
     whole = np.ones((h, w), bool)
     if prompt.box is not None:
-        yield cut_prompt(frames[t], prompt, seed), whole
+        yield cut_prompt(frame, prompt, seed), whole
         return
     dots = _dots(prompt, (h, w), True)
-    together = _together(frames, t, prompt, evidence)
     for scale in SCALES:
         radius = max(round(scale * w), 4)
         reach, core = grown(dots, round(1.7 * radius)), grown(dots, radius)
-        yield cut_disc(frames[t], dots, core, reach & ~refused, seed), reach
+        yield cut_disc(frame, dots, core, reach & ~refused, seed), reach
         if together is not None:
             like = core & (together > 0)
             if like.sum() > 30:
-                yield cut_disc(frames[t], dots, like, reach & ~refused, seed), reach
+                yield cut_disc(frame, dots, like, reach & ~refused, seed), reach
 
 
 def _together(frames: np.ndarray, t: int, prompt: Prompt, evidence: Evidence) -> np.ndarray | None:

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from omnimatte_cli.media.options import ReadOptions
-from omnimatte_cli.options import check, check_seed, check_words, like, option
-from omnimatte_cli.settings import DeviceName, Settings, working_size
-
-STEP = 16  # pixels that both sides of the working size are multiples of
+from omnimatte_cli.options import check, check_seed, check_size, check_words, like, option
+from omnimatte_cli.settings import DeviceName, Settings
 
 
 @dataclass(frozen=True)
@@ -23,11 +21,7 @@ class UnmixSettings:
         None, "The second layer's share of the picture, from 0.05 to 0.95. Default: estimated."
     )
     weights: str = option("centrifuge", "A shipped name or a file.", metavar="NAME|PATH")
-    size: tuple[int, int] | None = option(
-        None,
-        "Working size, multiples of 16. Default: the area of 224x128 in the video's aspect.",
-        metavar="WxH",
-    )
+    size: tuple[int, int] | None = like(Settings, "size")
     seed: int = like(Settings, "seed")
     device: DeviceName = like(Settings, "device")
     report: bool = like(Settings, "report")
@@ -39,11 +33,5 @@ class UnmixSettings:
         check_words(self)
         check(self.iterations >= 0, "--iterations must be 0 or more")
         check_seed(self.seed)
+        check_size(self.size, step=16, least=32)
         check(self.alpha is None or 0.05 <= self.alpha <= 0.95, "--alpha must be from 0.05 to 0.95")
-        if self.size is not None:
-            good = all(s >= 32 and s % STEP == 0 for s in self.size)
-            check(good, f"--size must be WxH with both sides multiples of {STEP}, at least 32")
-
-    def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(h, w) that the network works at, for a video of this size."""
-        return self.size or working_size(size, step=STEP)

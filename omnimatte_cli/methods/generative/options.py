@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.media.options import ReadOptions
-from omnimatte_cli.options import check, check_seed, check_words, like, option
+from omnimatte_cli.options import check, check_seed, check_size, check_words, like, option
 from omnimatte_cli.settings import DeviceName, Settings, working_size
 
 Colour = Literal["network", "free", "closed"]  # where a layer's colours come from
@@ -224,9 +224,7 @@ class LayersSettings:
             not (self.order is not None and self.depth is not None),
             "--order and --depth contradict each other",
         )
-        if self.size is not None:
-            good = all(s >= STRIDE and s % STRIDE == 0 for s in self.size)
-            check(good, f"--size must be WxH with both sides multiples of {STRIDE}")
+        check_size(self.size, step=STRIDE, least=STRIDE)
         _ = self.options  # checked there
 
     @property
