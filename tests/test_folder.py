@@ -366,16 +366,21 @@ def test_a_folder_that_owners_come_and_go_in_is_claimed_or_not_and_nothing_else(
     tmp_path: Path,
 ) -> None:
     """An owner that removes it just as the next one makes it is no error."""
+    owners: list[int] = []
 
-    def come_and_go(_: int) -> int:
+    def come_and_go(me: int) -> int:
         owned = 0
         for _ in range(1500):
             folder = WorkFolder(tmp_path / "work")
             if folder.claim():
+                owners.append(me)
+                assert owners == [me], "two owners at once"
+                owners.clear()
                 owned += 1
                 folder.remove()
         return owned
 
+    # How often each of them wins is the scheduler's business; that somebody does is not.
     with ThreadPoolExecutor(4) as pool:
-        assert sum(pool.map(come_and_go, range(4))) > 1000
+        assert sum(pool.map(come_and_go, range(4))) > 0
     assert list(tmp_path.iterdir()) == []
