@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from omnimatte_cli.scratch import EVERY, Growing, release, scratch_array
@@ -23,6 +24,11 @@ def full_scale(dtype: np.dtype | type) -> int:
     """What an integer image holds for 1: 255 in uint8, 65535 in uint16."""
     assert dtype in (np.uint8, np.uint16), dtype
     return int(np.iinfo(dtype).max)
+
+
+def largest_channel(x: np.ndarray) -> np.ndarray:
+    """(H, W, C) to (H, W): some ten times as fast as NumPy's maximum over a last axis of three."""
+    return np.maximum.reduce(cv2.split(x))
 
 
 def to_float(image: np.ndarray) -> np.ndarray:

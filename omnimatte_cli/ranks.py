@@ -44,11 +44,16 @@ def masked_ranks(samples: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, n
             np.minimum(rows[i], rows[j], out=spare)
             np.maximum(rows[i], rows[j], out=rows[j])
             rows[i], spare = spare, rows[i]
-        block, n = np.stack(rows), np.maximum(counts[part].astype(np.int64), 1)
-        columns = np.arange(len(n))
-        low, high = block[(n - 1) // 2, columns], block[n // 2, columns]
+        n = np.maximum(counts[part].astype(np.int64), 1)
+        same = bool((n == n[0]).all())  # most blocks: every sample counts
+        n = n[:1] if same else n
+        places = (n - 1) // 4, (n - 1) // 2, n // 2, (3 * (n - 1) + 3) // 4
+        if same:
+            first, low, high, third = (rows[k[0]] for k in places)
+        else:
+            block, columns = np.concatenate(rows), np.arange(len(n))
+            first, low, high, third = (block.take(k * len(n) + columns) for k in places)
         median[part] = (low.astype(np.uint32) + high + 1) >> 1
-        first, third = block[(n - 1) // 4, columns], block[(3 * (n - 1) + 3) // 4, columns]
         spread[part] = (third.astype(np.float32) - first) / 2
     return median, spread
 

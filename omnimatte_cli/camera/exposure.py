@@ -13,7 +13,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size, full_scale
+from omnimatte_cli.arrays import Size, full_scale, largest_channel
 
 FIT_WIDTH = 160  # pixels at which exposure is fitted
 DARK, BRIGHT = 12, 243  # levels between which a pixel says something about gain
@@ -111,7 +111,8 @@ def fit_exposure(
         cv2.blur(i, (3, 3)).astype(np.float64) * (255 / full_scale(i.dtype))
         for i in (reference, image)
     )
-    good = usable & (np.minimum(x, y).min(2) > DARK) & (np.maximum(x, y).max(2) < BRIGHT)
+    darkest, brightest = -largest_channel(-np.minimum(x, y)), largest_channel(np.maximum(x, y))
+    good = usable & (darkest > DARK) & (brightest < BRIGHT)
     chosen = np.flatnonzero(good)
     if len(chosen) < FEWEST:
         return Exposure.none()

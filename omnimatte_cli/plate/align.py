@@ -19,6 +19,7 @@ from omnimatte_cli.camera.tracking import even_light
 
 FLOW_WIDTH = 320  # pixels at which residual motion is searched, down to that resolution itself
 SMALLEST = 24  # pixels a side, which the search needs
+STRIDE, SMALL_STRIDE = 5, 4  # pixels between patches of 8, at that resolution and below it
 REFERENCE_WIDTH = 640  # pixels: the width at which the following lengths are given
 FINE = 4.0  # pixels, by which the motion is blurred far from masks
 STIFF = 40.0  # pixels, near and in them
@@ -65,9 +66,10 @@ class Aligner:
         self.size = size
         self.flow_size = flow_size(size)
         self.scale = scale_matrix(size, self.flow_size)
-        h, w = size
-        axes = np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)
-        self.grid = np.stack(np.meshgrid(*axes), -1)
+        self.grid = _pixels(size)
+        self.small_grid = _pixels(self.flow_size)
+        # The centres of the small pixels, in pixels of the frame.
+        self.centres = cv2.perspectiveTransform(self.small_grid, np.linalg.inv(self.scale))
         self.searches = local()
 
     def align(
@@ -81,19 +83,17 @@ class Aligner:
         h, w = self.size
         flow = self._residual(target, other, homography)
         larger = np.array([w / self.flow_size[1], h / self.flow_size[0]], np.float32)
-        full = cv2.resize(flow, (w, h), interpolation=cv2.INTER_LINEAR) * larger + self.grid
-        where = cv2.perspectiveTransform(full, homography)
+        # Both motions are so smooth that what is small is enlarged once they are joined.
+        there = cv2.perspectiveTransform(self.centres + flow * larger, homography)
+        where = cv2.resize(there - self.centres, (w, h), interpolation=cv2.INTER_LINEAR)
+        columns, rows = cv2.split(where + self.grid)
         image = cv2.remap(
-            other.image,
-            where[..., 0],
-            where[..., 1],
-            cv2.INTER_CUBIC,
-            borderMode=cv2.BORDER_REPLICATE,
+            other.image, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
         )
         hidden = cv2.remap(  # bilinear, so that a pixel of which any part is hidden counts as such
             other.hidden.astype(np.uint8) * 255,
-            where[..., 0],
-            where[..., 1],
+            columns,
+            rows,
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=255.0,
@@ -104,7 +104,9 @@ class Aligner:
         """This thread's search for motion: it keeps state while it runs."""
         if not hasattr(self.searches, "flow"):
             self.searches.flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-            self.searches.flow.setFinestScale(int(__import__("os").environ.get("FS", "0")))
+            self.searches.flow.setFinestScale(0)
+            small = self.flow_size[1] < FLOW_WIDTH
+            self.searches.flow.setPatchStride(SMALL_STRIDE if small else STRIDE)
         flow: cv2.DISOpticalFlow = self.searches.flow
         return flow
 
@@ -119,8 +121,7 @@ class Aligner:
         covered = cv2.warpPerspective(other.covered, motion, (w, h), flags=flags, borderValue=1.0)
         unknown = (covered | target.covered).astype(np.float32)
         flow = self._search().calc(target.even, seen, None)  # type: ignore[call-overload]
-        columns = np.arange(w, dtype=np.float32)[None] + flow[..., 0]
-        rows = np.arange(h, dtype=np.float32)[:, None] + flow[..., 1]
+        columns, rows = cv2.split(self.small_grid + flow)
         found = cv2.remap(seen, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         miss = cv2.blur(cv2.absdiff(found, target.even).astype(np.float32), (3, 3))
         weight = np.exp(-((miss / TOLERANCE) ** 2)) * (1 - unknown)
@@ -134,6 +135,12 @@ class Aligner:
         stiff = cv2.resize(_blurred(coarse, STIFF * pixel / 4, PRIOR_STIFF), (w, h))
         near = np.clip(3 * cv2.GaussianBlur(unknown, (0, 0), NEAR * pixel), 0, 1)[..., None]
         return fine + near * (stiff - fine)
+
+
+def _pixels(size: Size) -> np.ndarray:
+    """(h, w, 2) float32: x and y of every pixel."""
+    h, w = size
+    return np.dstack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)))
 
 
 def _blurred(weighted: np.ndarray, sigma: float, prior: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import full_scale
+from omnimatte_cli.arrays import full_scale, largest_channel
 from omnimatte_cli.plate.patches import find_sources
 from omnimatte_cli.plate.seams import copied
 
@@ -100,16 +100,24 @@ def membrane(image: np.ndarray, other: np.ndarray, hole: np.ndarray) -> np.ndarr
 
     Edges that do not go on in `other` count little: they would be drawn into the hole.
     """
-    edge = cv2.dilate(hole.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & ~hole
+    near = cv2.dilate(hole.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
+    rows, columns = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
+    if not len(rows):
+        return image.copy()
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    edge, inside, there = (near & ~hole)[box], hole[box][..., None], other[box]
+    result = image.copy()
     if not edge.any():
-        return np.where(hole[..., None], other, image)
-    difference = image.astype(np.float32) - other
-    apart = np.abs(difference).max(2)
+        result[box] = np.where(inside, there, image[box])
+        return result
+    difference = image[box].astype(np.float32) - there
+    apart = largest_channel(np.abs(difference))
     one = full_scale(image.dtype) / 255  # a level
     typical = max(MISMATCH * one, float(np.median(apart[edge])))
     weight = edge / (1 + (apart / typical) ** 2)
     inward = _carried(difference, cv2.blur(weight.astype(np.float32), (3, 3)) * edge)
-    return np.where(hole[..., None], _rounded(other + inward, image.dtype), image)
+    result[box] = np.where(inside, _rounded(there + inward, image.dtype), image[box])
+    return result
 
 
 def _carried(values: np.ndarray, weight: np.ndarray) -> np.ndarray:

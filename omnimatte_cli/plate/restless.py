@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import eight_bits, full_scale
+from omnimatte_cli.arrays import eight_bits, full_scale, largest_channel
 from omnimatte_cli.matte.blur import wide_blur
 from omnimatte_cli.plate.align import REFERENCE_WIDTH
 from omnimatte_cli.ranks import masked_ranks
@@ -50,12 +50,13 @@ def restlessness(samples: Samples, small: tuple[int, int]) -> np.ndarray:
     count = seen.sum(0)
     flat = np.where(seen[..., None], low, 255).reshape(len(low), -1)
     _, spread = masked_ranks(flat, np.repeat(count.reshape(-1), 3))
-    levels = spread.reshape(h, w, 3).max(2)
+    levels = largest_channel(spread.reshape(h, w, 3))
     known = (count >= 3).astype(np.float32)
     sigma = AREA * w / REFERENCE_WIDTH
-    blurred = cv2.GaussianBlur(np.dstack([levels * known, known]), (0, 0), sigma)
+    stacked = np.dstack([levels * known, known])
+    blurred = cv2.GaussianBlur(stacked, (0, 0), sigma)
     # Where nothing is known, behind objects, it is as around them.
-    wide = cv2.GaussianBlur(np.dstack([levels * known, known]), (0, 0), 4 * sigma)
+    wide = wide_blur(stacked, 4 * sigma)
     near = blurred[..., 1] > 0.2
     value = np.where(near, blurred[..., 0], wide[..., 0])
     weight = np.where(near, blurred[..., 1], wide[..., 1])
@@ -110,8 +111,9 @@ def _tone(
         if not part.any():
             continue
         difference = here - values
-        weight = np.exp(-((np.abs(difference).max(2) / EFFECT) ** 2)) * (known & ~covered)
-        stacked = np.dstack([difference * weight[..., None], weight]).astype(np.float32)
+        apart = largest_channel(np.abs(difference))
+        weight = np.exp(-((apart / EFFECT) ** 2)) * (known & ~covered)
+        stacked = cv2.merge([*cv2.split(difference * weight[..., None]), weight])
         total = np.zeros_like(stacked)
         for scale, share in ((1, 1.0), (3, 0.05), (8, 0.002)):  # the deeper inside, the wider
             total += share * wide_blur(stacked, scale * sigma)

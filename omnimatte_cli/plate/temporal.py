@@ -1,6 +1,6 @@
 """The plate of every frame, from its neighbours seen from it.
 
-For frame t: the masked median of some 12 neighbours, each aligned to frame t by homography and a
+For frame t: the masked median of some 10 neighbours, each aligned to frame t by homography and a
 smooth residual motion, in frame t's light. Frame t itself is not among them, so that the plate is
 no copy of what it is to be compared with. What no neighbour shows comes from the canvas of a whole
 stretch of frames, and what nothing shows is filled, and marked as a guess.
@@ -17,7 +17,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import full_scale
+from omnimatte_cli.arrays import full_scale, largest_channel
 from omnimatte_cli.camera.canvas import Canvas, Frames, Hidden, build_canvas, stretches
 from omnimatte_cli.camera.exposure import Exposure, fit_exposure
 from omnimatte_cli.camera.model import Camera, corners, project, sane
@@ -29,7 +29,7 @@ from omnimatte_cli.plate.median import growth, growth_kernel
 from omnimatte_cli.plate.restless import Samples, settle
 from omnimatte_cli.ranks import masked_ranks
 
-NEIGHBOURS = 12
+NEIGHBOURS = 10
 WORKERS = 2  # neighbours that are aligned at the same time
 SPAN = 40  # frames to either side that neighbours are taken from
 ONE_SIDED = 1.5  # times the span, where the other side has too few frames
@@ -107,8 +107,11 @@ def frame_plates(
             aligned = _aligned(aligner, pool, camera, target, others, t, canvas.light_changes)
             settle(aligned, target.image, target.hidden, aligner.flow_size)
             plate = _typical(aligned)
-            view = _canvas_view(aligner, camera, canvas, target, t)
-            yield replace(_completed(plate, view, target.hidden), canvas=canvas.image)
+            hole = _hole(plate, target.hidden)
+            if hole.any() or canvas.light_changes:
+                view = _canvas_view(aligner, camera, canvas, target, t)
+                plate = _completed(plate, view, hole)
+            yield replace(plate, canvas=canvas.image)
 
 
 def pick_neighbours(camera: Camera, t: int, count: int, span: int) -> list[int]:
@@ -206,7 +209,7 @@ def _typical(samples: Samples) -> FramePlate:
     count = shown.sum(0, dtype=np.uint8)
     counts = np.repeat(count.reshape(-1), 3)
     median, spread = masked_ranks(images.reshape(len(images), -1), counts)
-    variation = spread.reshape(h, w, 3).max(2) / full_scale(images.dtype)
+    variation = largest_channel(spread.reshape(h, w, 3)) / full_scale(images.dtype)
     return FramePlate(median.reshape(h, w, 3), count, count > 0, variation)
 
 
@@ -251,13 +254,20 @@ def _canvas_view(
     return FramePlate(image, samples, shown & (samples > 0), variation, light)
 
 
-def _completed(plate: FramePlate, view: FramePlate, hidden: np.ndarray) -> FramePlate:
-    """The plate, with the canvas where it has no sample, joined without a seam.
+def _hole(plate: FramePlate, hidden: np.ndarray) -> np.ndarray:
+    """Where a plate is not to be had from neighbours, (H, W) bool.
 
     hidden: (H, W) bool, the frame's objects, whose own edges may have got into scarce samples.
     """
-    near = cv2.dilate(hidden.astype(np.uint8), growth_kernel(2 * growth(hidden.shape))) > 0
-    hole = ~plate.valid | (fringed(~plate.valid, plate.samples) & near)
+    hole = ~plate.valid
+    if hole.any():
+        near = cv2.dilate(hidden.astype(np.uint8), growth_kernel(2 * growth(hidden.shape))) > 0
+        hole |= fringed(hole, plate.samples) & near
+    return hole
+
+
+def _completed(plate: FramePlate, view: FramePlate, hole: np.ndarray) -> FramePlate:
+    """The plate in the canvas's light, with the canvas in its hole, joined without a seam."""
     if not hole.any():
         return replace(plate, light=view.light)
     image = membrane(plate.image, view.image, hole)
