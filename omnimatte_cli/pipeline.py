@@ -46,9 +46,9 @@ from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import Run
 from omnimatte_cli.plate.estimate import FindOwners, clean_plate, find_camera
 from omnimatte_cli.plate.load import load_plate
+from omnimatte_cli.plate.strangers import with_strangers
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment.prompts import prompts_between
-from omnimatte_cli.segment.strangers import find_strangers
 from omnimatte_cli.settings import Settings, SolveSettings
 from omnimatte_cli.shot import Shot, part_of, read_shot
 
@@ -206,7 +206,8 @@ def decompose_shot(
             "has 8 (--format png16, prores or exr also writes deeper ones)."
         )
     shot = replace(shot, camera=camera_of(shot, settings, timer))
-    shot = with_strangers(shot, settings, timer)
+    if settings.strangers:
+        shot = with_strangers(shot, find_owners(shot, run, timer), timer)
     plate = plate_of(shot, settings, choice.solve, run, folder, info, timer)
     write_result_plate(folder, plate, shot, timer)
     separation = method.separate(shot, plate, timer)
@@ -375,20 +376,6 @@ def camera_of(shot: Shot, settings: Settings, progress: Progress) -> Camera:
     if settings.background is not None:
         return Camera.static(len(shot), shot.full_size)
     return find_camera(shot, settings, progress)
-
-
-def with_strangers(shot: Shot, settings: Settings, progress: Progress) -> Shot:
-    """The shot with the movers that nobody masked, where the camera stands still."""
-    if shot.camera is None or shot.camera.moving or shot.camera.cuts or not settings.strangers:
-        return shot
-    progress.stage("strangers")
-    found = find_strangers(shot.frames, shot.small, float(shot.fps))
-    if len(found):
-        progress.say(
-            f"{len(found)} more things move than have masks: what they change stays out of the "
-            "layers (--no-strangers does not look for them)."
-        )
-    return replace(shot, strangers=found)
 
 
 def plate_of(

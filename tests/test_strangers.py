@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from omnimatte_cli.arrays import Masks
+from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.evaluation.runner import shot_of
+from omnimatte_cli.evaluation.truth import read_truth
 from omnimatte_cli.matte.network import OwnerNet
+from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.predict import predict_ownership
+from omnimatte_cli.media.samples import FrameSamples
+from omnimatte_cli.methods.base import Run
+from omnimatte_cli.pipeline import find_owners, ownership_network
+from omnimatte_cli.plate.strangers import owned_shares, with_strangers
 from omnimatte_cli.progress import Silent
 from omnimatte_cli.segment.strangers import find_strangers
+from omnimatte_cli.shot import Shot
+from omnimatte_cli.synth.dataset import write_scene
+from omnimatte_cli.synth.scenes import SceneOptions
+from omnimatte_cli.synth.seeds import DATASET_SEEDS
 from omnimatte_cli.tensors import ClipTensors
+from tests.conftest import Said
 
 SIZE = (96, 160)
 
@@ -64,3 +82,81 @@ def test_what_strangers_own_is_unowned(clip) -> None:
     rest = known.unowned.astype(np.float32) + known.weights[1]
     here = known.weights[1] > 0  # an object long out of sight owns nothing
     np.testing.assert_allclose(found.unowned.astype(np.float32)[here], rest[here], atol=5e-3)
+
+
+def owned_by(first: float, second: float, length: int) -> Ownership:
+    """Two objects that own the same share everywhere, the rest nobody."""
+    weights = np.empty((2, length, *SIZE), np.float16)
+    weights[0], weights[1] = first, second
+    return Ownership(weights, np.full((length, *SIZE), 1 - first - second, np.float16))
+
+
+def test_the_shares_that_objects_own(clip) -> None:
+    _, first, second = clip
+    movers = np.stack([first, second, np.zeros_like(first)])
+    ownership = owned_by(0.0, 0.125, 24)
+    ownership.weights[0][first] = 0.5
+    ownership.unowned[first] = 0.375
+    shares = owned_shares(ownership, movers, [0, 5, 20])
+    assert np.allclose(shares, [[0.5, 0.125], [0, 0.125], [0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "strangers"),
+    [(0.0, 0.0, 1), (0.2, 0.2, 1), (0.29, 0.29, 0), (0.0, 0.35, 0)],
+    ids=["nobody's", "a little of two's, as a car that passes", "two images", "one's image"],
+)
+def test_a_mover_that_one_object_owns_is_its_mirror_image(
+    clip, first: float, second: float, strangers: int
+) -> None:
+    frames, mask, _ = clip
+    shot = Shot(
+        Fraction(12),
+        frames,
+        Masks.from_arrays(mask[None], ("first",)),
+        mask[None],
+        FrameSamples.of(frames),
+        lambda: iter(frames),
+        Camera.static(len(frames), SIZE),
+    )
+    asked: list[np.ndarray] = []
+
+    def find_owners(plates: np.ndarray) -> Ownership:
+        asked.append(plates)
+        return owned_by(first, second, len(frames))
+
+    told = Said()
+    found = with_strangers(shot, find_owners, told).strangers
+    assert found is not None and len(found) == strangers and len(told.said) == strangers
+    # Over the median of all frames, in which nothing that moves is left.
+    assert asked[0].shape == (1, *SIZE, 3)
+    assert np.abs(asked[0][0] - np.median(frames, axis=0)).max() <= 1
+    if strangers:
+        assert "1 more thing moves than have masks" in told.said[0]
+    unknown = with_strangers(shot, None, told).strangers
+    assert unknown is not None and len(unknown) == 1
+
+
+@pytest.mark.slow
+def test_the_shipped_network_tells_a_stranger_from_a_mirror_image(tmp_path: Path) -> None:
+    """What moves in the mirror is an object's; an object whose mask is kept back is nobody's."""
+    options = SceneOptions(
+        frames=24, gap=1, height=128, width=160, min_objects=2, max_objects=2, effect="reflection"
+    )
+    write_scene(tmp_path / "scene", DATASET_SEEDS + 7000, options)
+    truth = read_truth(tmp_path / "scene")
+    still = Camera.static(24, (128, 160))
+    shot = replace(shot_of(truth), camera=still)
+    run = Run(
+        torch.device("cpu"), 0, ownership=ownership_network(None, "auto", torch.device("cpu"))
+    )
+    assert len(find_strangers(shot.frames, shot.small)) == 1  # the image in the mirror
+    found = with_strangers(shot, find_owners(shot, run, Silent()), Silent()).strangers
+    assert found is not None and len(found) == 0
+    one = Masks.from_arrays(truth.masks[1:], ("1",))
+    alone = replace(shot, masks=one, small=shot.small[1:])
+    found = with_strangers(alone, find_owners(alone, run, Silent()), Silent()).strangers
+    assert found is not None
+    body = truth.masks[0]
+    shares = [np.count_nonzero(f & body) / np.count_nonzero(f | body) for f in found]
+    assert max(shares) > 0.5

@@ -16,6 +16,7 @@ import torch
 
 from omnimatte_cli import device as devices
 from omnimatte_cli.arrays import Masks, Plate, integers, resize_frames, to_float
+from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.evaluation.scores import SCORES, score, summarise, write_summary
 from omnimatte_cli.evaluation.truth import GroundTruth, read_truth
 from omnimatte_cli.evaluation.variants import BOUND, MASKS, Variant
@@ -28,6 +29,7 @@ from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import LayersAt, Run
 from omnimatte_cli.pipeline import find_owners, ownership_network
 from omnimatte_cli.plate.estimate import clean_plate
+from omnimatte_cli.plate.strangers import with_strangers
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.settings import SolveSettings, working_size
 from omnimatte_cli.shot import Shot
@@ -63,11 +65,12 @@ class Runner:
         self.video = ""
         self.shot: Shot | None = None
         self.plates: dict[tuple, Plate] = {}
+        self.strangers: dict[str | None, Shot] = {}
 
     def answer(self, truth: GroundTruth, variant: Variant) -> tuple[np.ndarray, np.ndarray]:
         """Every object alone over the variant's plate (N, T, H, W, 3) uint8, and that plate."""
         if truth.name != self.video or self.shot is None:
-            self.video, self.shot, self.plates = truth.name, shot_of(truth), {}
+            self.video, self.shot, self.plates, self.strangers = truth.name, shot_of(truth), {}, {}
         shot = self.shot
         if variant.method == MASKS:
             image = truth.plates[variant.plate]
@@ -85,20 +88,29 @@ class Runner:
             ownership=network,
             exact_layers=choice.solve.exact_layers,
         )
-        plate = self._plate(truth, variant, choice.solve, run)
+        shot = self._with_strangers(variant, run)
+        plate = self._plate(shot, truth, variant, choice.solve, run)
         separation = registry.make(choice, run).separate(shot, plate, Silent())
         return solo_composites(shot, plate, separation.layers_at), plate.image
 
-    def _plate(self, truth: GroundTruth, variant: Variant, solve: SolveSettings, run: Run) -> Plate:
+    def _with_strangers(self, variant: Variant, run: Run) -> Shot:
+        """The shot as `decompose` sees it: it finds none in these videos, or it is wrong."""
+        if variant.weights not in self.strangers:
+            assert self.shot is not None
+            shot = replace(self.shot, camera=Camera.static(len(self.shot), self.shot.full_size))
+            owners = find_owners(shot, run, Silent())
+            self.strangers[variant.weights] = with_strangers(shot, owners, Silent())
+        return self.strangers[variant.weights]
+
+    def _plate(
+        self, shot: Shot, truth: GroundTruth, variant: Variant, solve: SolveSettings, run: Run
+    ) -> Plate:
         if variant.plate != "own":
             return given_plate(truth, variant.plate)
         key = (variant.weights, solve)
         if key not in self.plates:
-            assert self.shot is not None
-            owners = find_owners(self.shot, run, Silent())
-            self.plates[key] = clean_plate(
-                self.shot, solve.plate_passes, owners, None, (), Silent()
-            )
+            owners = find_owners(shot, run, Silent())
+            self.plates[key] = clean_plate(shot, solve.plate_passes, owners, None, (), Silent())
         return self.plates[key]
 
 

@@ -1,0 +1,67 @@
+"""Movers that nobody masked, told from mirror images of those that somebody did.
+
+An image in a mirror moves by itself, far from its object, as a passing car does. The ownership
+network tells the two apart: asked without strangers, it gives a mirror image to its object, and a
+car to nobody or in parts to several.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from omnimatte_cli.matte.ownership import Ownership
+from omnimatte_cli.media.samples import FrameSamples
+from omnimatte_cli.plate.estimate import FindOwners
+from omnimatte_cli.plate.median import Coverage, median_of_free
+from omnimatte_cli.progress import Progress
+from omnimatte_cli.scratch import EVERY, release
+from omnimatte_cli.segment.strangers import find_strangers
+from omnimatte_cli.shot import Shot
+
+# Shares of a mover that one object may own, and all together; of strangers in films they are 0.22
+# and 0.40 at most.
+BY_ONE, BY_ALL = 0.3, 0.5
+
+
+def with_strangers(shot: Shot, find_owners: FindOwners | None, progress: Progress) -> Shot:
+    """The shot with the movers that nobody masked, where the camera stands still.
+
+    find_owners: who owns each change, of the shot as it is; None: nobody knows.
+    """
+    if shot.camera is None or shot.camera.moving or shot.camera.cuts:
+        return shot
+    progress.stage("strangers")
+    found = find_strangers(shot.frames, shot.small, float(shot.fps))
+    if len(found) and find_owners is not None:
+        samples = FrameSamples.of(shot.frames)
+        plate = median_of_free(samples, Coverage(shot.size, samples.indices, None))
+        owned = owned_shares(find_owners(plate[None]), found, shot.coarse_frames)
+        found = found[(owned.max(1) < BY_ONE) & (owned.sum(1) < BY_ALL)]
+    if len(found):
+        moves = "1 more thing moves" if len(found) == 1 else f"{len(found)} more things move"
+        progress.say(
+            f"{moves} than have masks: what they change stays out of the layers (--no-strangers "
+            "does not look for them)."
+        )
+    return replace(shot, strangers=found)
+
+
+def owned_shares(ownership: Ownership, movers: np.ndarray, frames: list[int]) -> np.ndarray:
+    """How much of each mover's picture each object owns, (S, N) in [0, 1].
+
+    movers: (S, T, h, w) bool. frames: those that the ownership was asked about. 0 for a mover that
+    none of them shows.
+    """
+    owned = np.zeros((len(movers), len(ownership.weights)))
+    area = np.zeros(len(movers))
+    for t in frames:
+        weights = ownership.weights[:, t].astype(np.float32)
+        share = weights / np.maximum(weights.sum(0) + ownership.unowned[t], np.float32(1e-6))
+        for i, mover in enumerate(movers[:, t]):
+            owned[i] += share[:, mover].sum(1)
+            area[i] += np.count_nonzero(mover)
+        if t % EVERY == 0:
+            release(ownership.weights, ownership.unowned, movers)
+    return owned / np.maximum(area, 1)[:, None]
