@@ -14,14 +14,12 @@ import numpy as np
 
 from omnimatte_cli.arrays import Size
 from omnimatte_cli.segment.backdrop import Backdrop
+from omnimatte_cli.segment.colours import colour_bins
 from omnimatte_cli.segment.motion import (
     Frames,
     change_of,
 )
 
-LIGHTNESS_STEP = 16  # of 256, a colour bin's height
-CHROMA_STEP, CHROMA_BINS = 6, 16  # of a and b in 8-bit Lab, around grey
-COLOURS = (256 // LIGHTNESS_STEP) * CHROMA_BINS**2
 CHANGE_LEVELS = (0.3, 0.6, 1.0, 1.5, 2.5)  # of the threshold from which a pixel differs
 CHANGES = 4 * (len(CHANGE_LEVELS) + 1) + 1  # levels, shadow or not, mover or not; the last: unknown
 MOTION_EDGES = np.linspace(-1.5, 1.5, 8)
@@ -67,18 +65,6 @@ class Evidence:
         return cv2.perspectiveTransform(grid, matrix).astype(np.float32) - grid
 
 
-def colour_bins(frame: np.ndarray) -> np.ndarray:
-    """Colour bin of each pixel of (h, w, 3) uint8, (h, w) int32 in [0, COLOURS)."""
-    lab = cv2.cvtColor(cv2.GaussianBlur(frame, (0, 0), 0.8), cv2.COLOR_RGB2LAB).astype(np.int32)
-    half = CHROMA_BINS // 2
-    a, b = (
-        np.clip((lab[..., c] - 128 + CHROMA_STEP * half) // CHROMA_STEP, 0, CHROMA_BINS - 1)
-        for c in (1, 2)
-    )
-    bins: np.ndarray = (lab[..., 0] // LIGHTNESS_STEP * CHROMA_BINS + a) * CHROMA_BINS + b
-    return bins
-
-
 def motion_bins(flow: np.ndarray, scene: np.ndarray, own: np.ndarray) -> np.ndarray:
     """Whether pixels move with an object or with the scene, (h, w) int32 in [0, MOTIONS).
 
@@ -88,17 +74,6 @@ def motion_bins(flow: np.ndarray, scene: np.ndarray, own: np.ndarray) -> np.ndar
     with_scene = np.linalg.norm(flow - scene, axis=2)
     rather = (with_scene - with_object) / (0.5 + 0.5 * (with_scene + with_object))
     return np.digitize(rather, MOTION_EDGES).astype(np.int32)
-
-
-def colour_histogram(bins: np.ndarray) -> np.ndarray:
-    """Histogram (COLOURS,) float32 with sum 1 of colour bins, smoothed over near colours."""
-    counts = np.bincount(bins.ravel(), minlength=COLOURS).astype(np.float32)
-    cube = counts.reshape(-1, CHROMA_BINS, CHROMA_BINS)
-    for axis in range(3):
-        padded = np.pad(cube, [(1, 1) if a == axis else (0, 0) for a in range(3)])
-        low, high = (np.take(padded, range(s, s + cube.shape[axis]), axis) for s in (0, 2))
-        cube = 0.5 * cube + 0.25 * (low + high)
-    return cube.ravel() / max(float(cube.sum()), 1e-6)
 
 
 def histogram(bins: np.ndarray, count: int) -> np.ndarray:

@@ -64,6 +64,7 @@ RECOVER = 0.15  # share of the way by which it follows what the frame says
 AREAS = (0.25, 3.0)  # times the known area that are believed, where no edge cuts the object off
 LEARNS = 0.55  # confidence from which an object's looks are learned
 STEADY = 0.6  # share of the speed so far in an object's speed
+AHEAD = 6  # frames before one in which a mask is asked for, from which looks are learned
 
 
 def follow(
@@ -130,11 +131,26 @@ class _Way:
         order = range(count) if self.direction > 0 else range(count - 1, -1, -1)
         for done, t in enumerate(order, 1):
             started = any(o.state is not None for o in self.objects.values())
-            if started or any(t in known for known in self.keys.values()):
+            if self._all_known(t):
+                self._take(t)
+            elif started or any(t in known for known in self.keys.values()):
                 self._step(t)
             result[t] = {n: o.state for n, o in self.objects.items() if o.state is not None}
             progress.step(done + (0 if self.direction > 0 else count))
         return result
+
+    def _all_known(self, t: int) -> bool:
+        """Whether no mask is asked for in this frame and the next ones on the way."""
+        ahead = range(t, t + self.direction * (AHEAD + 1), self.direction)
+        asked = [k for k in ahead if 0 <= k < len(self.frames)]
+        return all(k in known for known in self.keys.values() for k in asked)
+
+    def _take(self, t: int) -> None:
+        """Take known masks over without a look at the frame."""
+        for name, each in self.objects.items():
+            self._put(each, self.keys[name][t], 1.0, 0)
+            each.known = t
+        self.strange[:] = 0
 
     def _step(self, t: int) -> None:
         before = t - self.direction
@@ -345,6 +361,9 @@ class _Way:
                         confidence = max(confidence, 0.5)
                 self._put(each, mask, confidence, each.state.distance + 1)
                 self._learn(each, view, mask, taken, confidence >= LEARNS)
+            elif each.state is not None:  # so far it was known to be away
+                nothing = np.zeros(self.shape, bool)
+                self._put(each, nothing, each.state.confidence * FADE, each.state.distance + 1)
 
     def _give_back(
         self, t: int, view: View, masks: dict[str, np.ndarray], sures: dict[str, float]

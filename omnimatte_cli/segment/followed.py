@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from omnimatte_cli.segment.evidence import Seen, colour_histogram, motion_bins
+from omnimatte_cli.segment.colours import colour_histogram, similarity
+from omnimatte_cli.segment.evidence import Seen, motion_bins
 from omnimatte_cli.segment.looks import Looks, grown
 from omnimatte_cli.segment.propagate import SMALLEST, Carried
 
@@ -87,8 +88,7 @@ def find_again(each: Followed, view: View, taken: np.ndarray) -> np.ndarray:
         part = labels == k
         if ratio[part].mean() < BACK_SURE * each.looks.sure:
             continue
-        colours = colour_histogram(view.seen.colour[window][part])
-        alike = float(np.sqrt(colours * each.looks.colours).sum())
+        alike = similarity(colour_histogram(view.seen.colour[window][part]), each.looks.colours)
         if alike > best:
             best, found = alike, nothing.copy()
             found[window] = part

@@ -8,14 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.segment.evidence import (
-    CHANGES,
-    COLOURS,
-    MOTIONS,
-    Seen,
-    colour_histogram,
-    histogram,
-)
+from omnimatte_cli.segment.colours import COLOURS, colour_histogram
+from omnimatte_cli.segment.evidence import CHANGES, MOTIONS, Seen, histogram
 from omnimatte_cli.segment.propagate import at_edge
 
 ANCHOR = 0.5  # weight of the known mask's looks against those of the frames on the way

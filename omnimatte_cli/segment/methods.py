@@ -12,15 +12,14 @@ import numpy as np
 from omnimatte_cli.arrays import Size, pack_mask, unpack_mask
 from omnimatte_cli.errors import MaskError
 from omnimatte_cli.progress import Progress, Silent
+from omnimatte_cli.segment.clean import away, clean_frames
 from omnimatte_cli.segment.cut import complete
 from omnimatte_cli.segment.evidence import Evidence
 from omnimatte_cli.segment.follow import follow
 from omnimatte_cli.segment.moving import (
     Moving,
     choose_tracks,
-    confidence_of,
     find_moving,
-    masks_of,
     same_tracks,
 )
 from omnimatte_cli.segment.prompts import Box, Prompt
@@ -80,13 +79,7 @@ def by_motion(
     """
     moving = find_moving(frames, progress)
     if not prompts:
-        tracks, notes = choose_tracks(moving, max_objects)
-        return Rough(
-            moving.size,
-            {f"object{i}": completed(frames, [t], moving, seed) for i, t in enumerate(tracks, 1)},
-            {f"object{i}": confidence_of([t], len(frames)) for i, t in enumerate(tracks, 1)},
-            notes,
-        )
+        return _all_that_moves(frames, moving, max_objects, seed, progress)
     evidence = Evidence(frames, moving.backdrop)
     keys: dict[str, dict[int, np.ndarray]] = {p.name: {} for p in prompts}
     for t in sorted({p.frame for p in prompts}):
@@ -103,23 +96,44 @@ def by_motion(
     return result
 
 
-def completed(
-    frames: np.ndarray, tracks: Sequence[Track], moving: Moving, seed: int
-) -> list[bytes]:
-    """The masks of some tracks together in each frame, packed, completed by their colours."""
-    numbers = {t.number for t in tracks}
-    rest = [t for t in moving.tracks if t.number not in numbers]
-    result = []
-    for t, packed in enumerate(masks_of(tracks, len(frames))):
-        mask = unpack_mask(packed, moving.size)
-        if mask.any():
-            others = np.zeros_like(mask)
-            for each in rest:
-                if t in each.masks:
-                    others |= each.at(t)
-            packed = pack_mask(complete(frames[t], mask, others & ~mask, seed))
-        result.append(packed)
+def _all_that_moves(
+    frames: np.ndarray, moving: Moving, max_objects: int, seed: int, progress: Progress | None
+) -> Rough:
+    """The most prominent moving objects: as motion shows them where it shows them well.
+
+    From these frames they are followed to all others together.
+    """
+    tracks, notes = choose_tracks(moving, max_objects)
+    keys: dict[str, dict[int, np.ndarray]] = {}
+    nothing = np.zeros(moving.size, bool)
+    for i, each in enumerate(tracks, 1):
+        name = f"object{i}"
+        others = [k for k in moving.tracks if k is not each]
+        scene = next(s for s in moving.backdrop.scenes if each.last in s)
+        keys[name] = dict.fromkeys(away(each, scene, len(frames)), nothing)
+        for t in clean_frames(each, others):
+            keys[name][t] = completed(frames[t], t, each, others, seed)
+    found = follow(frames, keys, Evidence(frames, moving.backdrop), moving.tracks, progress)
+    result = Rough(moving.size, {}, {}, notes)
+    _add(result, found)
+    for each, (name, values) in zip(tracks, result.confidence.items(), strict=True):
+        for t, doubt in each.doubt.items():
+            if values[t] == 0:  # what moves on its way is rather the object than nothing is
+                others = [unpack_mask(m[t], moving.size) for m in result.masks.values()]
+                rest = each.at(t) & ~np.any(others, axis=0)
+                result.masks[name][t] = pack_mask(rest)
+            if t in keys[name] or values[t] == 0:
+                values[t] = 1 - doubt
     return result
+
+
+def completed(
+    frame: np.ndarray, t: int, track: Track, others: Sequence[Track], seed: int
+) -> np.ndarray:
+    """The mask of a track in frame t (h, w, 3) uint8, completed by its colours, (h, w) bool."""
+    mask = track.at(t)
+    taken = np.any([k.at(t) for k in others if t in k.masks] or [np.zeros_like(mask)], axis=0)
+    return complete(frame, mask, taken & ~mask, seed)
 
 
 def by_sam(

@@ -20,6 +20,9 @@ WORKING_WIDTH = 640  # pixels; rough masks need no more, and thresholds below ar
 PLATE_SAMPLES = 41  # frames that vote for the plate, evenly spaced over the clip
 REACH = 3  # pixels, side of the square around a place whose plate values it may have
 TOLERANCE = 12  # grey levels that neighbouring plate pixels may lend: tiny misalignments, leaves
+RECURS = 18  # grey levels within which a place looks the same again
+HELD = 0.6  # share of a stretch of frames that must look alike
+AROUND = 3  # samples that must be there before, and after
 DIFFERENCE = 14.0  # grey levels above which a pixel differs, on a noiseless background
 CERTAIN = 32.0  # grey levels that each component must reach somewhere
 NOISE_SIGMAS = 4.0  # standard deviations of a pixel's own noise that do not count as a difference
@@ -29,6 +32,10 @@ SHADOW_RANGE = (0.35, 1.08)  # brightness against the plate that a shadow or ref
 SHADOW_CHROMA = 0.03  # how far a shadow may shift the normalised colour (r, g, b sum to 1)
 VOTE = 0.022  # share of the picture's width over which pixels that differ follow their neighbours
 BRIDGE = 0.06  # share of the picture's width over which pieces of one object are joined
+RIM = 7  # pixels, more than the rim of an object which is else like a shadow has
+SHARP = 0.7  # of the difference in the middle: how much it rises over four pixels of a sharp rim
+OWNER = 0.1  # share of what differs, from which a solid part may cast the rest as its shadow
+PLAIN_LEAST = 60  # pixels; smaller ones are all rim
 SHADOW_TEXTURE = 0.03  # local deviation of log brightness ratio: a shadow keeps the plate's texture
 
 
@@ -112,11 +119,46 @@ def study_scene(frames: Frames) -> Scene:
     matched = np.stack(
         [np.clip(match_exposure(f, reference), 0, 255).round().astype(np.uint8) for f in chosen]
     )
-    plate = temporal_rank(matched)
+    plate = _before_and_after(matched, temporal_rank(matched))
     misses = np.stack([channel_max(cv2.absdiff(f, plate)) for f in matched])
     # A low rank, because movers may be here in most frames. Half a standard deviation lies at this
     # rank where three channels are noisy; leaves that wave have more, movers must not.
     return scene_of(plate, noise_of(temporal_rank(misses, NOISE_RANK) * np.float32(2)))
+
+
+def _before_and_after(frames: np.ndarray, plate: np.ndarray) -> np.ndarray:
+    """A plate (h, w, 3) uint8 without what came to a place, stayed for long and left.
+
+    frames: (T, h, w, 3) uint8, exposure matched. Where a place looks the same before and after it
+    looked as in the plate, that is the ground, however short it was seen.
+    """
+    count = len(frames)
+    # Of the frames that are like the plate, by pixel, the first, the last, and how many.
+    like = np.stack([channel_max(cv2.absdiff(f, plate)) <= RECURS for f in frames])
+    first = like.argmax(0)
+    last = count - 1 - like[::-1].argmax(0)
+    held = like.sum(0) >= HELD * (last - first + 1)
+    rows, columns = np.nonzero(held & (first >= AROUND) & (count - 1 - last >= AROUND))
+    if not rows.size:
+        return plate
+    first, last = first[rows, columns], last[rows, columns]
+    values = frames[:, rows, columns].astype(np.float32)
+    times = np.arange(count)[:, None]
+    sides, steady = [], np.ones(rows.size, bool)
+    for side in (times < first, times > last):
+        known = np.where(side[..., None], values, np.nan)
+        middle = np.nanmedian(known, axis=0)
+        sides.append(middle)
+        near = (np.abs(values - middle).max(-1) <= RECURS) & side
+        steady &= near.sum(0) >= HELD * side.sum(0)
+    same = steady & (np.abs(sides[0] - sides[1]).max(-1) <= RECURS)
+    shown = np.zeros(plate.shape[:2], np.uint8)
+    shown[rows[same], columns[same]] = 1
+    shown = cv2.morphologyEx(shown, cv2.MORPH_OPEN, _disc(3))
+    kept = shown[rows, columns] > 0
+    result = plate.copy()
+    result[rows[kept], columns[kept]] = (0.5 * (sides[0] + sides[1]))[kept].round()
+    return result
 
 
 def noise_of(deviation: np.ndarray) -> np.ndarray:
@@ -203,7 +245,8 @@ def change_of(frame: np.ndarray, scene: Scene) -> Change:
     certain = miss > np.maximum(CERTAIN, 2 * NOISE_SIGMAS * scene.noise)
     shadow = shadow_like(matched, scene.plate, scene.noise)
     solid = differs & ~shadow
-    solid = cv2.morphologyEx(solid.astype(np.uint8), cv2.MORPH_OPEN, _disc(3))
+    plain = _plain_objects(miss, differs, shadow)
+    solid = cv2.morphologyEx(solid.astype(np.uint8), cv2.MORPH_OPEN, _disc(3)) | plain
     # A plain coat before a plain wall looks like a shadow in places; its outline does not. Pixels
     # that differ join the object where most of what differs around them is solid.
     around = cv2.blur(solid.astype(np.float32), (wide, wide))
@@ -217,6 +260,38 @@ def change_of(frame: np.ndarray, scene: Scene) -> Change:
     known = np.asarray((scene.low > 0).any(2) | (scene.high < 255).any(2))
     movers = keep_supported(solid, certain)
     return Change(miss / threshold, shadow & differs, movers, known)
+
+
+def _plain_objects(miss: np.ndarray, differs: np.ndarray, shadow: np.ndarray) -> np.ndarray:
+    """Objects of one colour before plain ground that are like shadows, (h, w) uint8 0/1.
+
+    A shadow lies beside what casts it, or has a soft rim. Here nothing solid is near and the rim is
+    sharp: `miss`, (h, w) levels of difference, rises across it to what it is in the middle. differs,
+    shadow: (h, w) bool, what differs from the plate, and what is like a shadow.
+    """
+    found = np.zeros(differs.shape, np.uint8)
+    solid = (differs & ~shadow).astype(np.uint8)
+    thick = cv2.morphologyEx(solid, cv2.MORPH_OPEN, _disc(RIM))
+    thick = cv2.dilate(thick, _disc(2 * RIM + 1)) > 0
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(differs.astype(np.uint8))
+    for label in range(1, count):
+        x, y, w, h, area = stats[label]
+        if min(w, h) <= RIM or area < PLAIN_LEAST:
+            continue
+        window = np.s_[max(y - 3, 0) : y + h + 3, max(x - 3, 0) : x + w + 3]
+        part = labels[window] == label
+        if thick[window][part].sum() > OWNER * area:
+            continue
+        inner = cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, 3)
+        outer = cv2.distanceTransform((~part).astype(np.uint8), cv2.DIST_L2, 3)
+        level = miss[window]
+        middle = level[inner >= 3]
+        within, beyond = level[(inner > 1.5) & (inner < 3)], level[(outer > 1.5) & (outer < 3)]
+        if not (middle.size and within.size and beyond.size):
+            continue
+        if np.mean(within) - np.mean(beyond) >= SHARP * np.median(middle):
+            found[window] |= part
+    return found
 
 
 def close_each(mask: np.ndarray, size: int, reach: int) -> np.ndarray:

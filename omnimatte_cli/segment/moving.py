@@ -118,13 +118,6 @@ def masks_of(tracks: Sequence[Track], frames: int) -> list[bytes]:
     return [pack_mask(np.any([k.at(t) for k in tracks], axis=0)) for t in range(frames)]
 
 
-def confidence_of(tracks: Sequence[Track], frames: int) -> list[float]:
-    def at(t: int) -> float:
-        return 1 - min((k.doubt[t] for k in tracks if t in k.masks), default=1.0)
-
-    return [at(t) for t in range(frames)]
-
-
 def same_tracks(known: Mapping[int, np.ndarray], moving: Moving) -> list[Track]:
     """The moving objects that known masks show."""
     same = []

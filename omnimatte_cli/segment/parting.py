@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.camera.flow import backward_flow, warp_mask
+from omnimatte_cli.segment.colours import colour_bins
 from omnimatte_cli.segment.motion import Frames
-from omnimatte_cli.segment.track import Track, colours
+from omnimatte_cli.segment.track import Track
 
 WITHIN = 0.5  # share of an object's expected mask that lies in another's, if they were one
 REMAINS = 0.35  # share of its area that must be left to an object on the way back
@@ -29,7 +30,7 @@ def share(
 ) -> dict[int, np.ndarray]:
     """Part a component (h, w) bool among the objects in it, by nearness and colour.
 
-    claims: their numbers; expected: where each should be, (h, w) bool; bins: `colours` of the
+    claims: their numbers; expected: where each should be, (h, w) bool; bins: `colour_bins` of the
     frame. Objects that get nothing are left out.
     """
     if len(claims) == 1:
@@ -44,7 +45,7 @@ def share(
         inner = cv2.distanceTransform(1 - there, cv2.DIST_L2, 3)
         histogram = known[n].histogram
         assert histogram is not None, n
-        unlikely = -np.log(histogram[inside] + 1e-4)
+        unlikely = -np.log(histogram[inside] + 1e-5)
         unlikely = cv2.blur(unlikely.astype(np.float32), (7, 7))
         costs.append((distance - 0.5 * np.minimum(inner, 8)) / 4 + 0.5 * unlikely)
     owner = np.argmin(np.stack(costs), axis=0)
@@ -87,7 +88,7 @@ def _part_at(
     known = {o.number: o for o in (each, host)}
     if any(o.histogram is None for o in known.values()):
         return False
-    found = share(host.at(t), [*known], expected, colours(frame), known)
+    found = share(host.at(t), [*known], expected, colour_bins(frame), known)
     if len(found) < 2 or found[each.number].sum() < REMAINS * each.areas[t + 1]:
         return False
     for number, mask in found.items():

@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.camera.flow import backward_flow
+from omnimatte_cli.segment.colours import colour_bins, colour_histogram, similarity
 from omnimatte_cli.segment.cut import complete, cut_disc, cut_prompt
-from omnimatte_cli.segment.evidence import Evidence, Seen, colour_histogram
+from omnimatte_cli.segment.evidence import Evidence, Seen
 from omnimatte_cli.segment.looks import grown, ring
 from omnimatte_cli.segment.parting import share
 from omnimatte_cli.segment.prompts import Box, Prompt
-from omnimatte_cli.segment.track import Track, colours, histogram_of
+from omnimatte_cli.segment.track import Track
 
 NEAR_POINT = 0.01  # share of the picture's width by which a point may miss what moves
 BOX_FITS = 0.3  # IoU of a user's box with that of what moves in it, from which they are the same
@@ -146,10 +147,10 @@ def _parted(
             radius = max(min(float(inner), 0.4 * away), 2.0)
             cv2.circle(disc, (round(x), round(y)), round(radius), 1, -1)
         expected[i] = disc > 0
-    bins = colours(frame)
+    bins = colour_bins(frame)
     for _ in range(3):  # until the colours are those of the whole objects
         known = {
-            i: Track(i, part.shape[:2], histogram=histogram_of(bins, m))
+            i: Track(i, part.shape[:2], histogram=colour_histogram(bins[m]))
             for i, m in expected.items()
         }
         shares = share(part, list(expected), expected, bins, known)
@@ -226,7 +227,7 @@ def _score(
     if around.sum() < 20:
         return -np.inf
     inside, outside = (colour_histogram(seen.colour[m]) for m in (mask, around))
-    colour = 1 - float(np.sqrt(inside * outside).sum())
+    colour = 1 - similarity(inside, outside)
     change = float(seen.foreground[mask].mean() - seen.foreground[around].mean())
     motion = 0.0
     if together is not None:

@@ -10,15 +10,16 @@ import numpy as np
 from omnimatte_cli.arrays import pack_mask, unpack_mask
 from omnimatte_cli.camera.model import Camera, project
 
-BINS = 8  # colour histogram bins a channel
+STEADY = 3  # frames from which a speed is taken
+GOES_ON = 5  # frames for which an object that is not seen is taken to go on as it did
 
 
 @dataclass
 class Track:
     """One object on its way through the clip.
 
-    masks: packed (h, w) bool by frame. doubt: by frame, 0 to 1. histogram: (BINS^3,) float32 with
-    sum 1.
+    masks: packed (h, w) bool by frame. doubt: by frame, 0 to 1. histogram: of its colours
+    (colours.py).
     """
 
     number: int
@@ -72,6 +73,16 @@ class Track:
             for table in (other.masks, other.doubt, other.centres, other.areas):
                 del table[t]  # type: ignore[attr-defined]
 
+    def place(self, t: int) -> np.ndarray:
+        """Where its box's centre, (x, y), is expected in frame t, after it was seen last."""
+        last = self.last
+        steps = [k for k in range(last - STEADY, last) if k in self.centres]
+        centre = np.array(self.centres[last])
+        if not steps:
+            return centre
+        speed = (centre - self.centres[steps[0]]) / (last - steps[0])
+        return centre + speed * min(t - last, GOES_ON)
+
     def travel(self, camera: Camera | None = None) -> float:
         """Diagonal of the region of the scene in which the centre moves, in pixels."""
         places = np.array(list(self.centres.values()))
@@ -81,25 +92,3 @@ class Track:
                 [project(camera.between(t, middle), np.array(c)) for t, c in self.centres.items()]
             )
         return float(np.hypot(*np.ptp(places, axis=0)))
-
-
-def colours(frame: np.ndarray) -> np.ndarray:
-    """Histogram bin of each pixel of (h, w, 3) uint8, as (h, w) int32 in [0, BINS^3)."""
-    soft = cv2.GaussianBlur(frame, (0, 0), 1).astype(np.int32) * BINS // 256
-    return (soft[..., 0] * BINS + soft[..., 1]) * BINS + soft[..., 2]
-
-
-def histogram_of(bins: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Colour histogram under a mask, (BINS^3,) float32 with sum 1, smoothed over near colours."""
-    counts = np.bincount(bins[mask], minlength=BINS**3).astype(np.float32)
-    cube = counts.reshape(BINS, BINS, BINS)
-    for axis in range(3):
-        padded = np.pad(cube, [(1, 1) if a == axis else (0, 0) for a in range(3)])
-        low, high = (np.take(padded, range(s, s + BINS), axis) for s in (0, 2))
-        cube = 0.5 * cube + 0.25 * (low + high)
-    return cube.ravel() / max(float(cube.sum()), 1e-6)
-
-
-def similarity(a: np.ndarray, b: np.ndarray) -> float:
-    """Bhattacharyya coefficient of two histograms: 1 for the same, 0 for disjoint colours."""
-    return float(np.sqrt(a * b).sum())

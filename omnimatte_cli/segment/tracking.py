@@ -14,11 +14,15 @@ import numpy as np
 
 from omnimatte_cli.camera.flow import backward_flow, warp_mask
 from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.segment.colours import colour_bins, colour_histogram, similarity
 from omnimatte_cli.segment.motion import Frames
 from omnimatte_cli.segment.parting import part_backwards, share
-from omnimatte_cli.segment.track import Track, colours, histogram_of, similarity
+from omnimatte_cli.segment.track import Track
 
-SMALLEST = 0.0006  # share of the picture below which a component starts no object
+SMALLEST = 0.0002  # share of the picture below which a component starts no object
+PROMINENT = 0.0012  # share of the picture that an object must have at some time; or ...
+FAR = 0.1  # ... share of the picture's width that a smaller one must move
+FAST = 0.07  # share of the picture's width that a new object may move from one frame to the next
 YOUNG = 5  # frames in which a new object may still turn out to be a piece of another
 CONSTANTLY = 0.6  # share of its frames within another's component that makes an object a piece
 PIECE = 0.15  # an object smaller than this share of another does not part a common component
@@ -48,7 +52,7 @@ class Tracker:
     def advance(self, frame: np.ndarray, foreground: np.ndarray) -> None:
         """The next frame (h, w, 3) uint8 with its foreground (h, w) bool."""
         self.time += 1
-        bins = colours(frame)
+        bins = colour_bins(frame)
         known = {t.number: t for t in self.tracks}
         expected: dict[int, np.ndarray] = {}
         if self.before is not None and self.current:
@@ -157,7 +161,7 @@ class Tracker:
         """A component nobody expected: a known object that was away, or a new one."""
         area = int(part.sum())
         large = area >= SMALLEST * part.size
-        histogram = histogram_of(bins, part)
+        histogram = colour_histogram(bins[part])
         x, y, w, h = cv2.boundingRect(part.astype(np.uint8))
         best, best_fit = None, 0.0
         for track in self.tracks:
@@ -166,10 +170,15 @@ class Tracker:
             away = self.time - track.last
             if away > AWAY:
                 continue
-            centre = track.centres[track.last]
-            distance = float(np.hypot(x + w / 2 - centre[0], y + h / 2 - centre[1]))
+            place = track.place(self.time)
+            distance = float(np.hypot(x + w / 2 - place[0], y + h / 2 - place[1]))
             # It may have gone on while hidden, but did not jump.
             allowed = 0.7 * max(w, h) + 0.006 * min(away, 15) * self.size[1]
+            if len(track.masks) == 1 and away == 1:
+                # Nothing is known of its speed; a small one may be faster than it is large.
+                allowed = max(allowed, FAST * self.size[1])
+                if not 0.5 < area / track.areas[track.last] < 2:
+                    continue
             fit = similarity(histogram, track.histogram)
             if distance <= allowed and fit > max(0.65 + 0.35 * away / AWAY, best_fit):
                 best, best_fit = track, fit
@@ -195,7 +204,7 @@ class Tracker:
             doubt = 1 - float((mask & expected).sum()) / max(float((mask | expected).sum()), 1)
         track.put(self.time, mask, min(doubt + 0.3 * shared, 1.0))
         if not shared:
-            track.learn(histogram_of(bins, mask))
+            track.learn(colour_histogram(bins[mask]))
 
     def _check_identities(self, meeting: set[tuple[int, int]], bins: np.ndarray) -> None:
         """After two objects part again, exchange them if their colours say so."""
@@ -211,7 +220,7 @@ class Tracker:
                 del self.merged[pair]
             elif a in self.current and b in self.current:
                 before = self.merged.pop(pair)
-                after = [histogram_of(bins, self.current[n]) for n in pair]
+                after = [colour_histogram(bins[self.current[n]]) for n in pair]
                 same = similarity(before[0], after[0]) + similarity(before[1], after[1])
                 crossed = similarity(before[0], after[1]) + similarity(before[1], after[0])
                 if crossed > same + SWAP_MARGIN:
@@ -250,8 +259,7 @@ def track(
         t
         for t in tracker.tracks
         if len(t.masks) >= min(LEAST_FRAMES, len(frames))
-        and max(t.areas.values()) >= 2 * SMALLEST * h * w
-        and t.travel(camera) >= TRAVEL * w
+        and t.travel(camera) >= (TRAVEL if max(t.areas.values()) >= PROMINENT * h * w else FAR) * w
     ]
     part_backwards(good, frames, start)
     return sorted(good, key=lambda t: t.weight, reverse=True)
