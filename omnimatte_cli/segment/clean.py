@@ -112,6 +112,8 @@ def _touch(a: np.ndarray, b: np.ndarray, reach: int) -> bool:
 
 
 def _largest_share(mask: np.ndarray) -> float:
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    part = mask[y : y + h, x : x + w].astype(np.uint8)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(part)
     areas = stats[1:, cv2.CC_STAT_AREA]
     return float(areas.max() / areas.sum()) if areas.size else 0.0

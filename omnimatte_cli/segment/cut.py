@@ -79,7 +79,7 @@ def complete(frame: np.ndarray, mask: np.ndarray, others: np.ndarray, seed: int)
     frame: (h, w, 3) uint8. others: (h, w) bool, what other objects hold. Motion misses what looks
     like the ground behind it and what has not moved yet; where it was found, it stays.
     """
-    area = int(mask.sum())
+    area = int(np.count_nonzero(mask))
     if area < SMALL:
         return mask
     radius = int(np.clip(NEAR * np.sqrt(area), 2, 14))
@@ -111,7 +111,7 @@ def _grab(frame: np.ndarray, labels: np.ndarray, rounds: int, seed: int) -> np.n
     part_labels = np.ascontiguousarray(part_labels)
     sides = [np.isin(part_labels, s) for s in ((0, 2), (1, 3))]
     result = np.zeros((h, w), bool)
-    if min(int(s.sum()) for s in sides) < 10:  # too few pixels for a colour model
+    if min(np.count_nonzero(s) for s in sides) < 10:  # too few pixels for a colour model
         result[y0:y1, x0:x1] = np.isin(labels[y0:y1, x0:x1], (1, 3))
         return result
     cv2.setRNGSeed(seed)

@@ -10,13 +10,34 @@ from omnimatte_cli.arrays import Size, unpack_mask
 from omnimatte_cli.segment.looks import grown
 from omnimatte_cli.segment.propagate import at_edge
 from omnimatte_cli.segment.result import UNSURE
+from omnimatte_cli.segment.seed import First
 
 FEWEST = 3  # frames in a row that are worth a sentence
 TOUCH = 6  # pixels from another object at which one may have gone behind it
+TINY, HUGE = 0.0002, 0.35  # shares of the picture that a first mask rarely has
+ALIKE = 0.3  # share of colours that set an object apart from the ground, below which they do not
+ALIKE_MOTION = 0.3  # ... of change against the scene behind, and of motion
 REMEDY = (
     "point at it there again (--point {name}:{frame}:X,Y), correct a frame (--corrected, --keep), "
     "or use SAM (--sam)"
 )
+
+
+def doubt_of_first(name: str, frame: int, first: First) -> str | None:
+    """A sentence on what was cut out for a prompt in a frame, where little speaks for it."""
+    share = float(first.mask.mean())
+    if share < TINY:
+        why = "it is tiny"
+    elif share > HUGE:
+        why = f"it covers {share:.0%} of the picture"
+    elif first.colour < ALIKE and max(first.change, first.motion) < ALIKE_MOTION:
+        why = "its colours are those of the ground around it, and it moves as the ground does"
+    else:
+        return None
+    return (
+        f"What was cut out for '{name}' in frame {frame} is doubtful: {why}. Look at it; if it is "
+        f"wrong, {REMEDY.format(name=name, frame=frame)}."
+    )
 
 
 def doubts_of(

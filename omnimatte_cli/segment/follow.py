@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Size, pack_mask, unpack_mask
-from omnimatte_cli.camera.flow import agreement, backward_flow, mismatch, warp, warp_mask
+from omnimatte_cli.camera.flow import agreement, mismatch, warp, warp_mask
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment.evidence import Evidence, Seen
 from omnimatte_cli.segment.followed import (
@@ -102,7 +102,7 @@ def _disjoint(chosen: Mapping[str, Carried], size: Size) -> dict[str, Carried]:
         mask = unpack_mask(each.mask, size)
         if each.distance and (mask & taken).any():
             mask &= ~taken
-            result[name] = replace(each, mask=pack_mask(mask), area=int(mask.sum()))
+            result[name] = replace(each, mask=pack_mask(mask), area=int(np.count_nonzero(mask)))
         taken |= mask
     return result
 
@@ -160,12 +160,12 @@ class _Way:
         if not 0 <= other < len(self.frames):
             other = t
         frame, seen = self.frames[t], self.evidence.at(t)
-        flow = backward_flow(frame, self.frames[other])
+        flow = self.evidence.flow(t, other)
         scene = self.evidence.camera_flow(t, other)
         carried: dict[str, np.ndarray] = {}
         sound = np.ones(self.shape, bool)
         if not first:
-            sound = agreement(flow, backward_flow(self.frames[other], frame))
+            sound = agreement(flow, self.evidence.flow(other, t))
             left = (~sound) & (mismatch(frame, self.frames[other], flow) > UNLIKE)
             for name, each in self.objects.items():
                 if each.state is not None:
@@ -188,7 +188,9 @@ class _Way:
             taken |= mask
             if t in self.keys[name] and mask.any():
                 # Masks that are known are rough: what lies close may still belong to them.
-                near = grown(mask, round(4 * max(SOFT * np.sqrt(mask.sum()), SOFT_LEAST)))
+                near = grown(
+                    mask, round(4 * max(SOFT * np.sqrt(np.count_nonzero(mask)), SOFT_LEAST))
+                )
                 self.strange[seen.foreground & ~near] = STRANGE_FRAMES
         nobody = seen.foreground & ~taken
         self.strange = np.where(nobody, np.minimum(self.strange + 1, STRANGE_FRAMES), 0)
@@ -216,7 +218,7 @@ class _Way:
             each, mask = self.objects[name], carried.get(name)
             if name in masks or mask is None or each.looks is None or each.state is None:
                 continue
-            area = int(mask.sum())
+            area = int(np.count_nonzero(mask))
             gone = area < REMNANT * each.state.largest and at_edge(mask)
             if area < SMALLEST or gone:
                 continue
@@ -274,7 +276,7 @@ class _Way:
             if t not in track.masks:
                 continue
             mover = track.at(t)
-            if (mover & mask).sum() < AGREES * (mover | mask).sum():
+            if np.count_nonzero(mover & mask) < AGREES * np.count_nonzero(mover | mask):
                 continue
             others = [m for n, m in carried.items() if n != name and m.any()]
             if any((mover & m).sum() > MERGED * m.sum() for m in others):
@@ -314,7 +316,7 @@ class _Way:
 
     def _cleaned(self, mask: np.ndarray, carried: np.ndarray) -> np.ndarray:
         """A mask (h, w) bool without specks that the carried one did not have, and small holes."""
-        area = int(mask.sum())
+        area = int(np.count_nonzero(mask))
         if area == 0:
             return mask
         count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
@@ -345,13 +347,13 @@ class _Way:
             elif each.state is not None and each.looks is not None:
                 mask = masks.get(name, np.zeros(self.shape, bool))
                 confidence = each.state.confidence * FADE
-                if mask.sum() >= SMALLEST:
+                if np.count_nonzero(mask) >= SMALLEST:
                     share = min(max(sures[name] / max(each.looks.sure, 0.3), 0.0), 1.0)
                     share *= 0.5 + 0.5 * float(view.sound[mask].mean())
                     if not self._believable(each, mask):
                         share *= 0.5
                     confidence += RECOVER * (share - confidence)
-                    area, last = int(mask.sum()), each.state.area
+                    area, last = int(np.count_nonzero(mask)), each.state.area
                     jump = last > 0 and not 0.6 < area / last < 1.7 and not at_edge(mask)
                     confidence *= 0.7 if jump else 1.0
                 else:
@@ -388,10 +390,10 @@ class _Way:
         assert each.looks is not None
         if each.looks.cut_off or at_edge(mask):
             return True
-        return AREAS[0] < int(mask.sum()) / max(each.looks.area, 1) < AREAS[1]
+        return bool(AREAS[0] < np.count_nonzero(mask) / max(each.looks.area, 1) < AREAS[1])
 
     def _put(self, each: Followed, mask: np.ndarray, confidence: float, distance: int) -> None:
-        area = int(mask.sum())
+        area = int(np.count_nonzero(mask))
         largest = max(area, each.state.largest if each.state else 0)
         if area:
             x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
@@ -410,7 +412,7 @@ class _Way:
     ) -> None:
         if not mask.any():
             return
-        root = float(np.sqrt(mask.sum()))
+        root = float(np.sqrt(np.count_nonzero(mask)))
         taken = taken | self._joined(each, mask, {}, view.seen)
         around = ring(mask, taken, max(round(RING[0] * root), 2), max(round(RING[1] * root), 8))
         motion = view.motion(mask)

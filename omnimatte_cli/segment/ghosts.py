@@ -44,8 +44,8 @@ def ghosts(foreground: np.ndarray, frame: np.ndarray, plate: np.ndarray) -> np.n
         sums = np.zeros((h, w, 3), np.float32)
         columns, rows = (points[inside] - (x, y)).T
         sums[rows, columns] = np.concatenate([changes, np.ones((len(rows), 1))], 1)
-        sums = cv2.GaussianBlur(sums, (0, 0), max(NEAR * float(np.sqrt(area)), 2.0))
-        here, there = (sums[..., k] / np.maximum(sums[..., 2], 1e-9) for k in (0, 1))
+        blurred = cv2.GaussianBlur(sums, (0, 0), max(NEAR * float(np.sqrt(area)), 2.0))
+        here, there = (blurred[..., k] / np.maximum(blurred[..., 2], 1e-9) for k in (0, 1))
         found[window] |= part & (there > np.maximum(LEAST_CHANGE, CLEARLY * here))
     return found
 

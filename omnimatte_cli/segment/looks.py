@@ -47,7 +47,7 @@ class Looks:
         own, ground = cues_of(seen, motion, mask), cues_of(seen, motion, around)
         looks = cls(own, own, ground)
         looks.sure = float(looks.ratio(seen, motion)[mask].mean()) if mask.any() else 0.0
-        looks.area, looks.cut_off = int(mask.sum()), at_edge(mask)
+        looks.area, looks.cut_off = int(np.count_nonzero(mask)), at_edge(mask)
         return looks
 
     def ratio(
@@ -95,10 +95,10 @@ class Looks:
         self, seen: Seen, motion: np.ndarray, mask: np.ndarray | None, around: np.ndarray
     ) -> None:
         """Follow the slow change of the looks. mask: None where the object's are in doubt."""
-        if mask is not None and mask.sum() >= LEAST:
-            self.hold = min(self.hold, ANCHOR * min(1.0, self.area / int(mask.sum())))
+        if mask is not None and np.count_nonzero(mask) >= LEAST:
+            self.hold = min(self.hold, ANCHOR * min(1.0, self.area / np.count_nonzero(mask)))
             self.own = _mixed(self.own, cues_of(seen, motion, mask), LEARN)
-        if around.sum() >= LEAST:
+        if np.count_nonzero(around) >= LEAST:
             self.ground = _mixed(self.ground, cues_of(seen, motion, around), FORGET)
 
 

@@ -14,7 +14,7 @@ from omnimatte_cli.errors import MaskError
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment.clean import away, clean_frames
 from omnimatte_cli.segment.cut import complete
-from omnimatte_cli.segment.evidence import Evidence
+from omnimatte_cli.segment.doubts import doubt_of_first
 from omnimatte_cli.segment.follow import follow
 from omnimatte_cli.segment.moving import (
     Moving,
@@ -80,19 +80,21 @@ def by_motion(
     moving = find_moving(frames, progress)
     if not prompts:
         return _all_that_moves(frames, moving, max_objects, seed, progress)
-    evidence = Evidence(frames, moving.backdrop)
     keys: dict[str, dict[int, np.ndarray]] = {p.name: {} for p in prompts}
+    result = Rough(moving.size, {}, {})
     for t in sorted({p.frame for p in prompts}):
         here = [p for p in prompts if p.frame == t]
-        for name, mask in first_masks(frames, here, evidence, moving.tracks, seed).items():
-            if not mask.any():
+        cut_out = first_masks(frames, here, moving.evidence, moving.tracks, seed)
+        for name, found in cut_out.items():
+            if not found.mask.any():
                 raise MaskError(
                     f"Nothing could be cut out for '{name}' in frame {first + t}: draw a --box "
                     "around it, or use SAM (--sam vit_b)."
                 )
-            keys[name][t] = mask
-    result = Rough(moving.size, {}, {})
-    _add(result, follow(frames, keys, evidence, moving.tracks, progress))
+            keys[name][t] = found.mask
+            doubt = doubt_of_first(name, first + t, found)
+            result.notes.extend([doubt] if doubt else [])
+    _add(result, follow(frames, keys, moving.evidence, moving.tracks, progress))
     return result
 
 
@@ -109,18 +111,19 @@ def _all_that_moves(
     for i, each in enumerate(tracks, 1):
         name = f"object{i}"
         others = [k for k in moving.tracks if k is not each]
-        scene = next(s for s in moving.backdrop.scenes if each.last in s)
+        scene = next(s for s in moving.evidence.backdrop.scenes if each.last in s)
         keys[name] = dict.fromkeys(away(each, scene, len(frames)), nothing)
         for t in clean_frames(each, others):
             keys[name][t] = completed(frames[t], t, each, others, seed)
-    found = follow(frames, keys, Evidence(frames, moving.backdrop), moving.tracks, progress)
+    found = follow(frames, keys, moving.evidence, moving.tracks, progress)
     result = Rough(moving.size, {}, {}, notes)
     _add(result, found)
     for each, (name, values) in zip(tracks, result.confidence.items(), strict=True):
         for t, doubt in each.doubt.items():
             if values[t] == 0:  # what moves on its way is rather the object than nothing is
-                others = [unpack_mask(m[t], moving.size) for m in result.masks.values()]
-                rest = each.at(t) & ~np.any(others, axis=0)
+                rest = each.at(t)
+                for masks in result.masks.values():
+                    rest &= ~unpack_mask(masks[t], moving.size)
                 result.masks[name][t] = pack_mask(rest)
             if t in keys[name] or values[t] == 0:
                 values[t] = 1 - doubt
@@ -132,7 +135,10 @@ def completed(
 ) -> np.ndarray:
     """The mask of a track in frame t (h, w, 3) uint8, completed by its colours, (h, w) bool."""
     mask = track.at(t)
-    taken = np.any([k.at(t) for k in others if t in k.masks] or [np.zeros_like(mask)], axis=0)
+    taken = np.zeros_like(mask)
+    for other in others:
+        if t in other.masks:
+            taken |= other.at(t)
     return complete(frame, mask, taken & ~mask, seed)
 
 
@@ -245,9 +251,7 @@ def by_kept(
     result = Rough(frames.shape[1:3], {}, {}, [], "motion" if sam is None else "sam")
     if sam is None:
         moving = find_moving(frames, progress)
-        _add(
-            result, follow(frames, keys, Evidence(frames, moving.backdrop), moving.tracks, progress)
-        )
+        _add(result, follow(frames, keys, moving.evidence, moving.tracks, progress))
         return result
     segmenter = sam
 

@@ -21,8 +21,10 @@ PLATE_SAMPLES = 41  # frames that vote for the plate, evenly spaced over the cli
 REACH = 3  # pixels, side of the square around a place whose plate values it may have
 TOLERANCE = 12  # grey levels that neighbouring plate pixels may lend: tiny misalignments, leaves
 RECURS = 18  # grey levels within which a place looks the same again
-HELD = 0.6  # share of a stretch of frames that must look alike
+CLEAR = 0.75  # share of the samples like the median, from which it is not doubted
+MORE = 1.3  # times as many samples as are like the median must be like something else
 AROUND = 3  # samples that must be there before, and after
+CHUNK = 8192  # pixels that are looked at together
 DIFFERENCE = 14.0  # grey levels above which a pixel differs, on a noiseless background
 CERTAIN = 32.0  # grey levels that each component must reach somewhere
 NOISE_SIGMAS = 4.0  # standard deviations of a pixel's own noise that do not count as a difference
@@ -32,7 +34,7 @@ SHADOW_RANGE = (0.35, 1.08)  # brightness against the plate that a shadow or ref
 SHADOW_CHROMA = 0.03  # how far a shadow may shift the normalised colour (r, g, b sum to 1)
 VOTE = 0.022  # share of the picture's width over which pixels that differ follow their neighbours
 BRIDGE = 0.06  # share of the picture's width over which pieces of one object are joined
-RIM = 7  # pixels, more than the rim of an object which is else like a shadow has
+RIM = 9  # pixels, more than the rim of an object which is else like a shadow has
 SHARP = 0.7  # of the difference in the middle: how much it rises over four pixels of a sharp rim
 OWNER = 0.1  # share of what differs, from which a solid part may cast the rest as its shadow
 PLAIN_LEAST = 60  # pixels; smaller ones are all rim
@@ -119,46 +121,46 @@ def study_scene(frames: Frames) -> Scene:
     matched = np.stack(
         [np.clip(match_exposure(f, reference), 0, 255).round().astype(np.uint8) for f in chosen]
     )
-    plate = _before_and_after(matched, temporal_rank(matched))
+    plate = _without_sojourners(matched, temporal_rank(matched))
     misses = np.stack([channel_max(cv2.absdiff(f, plate)) for f in matched])
     # A low rank, because movers may be here in most frames. Half a standard deviation lies at this
     # rank where three channels are noisy; leaves that wave have more, movers must not.
     return scene_of(plate, noise_of(temporal_rank(misses, NOISE_RANK) * np.float32(2)))
 
 
-def _before_and_after(frames: np.ndarray, plate: np.ndarray) -> np.ndarray:
-    """A plate (h, w, 3) uint8 without what came to a place, stayed for long and left.
+def _without_sojourners(frames: np.ndarray, plate: np.ndarray) -> np.ndarray:
+    """A median plate (h, w, 3) uint8 without what was before the ground for half of the time.
 
-    frames: (T, h, w, 3) uint8, exposure matched. Where a place looks the same before and after it
-    looked as in the plate, that is the ground, however short it was seen.
+    frames: (T, h, w, 3) uint8, exposure matched. A place that looks the same before and after
+    everything else that it showed is the ground, however short it was seen. Else it is what looks
+    the same in clearly more frames than are like the median: what walks changes with its texture.
     """
     count = len(frames)
-    # Of the frames that are like the plate, by pixel, the first, the last, and how many.
-    like = np.stack([channel_max(cv2.absdiff(f, plate)) <= RECURS for f in frames])
-    first = like.argmax(0)
-    last = count - 1 - like[::-1].argmax(0)
-    held = like.sum(0) >= HELD * (last - first + 1)
-    rows, columns = np.nonzero(held & (first >= AROUND) & (count - 1 - last >= AROUND))
-    if not rows.size:
-        return plate
-    first, last = first[rows, columns], last[rows, columns]
-    values = frames[:, rows, columns].astype(np.float32)
-    times = np.arange(count)[:, None]
-    sides, steady = [], np.ones(rows.size, bool)
-    for side in (times < first, times > last):
-        known = np.where(side[..., None], values, np.nan)
-        middle = np.nanmedian(known, axis=0)
-        sides.append(middle)
-        near = (np.abs(values - middle).max(-1) <= RECURS) & side
-        steady &= near.sum(0) >= HELD * side.sum(0)
-    same = steady & (np.abs(sides[0] - sides[1]).max(-1) <= RECURS)
-    shown = np.zeros(plate.shape[:2], np.uint8)
-    shown[rows[same], columns[same]] = 1
-    shown = cv2.morphologyEx(shown, cv2.MORPH_OPEN, _disc(3))
-    kept = shown[rows, columns] > 0
+    like = np.zeros(plate.shape[:2], np.int32)
+    for frame in frames:
+        like += channel_max(cv2.absdiff(frame, plate)) <= RECURS
+    rows, columns = np.nonzero(like < CLEAR * count)
     result = plate.copy()
-    result[rows[kept], columns[kept]] = (0.5 * (sides[0] + sides[1]))[kept].round()
-    return result
+    for start in range(0, len(rows), CHUNK):
+        part = np.s_[start : start + CHUNK]
+        y, x = rows[part], columns[part]
+        values = frames[:, y, x].astype(np.int16)
+        best = like[y, x] * MORE
+        found = plate[y, x].astype(np.float32)
+        for value in values:
+            same = np.abs(values - value).max(-1) <= RECURS
+            before, after = same.argmin(0), same[::-1].argmin(0)
+            members = same.sum(0)
+            score = members + count * ((before >= AROUND) & (after >= AROUND))
+            better = score > best
+            best[better] = score[better]
+            mean = (values[:, better] * same[:, better, None]).sum(0) / members[better, None]
+            found[better] = mean
+        result[y, x] = found.round()
+    # A single place that says otherwise than those around it is noise.
+    changed = (result != plate).any(2).astype(np.uint8)
+    kept = cv2.morphologyEx(changed, cv2.MORPH_OPEN, _disc(3)) > 0
+    return np.where(kept[..., None], result, plate)
 
 
 def noise_of(deviation: np.ndarray) -> np.ndarray:
@@ -266,13 +268,13 @@ def _plain_objects(miss: np.ndarray, differs: np.ndarray, shadow: np.ndarray) ->
     """Objects of one colour before plain ground that are like shadows, (h, w) uint8 0/1.
 
     A shadow lies beside what casts it, or has a soft rim. Here nothing solid is near and the rim is
-    sharp: `miss`, (h, w) levels of difference, rises across it to what it is in the middle. differs,
-    shadow: (h, w) bool, what differs from the plate, and what is like a shadow.
+    sharp: `miss`, (h, w) levels of difference, rises across it to what it is in the middle.
+    differs, shadow: (h, w) bool, what differs from the plate, and what is like a shadow.
     """
     found = np.zeros(differs.shape, np.uint8)
     solid = (differs & ~shadow).astype(np.uint8)
-    thick = cv2.morphologyEx(solid, cv2.MORPH_OPEN, _disc(RIM))
-    thick = cv2.dilate(thick, _disc(2 * RIM + 1)) > 0
+    opened = cv2.morphologyEx(solid, cv2.MORPH_OPEN, _disc(RIM))
+    thick = cv2.dilate(opened, _disc(2 * RIM + 1)) > 0
     count, labels, stats, _ = cv2.connectedComponentsWithStats(differs.astype(np.uint8))
     for label in range(1, count):
         x, y, w, h, area = stats[label]

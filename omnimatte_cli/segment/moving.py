@@ -17,6 +17,7 @@ from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.scratch import EVERY, release
 from omnimatte_cli.segment import motion
 from omnimatte_cli.segment.backdrop import Backdrop, find_motion
+from omnimatte_cli.segment.evidence import KEPT, Evidence
 from omnimatte_cli.segment.track import Track
 from omnimatte_cli.segment.tracking import track
 
@@ -27,14 +28,14 @@ WORKERS = 2  # threads that look for what moves
 class Moving:
     """What moves: objects, the largest first; each frame's foreground; how the camera does.
 
-    backdrop: the scenes behind, at the size in which they were looked for.
+    evidence: what the frames say, and the scenes behind, at the size in which they were looked at.
     """
 
     tracks: list[Track]
     foregrounds: list[bytes]
     size: Size
     camera: Camera
-    backdrop: Backdrop
+    evidence: Evidence
 
     def foreground(self, t: int) -> np.ndarray:
         """All that moves in frame t, (h, w) bool."""
@@ -66,10 +67,13 @@ def find_moving(
     backdrop = Backdrop(frames, camera, cuts)
     if resting:
         backdrop.uncover(frames)
+    evidence = Evidence(frames, backdrop, KEPT if resting else 0)
     foregrounds: list[bytes] = []
 
     def found_in(t: int) -> bytes:  # the frame is made where it is used, so that few are held
-        return pack_mask(motion.foreground(frames[t], backdrop.scene(t)))
+        if not resting:
+            return pack_mask(motion.foreground(frames[t], backdrop.scene(t)))
+        return pack_mask(evidence.at(t).foreground)
 
     with ThreadPoolExecutor(WORKERS) as pool:
         for found in pool.map(found_in, range(len(frames))):
@@ -81,7 +85,7 @@ def find_moving(
     for scene in backdrop.scenes:
         masks = (unpack_mask(foregrounds[t], small) for t in scene)
         part = frames if len(scene) == len(frames) else frames[np.array(scene)]
-        tracks += track(part, masks, camera, scene.start)
+        tracks += track(part, masks, camera, scene.start, evidence.flow)
     for number, each in enumerate(tracks):
         each.number = number
     tracks.sort(key=lambda t: t.weight, reverse=True)
@@ -90,7 +94,7 @@ def find_moving(
         for each in tracks:
             each.masks = {t: _enlarge(m, small, (h, w)) for t, m in each.masks.items()}
             each.size = (h, w)
-    return Moving(tracks, foregrounds, (h, w), camera.scaled((h, w)), backdrop)
+    return Moving(tracks, foregrounds, (h, w), camera.scaled((h, w)), evidence)
 
 
 def choose_tracks(moving: Moving, max_objects: int) -> tuple[list[Track], list[str]]:

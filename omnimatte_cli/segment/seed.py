@@ -8,11 +8,11 @@ is taken that differs most from the ground around it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from omnimatte_cli.camera.flow import backward_flow
 from omnimatte_cli.segment.colours import colour_bins, colour_histogram, similarity
 from omnimatte_cli.segment.cut import complete, cut_disc, cut_prompt
 from omnimatte_cli.segment.evidence import Evidence, Seen
@@ -26,17 +26,32 @@ BOX_FITS = 0.3  # IoU of a user's box with that of what moves in it, from which 
 LARGEST = 0.5  # share of the picture that one object may cover
 CALM = 0.25  # share of the ground around a mover, below which what moves there is the object
 CALM_BONUS = 0.5  # ... in its favour
+AROUND = 0.3  # of the root of a box's area, to which the ground around it is looked at
 SCALES = (0.018, 0.03, 0.05, 0.08, 0.13, 0.2)  # of the picture's width: radii that are tried
 STEPS = (-3, 3)  # frames over which motion is compared
 TOGETHER = 1.5  # pixels at least that a point must move over the scene for this to tell anything
-SCORES = (1.0, 0.6, 0.6, 0.4, 2.0)  # colour, change, motion, edges; what runs into the limit
+SCORES = (1.0, 0.6, 0.6, 0.4, 2.0, 1.5)  # colour, change, motion, edges, limits, a box
+
+
+@dataclass(frozen=True)
+class First:
+    """A first mask (h, w) bool, disjoint from others, and what sets it apart from what is around.
+
+    colour, change, motion: each 1 where it is all of the object and none of the ground, 0 where it
+    is both alike.
+    """
+
+    mask: np.ndarray
+    colour: float
+    change: float
+    motion: float
 
 
 def first_masks(
     frames: np.ndarray, prompts: Sequence[Prompt], evidence: Evidence,
     tracks: Sequence[Track], seed: int,
-) -> dict[str, np.ndarray]:  # fmt: skip
-    """Masks (h, w) bool of the objects that were pointed at in one frame, by name, disjoint.
+) -> dict[str, First]:  # fmt: skip
+    """The objects that were pointed at in one frame, by name.
 
     frames: (T, h, w, 3) uint8; prompts in their pixels, one an object. tracks: what moves. A mask
     may be empty.
@@ -44,9 +59,9 @@ def first_masks(
     t = prompts[0].frame
     seen = evidence.at(t)
     movers = _movers(frames[t], t, prompts, seen, tracks)
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, First] = {}
     for p in prompts:
-        others = np.any([m for n, m in found.items() if n != p.name] or [_none(seen)], axis=0)
+        others = np.any([f.mask for f in found.values()] or [_none(seen)], axis=0)
         rivals = np.any([m for n, m in movers.items() if n != p.name] or [_none(seen)], axis=0)
         for q in prompts:
             if q.name != p.name:
@@ -55,15 +70,17 @@ def first_masks(
         others |= rivals & ~mask
         refused = others | _dots(p, others.shape, False)
         together = _together(frames, t, p, evidence)
-        cuts = list(_cuts(frames[t], p, together, refused, seed))
+        cuts = list(_cuts(frames[t], p, seen, together, refused, seed))
         if mask.any():
             mask = complete(frames[t], mask, others & ~mask, seed) & ~others
             cuts.insert(0, (mask, ~_none(seen)))
-        scores = [_score(frames[t], c, limit, seen, together, others) for c, limit in cuts]
+        terms = [_terms(frames[t], c, limit, seen, together, others, p.box) for c, limit in cuts]
+        scores = [float(np.dot(SCORES, x)) if x else -np.inf for x in terms]
         if mask.any() and _is_calm(mask, others, seen):
             scores[0] += CALM_BONUS
         best = max(range(len(cuts)), key=scores.__getitem__)
-        found[p.name] = cuts[best][0] & ~others
+        colour, change, motion = (terms[best] or (0.0, 0.0, 0.0))[:3]
+        found[p.name] = First(cuts[best][0] & ~others, colour, change, motion)
     return found
 
 
@@ -109,15 +126,19 @@ def _movers(
 def _meant(prompt: Prompt, part: np.ndarray) -> bool:
     """Whether a prompt points at a mover (h, w) bool."""
     if prompt.box is not None:
-        x, y, w, h = cv2.boundingRect(part.astype(np.uint8))
-        b = prompt.box
-        across, down = min(b.x1, x + w) - max(b.x0, x), min(b.y1, y + h) - max(b.y0, y)
-        common = max(across, 0) * max(down, 0)
-        both = (b.x1 - b.x0) * (b.y1 - b.y0) + w * h - common
-        return bool(common > BOX_FITS * both)
+        return _fit(part, prompt.box) > BOX_FITS
     reach = max(round(NEAR_POINT * part.shape[1]), 2)
     near = grown(_dots(prompt, part.shape, True), reach - 2)
     return bool((near & part).any()) and not (_dots(prompt, part.shape, False) & part).any()
+
+
+def _fit(mask: np.ndarray, box: Box) -> float:
+    """IoU of a mask's bounding box with another box."""
+    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    across = min(box.x1, x + w) - max(box.x0, x)
+    down = min(box.y1, y + h) - max(box.y0, y)
+    common = max(across, 0.0) * max(down, 0.0)
+    return common / ((box.x1 - box.x0) * (box.y1 - box.y0) + w * h - common)
 
 
 def _inside(box: Box, shape: tuple[int, ...]) -> np.ndarray:
@@ -168,13 +189,19 @@ def _is_calm(mask: np.ndarray, others: np.ndarray, seen: Seen) -> bool:
 
 
 def _cuts(
-    frame: np.ndarray, prompt: Prompt, together: np.ndarray | None, refused: np.ndarray, seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    frame: np.ndarray, prompt: Prompt, seen: Seen,
+    together: np.ndarray | None, refused: np.ndarray, seed: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
     """Masks that may be the object, and for each the region in which it was looked for."""
     h, w = frame.shape[:2]
     whole = np.ones((h, w), bool)
     if prompt.box is not None:
         yield cut_prompt(frame, prompt, seed), whole
+        within = _inside(prompt.box, (h, w)) & ~refused
+        likely = _unlike_around(within, seen)
+        sure = cv2.erode(likely.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        if sure.any():
+            yield cut_disc(frame, sure, likely, within, seed), whole
         return
     dots = _dots(prompt, (h, w), True)
     for scale in SCALES:
@@ -185,6 +212,16 @@ def _cuts(
             like = core & (together > 0)
             if like.sum() > 30:
                 yield cut_disc(frame, dots, like, reach & ~refused, seed), reach
+
+
+def _unlike_around(within: np.ndarray, seen: Seen) -> np.ndarray:
+    """Of a region (h, w) bool, what has colours that are rarer around it, (h, w) bool."""
+    around = ring(within, _none(seen), 1, max(round(AROUND * np.sqrt(within.sum())), 8))
+    if not (within.any() and around.any()):
+        return _none(seen)
+    inside, outside = (colour_histogram(seen.colour[m]) for m in (within, around))
+    rather = np.log((inside + 1e-5) / (outside + 1e-5)).astype(np.float32)[seen.colour]
+    return within & (cv2.blur(rather, (5, 5)) > 0)
 
 
 def _together(frames: np.ndarray, t: int, prompt: Prompt, evidence: Evidence) -> np.ndarray | None:
@@ -205,7 +242,7 @@ def _together(frames: np.ndarray, t: int, prompt: Prompt, evidence: Evidence) ->
         other = t + step
         if not 0 <= other < len(frames):
             continue
-        over = backward_flow(frames[t], frames[other]) - evidence.camera_flow(t, other)
+        over = evidence.flow(t, other) - evidence.camera_flow(t, other)
         own = np.median(over[dots], axis=0)
         if np.linalg.norm(own) < TOGETHER:
             continue
@@ -215,17 +252,20 @@ def _together(frames: np.ndarray, t: int, prompt: Prompt, evidence: Evidence) ->
     return np.mean(maps, axis=0) if maps else None
 
 
-def _score(
+def _terms(
     frame: np.ndarray, mask: np.ndarray, limit: np.ndarray, seen: Seen,
-    together: np.ndarray | None, others: np.ndarray,
-) -> float:  # fmt: skip
-    """How much a mask looks like an object: the larger, the more."""
+    together: np.ndarray | None, others: np.ndarray, box: Box | None,
+) -> tuple[float, ...] | None:  # fmt: skip
+    """How much a mask looks like an object, term by term (SCORES); None: it is none.
+
+    The last two are how little it runs into the limit of the search, and how well it fits a box.
+    """
     area = int(mask.sum())
     if area < 20 or mask.mean() > LARGEST:
-        return -np.inf
+        return None
     around = ring(mask, others, 2, max(round(0.4 * np.sqrt(area)), 6))
     if around.sum() < 20:
-        return -np.inf
+        return None
     inside, outside = (colour_histogram(seen.colour[m]) for m in (mask, around))
     colour = 1 - similarity(inside, outside)
     change = float(seen.foreground[mask].mean() - seen.foreground[around].mean())
@@ -239,5 +279,5 @@ def _score(
     edges = min(float(slope[rim].mean()) / max(float(slope[nearby].mean()), 1.0), 3.0) / 3
     edge_of_search = grown(~limit, 2) if not limit.all() else ~limit
     runs = float((rim & edge_of_search).sum()) / max(int(rim.sum()), 1)
-    terms = (colour, change, motion, edges, -runs)
-    return float(np.dot(SCORES, terms))
+    fits = _fit(mask, box) if box is not None else 0.0
+    return colour, change, motion, edges, -runs, fits

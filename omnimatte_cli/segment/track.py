@@ -50,7 +50,7 @@ class Track:
         """Set the mask of frame t."""
         x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
         self.masks[t], self.doubt[t] = pack_mask(mask), doubt
-        self.centres[t], self.areas[t] = (x + w / 2, y + h / 2), int(mask.sum())
+        self.centres[t], self.areas[t] = (x + w / 2, y + h / 2), int(np.count_nonzero(mask))
 
     def learn(self, histogram: np.ndarray) -> None:
         """Follow the object's slowly changing colours."""

@@ -7,7 +7,7 @@ that were away are known again by place and colour.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -32,15 +32,17 @@ LEAST_FRAMES = 4
 TRAVEL = 0.02  # share of the picture's width that an object must move at some time
 SWAP_MARGIN = 0.15  # histogram similarity by which exchanged identities must fit better
 
+Flow = Callable[[int, int], np.ndarray]
+
 
 class Tracker:
     """Follows objects frame by frame: call `advance` for each frame in order."""
 
-    def __init__(self, size: tuple[int, int], start: int = 0) -> None:
-        """start: number of the first frame."""
+    def __init__(self, size: tuple[int, int], start: int = 0, flow: Flow | None = None) -> None:
+        """start: number of the first frame. flow: between two frames, by their numbers."""
         self.size = size
         self.tracks: list[Track] = []
-        self.time = start - 1
+        self.time, self.flow = start - 1, flow
         self.next_number = 0
         self.before: np.ndarray | None = None  # the previous frame
         self.current: dict[int, np.ndarray] = {}  # masks in the previous frame by track number
@@ -56,7 +58,10 @@ class Tracker:
         known = {t.number: t for t in self.tracks}
         expected: dict[int, np.ndarray] = {}
         if self.before is not None and self.current:
-            flow = backward_flow(frame, self.before)
+            if self.flow is None:
+                flow = backward_flow(frame, self.before)
+            else:
+                flow = self.flow(self.time, self.time - 1)
             expected = {n: warp_mask(m, flow) for n, m in self.current.items()}
         pieces: dict[int, list[np.ndarray]] = {}
         shared: dict[int, bool] = {}
@@ -241,16 +246,18 @@ def track(
     foregrounds: Iterable[np.ndarray],
     camera: Camera | None = None,
     start: int = 0,
+    flow: Flow | None = None,
 ) -> list[Track]:
     """Objects that persist and move, the largest first.
 
     frames: (h, w, 3) uint8 each; foregrounds: (h, w) bool each. camera: of the whole clip; None: it
-    stands still. start: number of the first frame. What is small, short-lived or never moves over
+    stands still. start: number of the first frame. flow: between two frames of such numbers, (h, w,
+    2); None: it is made. What is small, short-lived or never moves over
     the scene (a hole in the plate where somebody stood) is dropped.
     """
     tracker: Tracker | None = None
     for frame, foreground in zip(frames, foregrounds, strict=True):
-        tracker = tracker or Tracker(foreground.shape[:2], start)
+        tracker = tracker or Tracker(foreground.shape[:2], start, flow)
         tracker.advance(frame, foreground)
     if tracker is None:
         return []
