@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import pytest
 
 from omnimatte_cli.arrays import pack_mask, unpack_mask
 from omnimatte_cli.segment import methods
-from omnimatte_cli.segment.doubts import doubts_of
-from omnimatte_cli.segment.prompts import Point, Prompt
+from omnimatte_cli.segment.doubts import doubt_of_first, doubts_of
+from omnimatte_cli.segment.prompts import Box, Point, Prompt
+from omnimatte_cli.segment.seed import First
 from tests.segment_clips import BLUE, GREEN, RED, Actor, iou, render, walk
 
 pytestmark = pytest.mark.slow
@@ -85,6 +87,39 @@ def test_the_same_clicks_give_the_same_masks() -> None:
     frames, _ = render(CLOSE, 6)
     points = {"left": (0, 54.0, 90.0), "right": (0, 96.0, 96.0)}
     assert clicked(frames, points).masks == clicked(frames, points).masks
+
+
+def test_a_click_on_bare_ground_is_said_and_one_on_an_object_is_not() -> None:
+    frames, _ = render(CLOSE, 10)
+    rough = clicked(frames, {"left": (0, 54, 90), "hill": (2, 250, 50)})
+    assert len(rough.notes) == 1, rough.notes
+    assert "cut out for 'hill' in frame 2 is doubtful" in rough.notes[0]
+    assert "--point hill:2:X,Y" in rough.notes[0]
+
+
+def test_first_masks_are_doubted_where_little_speaks_for_them() -> None:
+    def said(size: int, *terms: float) -> str | None:
+        mask = np.zeros((100, 100), bool)
+        mask[:size, :size] = True
+        return doubt_of_first("dog", 7, First(mask, *terms))
+
+    assert said(20, 0.8, 0.1, 0.0) is None
+    assert said(20, 0.1, 0.1, 0.7) is None
+    assert "colours are those of the ground" in str(said(20, 0.1, 0.1, 0.1))
+    assert "tiny" in str(said(1, 0.8, 0.9, 0.9))
+    assert "covers 49% of the picture" in str(said(70, 0.8, 0.9, 0.9))
+
+
+def test_a_box_holds_what_differs_in_it_and_not_its_middle_alone() -> None:
+    """A horseshoe: the middle of its box is ground."""
+    frames, _ = render([], 8)
+    shoe = np.zeros(frames.shape[1:3], np.uint8)
+    cv2.ellipse(shoe, (160, 90), (40, 40), 0, 180, 360, 1, 18)
+    frames[:, shoe > 0] = (180, 60, 50)
+    rows, columns = np.nonzero(shoe)
+    box = Box(columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    rough = methods.by_motion(frames, [Prompt("shoe", 0, (), box)], 4, 0)
+    assert iou(unpack_mask(rough.masks["shoe"][0], rough.size), shoe > 0) >= 0.85
 
 
 def test_what_vanishes_is_said_to_be_lost() -> None:

@@ -16,6 +16,7 @@ from omnimatte_cli.segment.clean import away, clean_frames
 from omnimatte_cli.segment.cut import complete
 from omnimatte_cli.segment.doubts import doubt_of_first
 from omnimatte_cli.segment.follow import follow
+from omnimatte_cli.segment.motion import fill_holes
 from omnimatte_cli.segment.moving import (
     Moving,
     choose_tracks,
@@ -26,6 +27,8 @@ from omnimatte_cli.segment.prompts import Box, Prompt
 from omnimatte_cli.segment.propagate import Carried, propagate
 from omnimatte_cli.segment.seed import first_masks
 from omnimatte_cli.segment.track import Track
+
+HOLLOW = 0.04  # share of a moving object's area, up to which a hole in it is none
 
 
 class Segmenter(Protocol):
@@ -139,7 +142,10 @@ def completed(
     for other in others:
         if t in other.masks:
             taken |= other.at(t)
-    return complete(frame, mask, taken & ~mask, seed)
+    mask = complete(frame, mask, taken & ~mask, seed)
+    # A coat of the colour of the wall behind it: where the rest of the coat is seen, it is there.
+    holes = HOLLOW * np.count_nonzero(mask) / mask.size
+    return (fill_holes(mask.astype(np.uint8), holes) > 0) & ~(taken & ~track.at(t))
 
 
 def by_sam(
