@@ -9,12 +9,11 @@ masks. A pixel has one owner, so objects that touch stay apart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size, pack_mask, unpack_mask
+from omnimatte_cli.arrays import pack_mask, unpack_mask
 from omnimatte_cli.camera.flow import agreement, mismatch, warp, warp_mask
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment.evidence import Evidence, Seen
@@ -37,6 +36,7 @@ from omnimatte_cli.segment.propagate import (
     Keys,
     at_edge,
     better,
+    disjoint,
 )
 from omnimatte_cli.segment.track import Track
 
@@ -89,21 +89,8 @@ def follow(
     result: dict[str, list[Carried]] = {name: [] for name in keys}
     for ahead, back in zip(*ways, strict=True):
         chosen = {n: better(ahead.get(n), back.get(n)) or nothing for n in keys}
-        for name, each in _disjoint(chosen, size).items():
+        for name, each in disjoint(chosen, size).items():
             result[name].append(each)
-    return result
-
-
-def _disjoint(chosen: Mapping[str, Carried], size: Size) -> dict[str, Carried]:
-    """One frame's masks of size (h, w), by object, no pixel in two of them: known ones stay."""
-    taken = np.zeros(size, bool)
-    result = dict(chosen)
-    for name, each in sorted(chosen.items(), key=lambda c: -c[1].confidence):
-        mask = unpack_mask(each.mask, size)
-        if each.distance and (mask & taken).any():
-            mask &= ~taken
-            result[name] = replace(each, mask=pack_mask(mask), area=int(np.count_nonzero(mask)))
-        taken |= mask
     return result
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
-from omnimatte_cli.arrays import pack_mask, unpack_mask
+from omnimatte_cli.arrays import Size, pack_mask, unpack_mask
 from omnimatte_cli.camera.flow import agreement, backward_flow, mismatch, warp_mask
 from omnimatte_cli.progress import Progress, Silent
 
@@ -212,3 +212,16 @@ def better(a: Carried | None, b: Carried | None) -> Carried | None:
         other = b if a.area else a
         return seen if seen.confidence >= 2 * LOST else other
     return a if (a.confidence, -a.distance) >= (b.confidence, -b.distance) else b
+
+
+def disjoint(chosen: Mapping[str, Carried], size: Size) -> dict[str, Carried]:
+    """One frame's masks of size (h, w), by object, no pixel in two of them: known ones stay."""
+    taken = np.zeros(size, bool)
+    result = dict(chosen)
+    for name, each in sorted(chosen.items(), key=lambda c: -c[1].confidence):
+        mask = unpack_mask(each.mask, size)
+        if each.distance and (mask & taken).any():
+            mask &= ~taken
+            result[name] = replace(each, mask=pack_mask(mask), area=int(np.count_nonzero(mask)))
+        taken |= mask
+    return result

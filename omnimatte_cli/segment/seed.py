@@ -23,14 +23,20 @@ from omnimatte_cli.segment.track import Track
 
 NEAR_POINT = 0.01  # share of the picture's width by which a point may miss what moves
 BOX_FITS = 0.3  # IoU of a user's box with that of what moves in it, from which they are the same
+BOX_WHOLE = 0.7  # ... from which it is all that the box was drawn around
 LARGEST = 0.5  # share of the picture that one object may cover
 CALM = 0.25  # share of the ground around a mover, below which what moves there is the object
 CALM_BONUS = 0.5  # ... in its favour
 AROUND = 0.3  # of the root of a box's area, to which the ground around it is looked at
+HEIGHTS = (0.35, 0.5, 0.65)  # of a box, at which its object is taken to be in the middle
+CORE = 0.6  # share of a box that may be taken to be its object at first
 SCALES = (0.018, 0.03, 0.05, 0.08, 0.13, 0.2)  # of the picture's width: radii that are tried
 STEPS = (-3, 3)  # frames over which motion is compared
 TOGETHER = 1.5  # pixels at least that a point must move over the scene for this to tell anything
-SCORES = (1.0, 0.6, 0.6, 0.4, 2.0, 1.5)  # colour, change, motion, edges, limits, a box
+# Of colour, change, motion, edges, what runs into the limit of a search, and the fit to a box. Where
+# a box gives the extent, colours tell more.
+SCORES = (1.0, 0.6, 0.6, 0.4, 2.0, 0.0)
+SCORES_IN_BOX = (3.0, 0.6, 0.6, 0.4, 2.0, 1.5)
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,10 @@ def first_masks(
             mask = complete(frames[t], mask, others & ~mask, seed) & ~others
             cuts.insert(0, (mask, ~_none(seen)))
         terms = [_terms(frames[t], c, limit, seen, together, others, p.box) for c, limit in cuts]
-        scores = [float(np.dot(SCORES, x)) if x else -np.inf for x in terms]
-        if mask.any() and _is_calm(mask, others, seen):
+        weights = SCORES if p.box is None else SCORES_IN_BOX
+        scores = [float(np.dot(weights, x)) if x else -np.inf for x in terms]
+        whole = p.box is None or _fit(mask, p.box) >= BOX_WHOLE
+        if mask.any() and whole and _is_calm(mask, others, seen):
             scores[0] += CALM_BONUS
         best = max(range(len(cuts)), key=scores.__getitem__)
         colour, change, motion = (terms[best] or (0.0, 0.0, 0.0))[:3]
@@ -202,6 +210,16 @@ def _cuts(
         sure = cv2.erode(likely.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
         if sure.any():
             yield cut_disc(frame, sure, likely, within, seed), whole
+        b = prompt.box
+        for share in HEIGHTS:
+            dot = np.zeros((h, w), np.uint8)
+            at = round((b.x0 + b.x1) / 2), round(b.y0 + share * (b.y1 - b.y0))
+            cv2.circle(dot, at, 2, 1, -1)
+            middle = (dot > 0) & within
+            for scale in SCALES:
+                core = grown(middle, max(round(scale * w), 4)) & within
+                if middle.any() and core.sum() < CORE * within.sum():
+                    yield cut_disc(frame, middle, core, within, seed), whole
         return
     dots = _dots(prompt, (h, w), True)
     for scale in SCALES:
@@ -279,5 +297,5 @@ def _terms(
     edges = min(float(slope[rim].mean()) / max(float(slope[nearby].mean()), 1.0), 3.0) / 3
     edge_of_search = grown(~limit, 2) if not limit.all() else ~limit
     runs = float((rim & edge_of_search).sum()) / max(int(rim.sum()), 1)
-    fits = _fit(mask, box) if box is not None else 0.0
+    fits = min(_fit(mask, box) / BOX_WHOLE, 1.0) if box is not None else 0.0
     return colour, change, motion, edges, -runs, fits
