@@ -28,6 +28,7 @@ from omnimatte_cli.segment.propagate import Carried, propagate
 from omnimatte_cli.segment.seed import first_masks
 from omnimatte_cli.segment.track import Track
 
+SPECK = 0.05  # share of a moving object's area, below which a piece apart is none of it
 HOLLOW = 0.04  # share of a moving object's area, up to which a hole in it is none
 
 
@@ -143,6 +144,10 @@ def completed(
         if t in other.masks:
             taken |= other.at(t)
     mask = complete(frame, mask, taken & ~mask, seed)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    large = stats[:, cv2.CC_STAT_AREA] >= SPECK * np.count_nonzero(mask)
+    large[0] = False
+    mask = large[labels]
     # A coat of the colour of the wall behind it: where the rest of the coat is seen, it is there.
     holes = HOLLOW * np.count_nonzero(mask) / mask.size
     return (fill_holes(mask.astype(np.uint8), holes) > 0) & ~(taken & ~track.at(t))

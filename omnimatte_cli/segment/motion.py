@@ -144,11 +144,17 @@ def _without_sojourners(frames: np.ndarray, plate: np.ndarray) -> np.ndarray:
     for start in range(0, len(rows), CHUNK):
         part = np.s_[start : start + CHUNK]
         y, x = rows[part], columns[part]
-        values = frames[:, y, x].astype(np.int16)
+        values = frames[:, y, x]
+        channels = np.ascontiguousarray(np.moveaxis(values, 2, 0))
         best = like[y, x] * MORE
         found = plate[y, x].astype(np.float32)
-        for value in values:
-            same = np.abs(values - value).max(-1) <= RECURS
+        low, high = (
+            np.clip(channels.astype(np.int16) + step, 0, 255).astype(np.uint8)
+            for step in (-RECURS, RECURS)
+        )
+        for t in range(count):
+            inside = (channels >= low[:, t : t + 1]) & (channels <= high[:, t : t + 1])
+            same = inside[0] & inside[1] & inside[2]
             before, after = same.argmin(0), same[::-1].argmin(0)
             members = same.sum(0)
             score = members + count * ((before >= AROUND) & (after >= AROUND))

@@ -23,6 +23,7 @@ from omnimatte_cli.segment.track import Track
 
 NEAR_POINT = 0.01  # share of the picture's width by which a point may miss what moves
 BOX_FITS = 0.3  # IoU of a user's box with that of what moves in it, from which they are the same
+BOX_PART = 0.5  # ... below which it is only a part of what the box was drawn around
 BOX_WHOLE = 0.7  # ... from which it is all that the box was drawn around
 LARGEST = 0.5  # share of the picture that one object may cover
 CALM = 0.25  # share of the ground around a mover, below which what moves there is the object
@@ -33,8 +34,8 @@ CORE = 0.6  # share of a box that may be taken to be its object at first
 SCALES = (0.018, 0.03, 0.05, 0.08, 0.13, 0.2)  # of the picture's width: radii that are tried
 STEPS = (-3, 3)  # frames over which motion is compared
 TOGETHER = 1.5  # pixels at least that a point must move over the scene for this to tell anything
-# Of colour, change, motion, edges, what runs into the limit of a search, and the fit to a box. Where
-# a box gives the extent, colours tell more.
+# Of colour, change, motion, edges, what runs into the limit of a search, and the fit to a box. It
+# gives the extent, so that colours tell more.
 SCORES = (1.0, 0.6, 0.6, 0.4, 2.0, 0.0)
 SCORES_IN_BOX = (3.0, 0.6, 0.6, 0.4, 2.0, 1.5)
 
@@ -77,7 +78,7 @@ def first_masks(
         refused = others | _dots(p, others.shape, False)
         together = _together(frames, t, p, evidence)
         cuts = list(_cuts(frames[t], p, seen, together, refused, seed))
-        if mask.any():
+        if mask.any() and (p.box is None or _fit(mask, p.box) >= BOX_PART):
             mask = complete(frames[t], mask, others & ~mask, seed) & ~others
             cuts.insert(0, (mask, ~_none(seen)))
         terms = [_terms(frames[t], c, limit, seen, together, others, p.box) for c, limit in cuts]
