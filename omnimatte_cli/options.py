@@ -6,7 +6,10 @@ fields: name, type, default and help. `commands/options.py` turns them into comm
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import functools
+import operator
 import types
 import typing
 from collections.abc import Iterable, Sequence
@@ -93,19 +96,28 @@ def _words(kind: Any) -> tuple[str, ...]:
 
 def is_optional(kind: Any) -> bool:
     """Whether a type is `X | None`."""
-    return get_origin(kind) in (typing.Union, types.UnionType) and type(None) in get_args(kind)
+    return is_union(kind) and type(None) in get_args(kind)
 
 
 def without_none(kind: Any) -> Any:
-    """`X` of `X | None`."""
-    (inner,) = (k for k in get_args(kind) if k is not type(None))
-    return inner
+    """`X` of `X | None`; X may be a union itself."""
+    return functools.reduce(operator.or_, (k for k in get_args(kind) if k is not type(None)))
+
+
+def is_union(kind: Any) -> bool:
+    """Whether a type is one of several."""
+    return get_origin(kind) in (typing.Union, types.UnionType)
 
 
 def parse_value(text: str, kind: Any) -> Any:
     """A text as a value of a field's type. Raises ValueError."""
     if is_optional(kind):
         return None if text.lower() == "none" else parse_value(text, without_none(kind))
+    if is_union(kind):
+        for inner in get_args(kind):
+            with contextlib.suppress(ValueError):
+                return parse_value(text, inner)
+        raise ValueError(text)
     if get_origin(kind) is Literal:
         if text not in get_args(kind):
             raise ValueError(text)
@@ -131,6 +143,8 @@ def type_name(kind: Any) -> str:
     """A field's type in words, for lists of options."""
     if is_optional(kind):
         return type_name(without_none(kind))
+    if is_union(kind):
+        return "|".join(map(type_name, get_args(kind)))
     if get_origin(kind) is Literal:
         return "|".join(get_args(kind))
     if get_origin(kind) is tuple:

@@ -170,8 +170,11 @@ class Settings:
         "coordination finetunes on the clip (the paper), ownership answers in seconds; "
         "auto: coordination on a GPU, ownership on a CPU.",
     )
-    iterations: int | None = option(
-        None, "Steps of a method that trains on the clip; 0 uses the weights as they are."
+    iterations: int | Literal["auto"] | None = option(
+        None,
+        "Steps of a method that trains on the clip; 0 uses the weights as they are, auto goes on "
+        "until the loss falls no more (coordination alone).",
+        metavar="<int>|auto",
     )
     weights: str = option(
         "auto", "Weights: a shipped name, a file, none or auto.", metavar="NAME|PATH"
@@ -259,7 +262,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_words(self)
-        check(self.iterations is None or self.iterations >= 0, "--iterations must be 0 or more")
+        check(
+            self.iterations in (None, "auto")
+            or (isinstance(self.iterations, int) and self.iterations >= 0),
+            "--iterations must be 0 or more, or auto",
+        )
         check_seed(self.seed)
         check_size(self.size, step=16, least=32)
         given = self.homographies is not None

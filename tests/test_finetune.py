@@ -17,11 +17,14 @@ from omnimatte_cli.errors import OptionError
 from omnimatte_cli.interrupt import held_interrupts
 from omnimatte_cli.methods.coordination import finetune as tuning
 from omnimatte_cli.methods.coordination.finetune import (
+    SETTLED_SPAN,
     finetune,
     mask_weight,
     random_crop,
+    settled,
     window_losses,
 )
+from omnimatte_cli.methods.coordination.losses import SPARSITY_WEIGHT
 from omnimatte_cli.methods.coordination.network import LayerNet
 from omnimatte_cli.methods.coordination.options import Options
 from omnimatte_cli.methods.coordination.predict import predict_layers
@@ -55,8 +58,9 @@ def test_finetuning_lowers_the_loss(tensors: ClipTensors) -> None:
     early = finetune(new_net(), tensors, settings(20), 0, Silent())
     late = finetune(new_net(), tensors, settings(120), 0, Silent())
     assert early is not None and late is not None
-    assert late.reconstruction < 0.6 * early.reconstruction
-    assert late.total < 0.6 * early.total
+    assert (early.iterations, late.iterations) == (20, 120)
+    assert late.losses.reconstruction < 0.6 * early.losses.reconstruction
+    assert late.losses.total < 0.6 * early.losses.total
     assert finetune(new_net(), tensors, settings(0), 0, Silent()) is None
 
 
@@ -102,6 +106,47 @@ class Interrupting(Silent):
 
     def say(self, message: str) -> None:
         self.said.append(message)
+
+
+def history(first: float, second: float, steps: int = 2 * SETTLED_SPAN) -> list[torch.Tensor]:
+    """Terms whose reconstruction falls once in the middle, under a mask loss that falls on."""
+    terms = torch.zeros(steps, 5)
+    terms[:, 0] = torch.where(torch.arange(steps) < steps // 2, first, second)
+    terms[:, 3] = torch.linspace(1, 0, steps)
+    return list(terms)
+
+
+def test_when_the_loss_has_settled() -> None:
+    assert settled(history(0.5, 0.5)) and settled(history(0.5, 0.495))
+    assert not settled(history(0.5, 0.45))
+    assert not settled(history(0.5, 0.5)[1:])  # too short to say
+    sparse = history(0.5, 0.5)
+    for terms in sparse[SETTLED_SPAN:]:
+        terms[1] = -0.5 / SPARSITY_WEIGHT * 0.1  # 10 % of the loss
+    assert not settled(sparse)
+
+
+def test_training_ends_when_the_loss_falls_no_more(
+    tensors: ClipTensors, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("omnimatte_cli.methods.coordination.finetune.SETTLED_SPAN", 20)
+    options = Options(iterations="auto", batch_size=2, lr=2e-3, save_interval=0.0)
+    whole, watcher = new_net(), Interrupting(0)
+    trained = finetune(whole, tensors, options, 0, watcher)
+    assert trained is not None and 40 <= trained.iterations < 1000
+    assert watcher.said == [
+        f"The loss falls no more: finetuning ended after {trained.iterations} steps."
+    ]
+    early = finetune(new_net(), tensors, settings(20), 0, Silent())
+    assert early is not None and trained.losses.total < 0.75 * early.losses.total
+    # It ends at the same step after an interrupt.
+    parts, state = new_net(), tmp_path / "state.pt"
+    with pytest.raises(KeyboardInterrupt):
+        finetune(parts, tensors, options, 0, Interrupting(27), state, "key")
+    again = finetune(parts, tensors, options, 0, Silent(), state, "key")
+    assert again == trained
+    pairs = zip(whole.state_dict().values(), parts.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 @pytest.mark.parametrize("interval", [0.0, 1e9])

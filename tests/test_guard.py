@@ -163,8 +163,8 @@ def test_a_loss_that_is_no_number_goes_back_once_at_half_the_rate(
     net = LayerNet(8, (2, 3))
     options = Options(iterations=6, batch_size=2, lr=1e-3, save_interval=0.0)
     state = tmp_path / "state.pt"
-    losses = coordination.finetune(net, clip, options, 0, progress, state, "key")
-    assert losses is not None and np.isfinite(losses.total) and len(calls) == 6 + 6
+    trained = coordination.finetune(net, clip, options, 0, progress, state, "key")
+    assert trained is not None and np.isfinite(trained.losses.total) and len(calls) == 6 + 6
     assert progress.said == [
         "The loss is not a number at step 6: back to step 0, at half the rate."
     ]

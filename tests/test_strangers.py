@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from omnimatte_cli.methods.base import Run
 from omnimatte_cli.pipeline import find_owners, ownership_network
 from omnimatte_cli.plate.strangers import owned_shares, with_strangers
 from omnimatte_cli.progress import Silent
-from omnimatte_cli.segment.strangers import find_strangers
+from omnimatte_cli.segment.strangers import find_strangers, travel
 from omnimatte_cli.shot import Shot
 from omnimatte_cli.synth.dataset import write_scene
 from omnimatte_cli.synth.scenes import SceneOptions
@@ -62,6 +63,31 @@ def test_the_mover_without_a_mask_is_found(clip, fps: float, least: float) -> No
 def test_none_where_all_movers_have_masks(clip) -> None:
     frames, first, second = clip
     assert len(find_strangers(frames, np.stack([first, second]))) == 0
+
+
+@pytest.mark.parametrize(("step", "strangers"), [(0.0, 0), (0.3, 0), (2.0, 1)])
+def test_what_comes_and_goes_in_place_is_no_stranger(
+    clip, monkeypatch, step: float, strangers: int
+) -> None:
+    """So do the ends of a shadow's way, where the median of all frames lies in the shadow."""
+    frames, first, _ = clip
+    mover = np.zeros_like(first)
+    for t in (*range(6), *range(14, 24)):
+        left = round(step * t) + (60 if t < 10 else 90)
+        mover[t, 70:80, left : left + 12] = True
+    found = SimpleNamespace(tracks=[mover], size=SIZE)
+    monkeypatch.setattr("omnimatte_cli.segment.strangers.find_moving", lambda *a, **o: found)
+    monkeypatch.setattr("omnimatte_cli.segment.strangers._stack", lambda track, *a: track.copy())
+    assert len(find_strangers(frames, first[None])) == strangers
+
+
+def test_how_far_a_mover_gets() -> None:
+    mask = np.zeros((6, 20, 40), bool)
+    for t, left in enumerate((2, 4, 8, None, 30, 31)):
+        if left is not None:
+            mask[t, 4:10, left : left + 6] = True
+    assert travel(mask) == 6  # not 29: it was out of sight between
+    assert travel(np.zeros((3, 8, 8), bool)) == 0
 
 
 def test_what_strangers_own_is_unowned(clip) -> None:

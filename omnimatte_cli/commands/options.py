@@ -11,7 +11,15 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from omnimatte_cli.errors import OptionError
-from omnimatte_cli.options import flag_of, is_optional, parse_value, types_of, without_none
+from omnimatte_cli.options import (
+    flag_of,
+    is_optional,
+    is_union,
+    parse_value,
+    type_name,
+    types_of,
+    without_none,
+)
 from omnimatte_cli.settings import parse_size
 
 REPEATED = (
@@ -117,7 +125,7 @@ def _cli_type(name: str, kind: Any) -> Any:
         return list[str] | None
     if is_optional(kind):
         return _cli_type(name, without_none(kind)) | None
-    if get_origin(kind) is Literal:
+    if get_origin(kind) is Literal or is_union(kind):
         return str
     if get_origin(kind) is tuple:
         return str | None
@@ -138,12 +146,15 @@ def _value(f: Field, kind: Any, given: Mapping[str, Any]) -> Any:
     if f.name == "size":
         return parse_size(value) if value else None
     inner = without_none(kind) if is_optional(kind) else kind
-    if get_origin(inner) is not tuple or not isinstance(value, str):
+    if not (get_origin(inner) is tuple or is_union(inner)) or not isinstance(value, str):
         return f.default if value is None else value
     try:
         return parse_value(value, inner)
     except ValueError:
-        example = " or ".join(get_args(get_args(inner)[0])) or "numbers with commas between"
+        if is_union(inner):
+            example = type_name(inner).replace("|", " or ").replace("number", "a number")
+        else:
+            example = " or ".join(get_args(get_args(inner)[0])) or "numbers with commas between"
         raise OptionError(f"{flag_of(f)} takes {example}, not {value!r}.") from None
 
 

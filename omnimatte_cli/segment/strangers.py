@@ -22,6 +22,7 @@ OVERLAP = 0.3  # share of a mover inside the objects' grown masks, from which it
 GROWTH = 0.02  # of the height: by how much the objects' masks grow
 FEWEST_FRAMES = 3  # in which a stranger must be seen
 LEAST_AREA = 0.0008  # of the picture, mean over the frames that show it
+TRAVEL = 0.45  # of its mean side, the root of its area: how far a stranger moves without a gap
 RATE = 12.5  # frames a second that are enough to follow them
 TRACKING_WIDTH = 448  # pixels at which movers are looked for: small ones need some
 
@@ -86,6 +87,8 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
         area, seen = int(areas.sum()), int((areas > 0).sum())
         if seen < FEWEST_FRAMES or area < LEAST_AREA * h * w * seen:
             continue
+        if travel(mask) < TRAVEL * np.sqrt(area / seen):
+            continue
         inside = {t: mask[t] & known(t) for t in np.flatnonzero(areas).tolist()}
         if sum(np.count_nonzero(m) for m in inside.values()) < OVERLAP * area:
             for t, own in inside.items():
@@ -98,6 +101,24 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
         together[i] = mask
         release(together, mask)
     return together
+
+
+def travel(mask: np.ndarray) -> float:
+    """How far the middle of a mover's mask (T, h, w) bool gets while it is in sight, in pixels.
+
+    What stands still and comes and goes is no stranger: where a shadow began or ended its way, the
+    picture differs from the median of all frames.
+    """
+    furthest = 0.0
+    way: list[tuple[float, float]] = []
+    for each in mask:
+        rows, columns = np.nonzero(each)
+        if not len(rows):
+            way = []
+            continue
+        way.append((rows.mean(), columns.mean()))
+        furthest = max(furthest, float(np.linalg.norm(np.ptp(way, axis=0))))
+    return furthest
 
 
 def _stack(track: Track, size: tuple[int, int], length: int, small: tuple[int, int]) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 READ_EVERY = 10  # iterations between two looks at the loss: each waits for the device
 LOSS_SPAN = 20  # iterations that the reported final losses are averaged over
+SETTLED_SPAN = 100  # iterations over which the loss must fall, for `iterations=auto` to go on,
+SETTLED_FALL = 0.03  # by this share at least
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,14 @@ class Losses:
     total: float
 
 
+@dataclass(frozen=True)
+class Trained:
+    """losses: means over the last iterations. iterations: how many were done, in all runs."""
+
+    losses: Losses
+    iterations: int
+
+
 def finetune(
     net: LayerNet,
     clip: ClipTensors,
@@ -56,15 +66,16 @@ def finetune(
     progress: Progress,
     state: Path | None = None,
     key: str = "",
-) -> Losses | None:
-    """Train `net` in place on one clip. Returns the mean losses of the last iterations.
+) -> Trained | None:
+    """Train `net` in place on one clip; None without any iteration.
 
     state: a file that the training is saved to now and then and resumed from, if it was saved for
     the same `key` (which should name input and options). Every iteration draws from its own seed,
     so a resumed run ends with the same numbers as one that was never interrupted.
     """
-    if not options.iterations:
+    if not options.steps:
         return None
+    kept = 2 * SETTLED_SPAN if options.iterations == "auto" else LOSS_SPAN
     net.train()
     optimiser = make_optimiser(net, options)
     first, read = load_state(state, key, net, optimiser, progress)
@@ -77,21 +88,24 @@ def finetune(
     guard = Guard(net, optimiser, progress)
     with held_interrupts() as interrupt:
         iteration = first
-        while iteration < options.iterations:
+        while iteration < options.steps:
+            if options.iterations == "auto" and iteration % READ_EVERY == 0 and settled(history):
+                progress.say(f"The loss falls no more: finetuning ended after {iteration} steps.")
+                break
             guard.keep(iteration)
             terms = batch.fit(
                 lambda size, i=iteration: step(  # type: ignore[misc]
                     net, optimiser, clip, replace(options, batch_size=size), seed, i
                 )
             )
-            last = iteration + 1 == options.iterations
+            last = iteration + 1 == options.steps
             # Asking waits for the device. A loss that is no number leaves weights that are none.
             if last or (iteration + 1) % READ_EVERY == 0:
                 start = guard.back(iteration, terms.tolist(), last)
                 if start is not None:
                     iteration, history = start, []
                     continue
-            history = [*history[-(LOSS_SPAN - 1) :], terms]
+            history = [*history[-(kept - 1) :], terms]
             done = iteration = iteration + 1
             if done % READ_EVERY == 0 or done == first + 1:
                 note = f"loss {float(terms[-1]):.4f}"
@@ -108,7 +122,21 @@ def finetune(
                     )
                 raise KeyboardInterrupt
     net.eval()
-    return Losses(*np.mean([x.tolist() for x in history], axis=0).tolist())
+    last_losses = [x.tolist() for x in history[-LOSS_SPAN:]]
+    return Trained(Losses(*np.mean(last_losses, axis=0).tolist()), iteration)
+
+
+def settled(history: Sequence[Tensor]) -> bool:
+    """Whether the loss, without that of the masks, whose weight falls, does so no more.
+
+    history: (5,) each, the terms of the last iterations, in order.
+    """
+    if len(history) < 2 * SETTLED_SPAN:
+        return False
+    terms = torch.stack(list(history[-2 * SETTLED_SPAN :])).cpu()
+    loss = terms[:, 0] + SPARSITY_WEIGHT * (terms[:, 1] + terms[:, 2])
+    before, after = loss.view(2, SETTLED_SPAN).mean(1).tolist()
+    return after > (1 - SETTLED_FALL) * before
 
 
 def make_optimiser(net: LayerNet, options: Options) -> torch.optim.Optimizer:
@@ -214,8 +242,7 @@ def window_losses(
 
 def mask_weight(options: Options, iteration: int) -> float:
     """lambda_m at an iteration: falls to a tenth at each of `mask_drops`."""
-    assert options.iterations is not None
-    drops = sum(iteration >= share * options.iterations for share in options.mask_drops)
+    drops = sum(iteration >= share * options.planned for share in options.mask_drops)
     return options.mask_weight * 0.1**drops
 
 

@@ -28,7 +28,7 @@ from omnimatte_cli.matte.resolve import resolve_frame
 from omnimatte_cli.matte.transfer import transferrer
 from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.base import Method, Run, Separation
-from omnimatte_cli.methods.coordination.finetune import Losses, finetune
+from omnimatte_cli.methods.coordination.finetune import Trained, finetune
 from omnimatte_cli.methods.coordination.network import STRIDE, LayerNet
 from omnimatte_cli.methods.coordination.options import (
     CPU_ITERATIONS,
@@ -63,7 +63,7 @@ class Prediction:
     ownership: Ownership
     layers: np.ndarray | None
     psnr: float | None
-    losses: Losses | None
+    trained: Trained | None
     state: Path | None = None
 
     def forget(self) -> None:
@@ -102,10 +102,11 @@ class CoordinationMethod(Method[Options]):
             clip = replace(clip, bootstrap=first_alphas(clip, known))
         net, origin = make_network(self.file, run, shot.size)
         prediction = finetune_and_predict(net, origin, clip, options, run, progress)
+        trained = prediction.trained
         facts: dict[str, Any] = {
             "network": origin,
-            "iterations": options.iterations,
-            "losses": asdict(prediction.losses) if prediction.losses else None,
+            "iterations": trained.iterations if trained else 0,
+            "losses": asdict(trained.losses) if trained else None,
             "psnr": {"before_detail": prediction.psnr},
         }
         if options.detail != "resolve":
@@ -177,12 +178,11 @@ def finetune_and_predict(
     memo = run.memo.get("coordination")
     if memo is not None and memo[0] == key and (memo[1].layers is not None or not keep):
         return memo[1]
-    assert options.iterations is not None
-    progress.stage("finetuning", options.iterations)
+    progress.stage("finetuning", options.steps)
     if origin.get("weights") == "none":
         progress.say(RANDOM_START)
     state = run.state_file(key)
-    losses = finetune(net, clip, options, run.seed, progress, state, key)
+    trained = finetune(net, clip, options, run.seed, progress, state, key)
 
     progress.stage("predicting", len(clip))
     n, t = len(clip.masks), len(clip)
@@ -200,7 +200,7 @@ def finetune_and_predict(
         if layers is not None:
             layers[:, frames] = rgba
     ownership = Ownership(found, np.full((1, 1, 1), UNOWNED, np.float16))
-    prediction = Prediction(ownership, layers, psnr.value, losses, state)
+    prediction = Prediction(ownership, layers, psnr.value, trained, state)
     run.memo["coordination"] = (key, prediction)
     return prediction
 

@@ -15,6 +15,7 @@ Hiding = Literal["random", "prediction", "inpainting"]  # which frames of a wind
 
 GPU_ITERATIONS = 1000  # the paper's and the customer's
 CPU_ITERATIONS = 200  # by `product` no more is gained after that (docs/training-log.md)
+MOST_ITERATIONS = 1000  # where the loss says when to end
 GPU_WEIGHTS, CPU_WEIGHTS = "base", "small"
 GPU_WIDTH, CPU_WIDTH = 64, 16  # network width of a random start
 
@@ -27,8 +28,10 @@ class Options(MethodOptions):
     network = "coordination"
     automatic_on = ("gpu",)
 
-    iterations: int | None = option(
-        None, f"finetuning steps; {GPU_ITERATIONS} on a GPU, {CPU_ITERATIONS} on a CPU"
+    iterations: int | Literal["auto"] | None = option(
+        None,
+        f"finetuning steps; {GPU_ITERATIONS} on a GPU, {CPU_ITERATIONS} on a CPU; auto: until the "
+        f"loss falls no more, at most {MOST_ITERATIONS}",
     )
     batch_size: int = option(4, "windows per step")
     lr: float = option(5e-4, "learning rate of AdamW")
@@ -51,7 +54,10 @@ class Options(MethodOptions):
 
     def __post_init__(self) -> None:
         check_words(self, prefix="--set ")
-        check(self.iterations is None or self.iterations >= 0, "--iterations must be 0 or more")
+        check(
+            not isinstance(self.iterations, int) or self.iterations >= 0,
+            "--iterations must be 0 or more",
+        )
         check(self.batch_size >= 1, "batch_size must be at least 1")
         check(0 < self.lr <= 1, "lr must be above 0 and at most 1")
         check(self.frame_stride >= 1, "frame_stride must be at least 1")
@@ -60,6 +66,17 @@ class Options(MethodOptions):
         check(0 <= self.crop_chance <= 1, "crop_chance must be from 0 to 1")
         check(0 <= self.crop < 0.5, "crop must be from 0 to below 0.5")
         check(self.save_interval >= 0, "save_interval must be 0 or more")
+
+    @property
+    def steps(self) -> int:
+        """How many steps there are at most, once the device is known."""
+        assert self.iterations is not None
+        return MOST_ITERATIONS if self.iterations == "auto" else self.iterations
+
+    @property
+    def planned(self) -> int:
+        """The steps of which `mask_drops` are shares: where the loss says when to end, a CPU's."""
+        return CPU_ITERATIONS if self.iterations == "auto" else self.steps
 
     @property
     def uses_ownership(self) -> bool:
