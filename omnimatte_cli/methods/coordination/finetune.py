@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 READ_EVERY = 10  # iterations between two looks at the loss: each waits for the device
 LOSS_SPAN = 20  # iterations that the reported final losses are averaged over
 SETTLED_SPAN = 100  # iterations over which the loss must fall, for `iterations=auto` to go on,
-SETTLED_FALL = 0.03  # by this share at least
+SETTLED_FALL = 0.01  # by this share at least
 
 
 @dataclass(frozen=True)
