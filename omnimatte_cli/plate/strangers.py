@@ -40,10 +40,11 @@ def with_strangers(shot: Shot, find_owners: FindOwners | None, progress: Progres
         owned = owned_shares(find_owners(plate[None]), found, shot.coarse_frames)
         found = found[(owned.max(1) < BY_ONE) & (owned.sum(1) < BY_ALL)]
     if len(found):
-        moves = "1 more thing moves" if len(found) == 1 else f"{len(found)} more things move"
+        one = len(found) == 1
+        moves = "1 more thing moves" if one else f"{len(found)} more things move"
         progress.say(
-            f"{moves} than have masks: what they change stays out of the layers (--no-strangers "
-            "does not look for them)."
+            f"{moves} than the masks show: what {'it changes' if one else 'they change'} stays out "
+            "of the layers (--no-strangers does not look for such things)."
         )
     return replace(shot, strangers=found)
 
