@@ -61,7 +61,7 @@ def test_two_of_like_colours_that_touch_for_the_first_third_are_two() -> None:
 def test_a_slow_object_does_not_drag_what_it_hid() -> None:
     """The median shows it in the middle of its way."""
     frames, truth = render([Actor("slow", BLUE, walk(60, 110, 2), (16, 36), 3)], 30)
-    assert each(found_in(frames), truth["slow"]).min() >= 0.85
+    assert each(found_in(frames), truth["slow"]).min() >= 0.8
 
 
 @pytest.mark.slow

@@ -29,6 +29,8 @@ from omnimatte_cli.segment.seed import first_masks
 from omnimatte_cli.segment.track import Track
 
 SPECK = 0.05  # share of a moving object's area, below which a piece apart is none of it
+MOST = 1.15  # times its usual area that an object may have where it touches others
+NEAREST = 5  # clean frames from which an object's usual area is taken
 HOLLOW = 0.04  # share of a moving object's area, up to which a hole in it is none
 
 
@@ -122,16 +124,40 @@ def _all_that_moves(
     found = follow(frames, keys, moving.evidence, moving.tracks, progress)
     result = Rough(moving.size, {}, {}, notes)
     _add(result, found)
-    for each, (name, values) in zip(tracks, result.confidence.items(), strict=True):
-        for t, doubt in each.doubt.items():
-            if values[t] == 0:  # what moves on its way is rather the object than nothing is
-                rest = each.at(t)
-                for masks in result.masks.values():
-                    rest &= ~unpack_mask(masks[t], moving.size)
-                result.masks[name][t] = pack_mask(rest)
-            if t in keys[name] or values[t] == 0:
-                values[t] = 1 - doubt
+    for each, name in zip(tracks, keys, strict=True):
+        rest = [masks for n, masks in result.masks.items() if n != name]
+        values = result.confidence[name]
+        for t in each.masks.keys() - keys[name].keys():
+            fused = _fused(each, t, result.masks[name], rest, keys[name])
+            if fused is not None:
+                result.masks[name][t] = pack_mask(fused)
+                values[t] = values[t] or 1 - each.doubt[t]
+        for t in each.masks.keys() & keys[name].keys():
+            values[t] = 1 - each.doubt[t]
     return result
+
+
+def _fused(
+    track: Track,
+    t: int,
+    own: Sequence[bytes],
+    others: Sequence[Sequence[bytes]],
+    known: Mapping[int, np.ndarray],
+) -> np.ndarray | None:
+    """What was followed to frame t with what moves there and is no other's, (h, w) bool.
+
+    own, others: followed masks by frame, packed. known: masks of the clean frames. None: it would
+    be too much for one object.
+    """
+    followed = unpack_mask(own[t], track.size)
+    fused = track.at(t)
+    for masks in others:
+        fused &= ~unpack_mask(masks[t], track.size)
+    fused |= followed
+    nearest = sorted((k for k in known if k in track.masks), key=lambda k: abs(k - t))[:NEAREST]
+    usual = float(np.median([np.count_nonzero(known[k]) for k in nearest]))
+    fits = np.count_nonzero(fused) <= MOST * usual
+    return fused if fits or not followed.any() else None
 
 
 def completed(

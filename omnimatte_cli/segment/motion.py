@@ -22,7 +22,6 @@ REACH = 3  # pixels, side of the square around a place whose plate values it may
 TOLERANCE = 12  # grey levels that neighbouring plate pixels may lend: tiny misalignments, leaves
 RECURS = 18  # grey levels within which a place looks the same again
 CLEAR = 0.75  # share of the samples like the median, from which it is not doubted
-MORE = 1.3  # times as many samples as are like the median must be like something else
 AROUND = 3  # samples that must be there before, and after
 CHUNK = 8192  # pixels that are looked at together
 DIFFERENCE = 14.0  # grey levels above which a pixel differs, on a noiseless background
@@ -132,8 +131,7 @@ def _without_sojourners(frames: np.ndarray, plate: np.ndarray) -> np.ndarray:
     """A median plate (h, w, 3) uint8 without what was before the ground for half of the time.
 
     frames: (T, h, w, 3) uint8, exposure matched. A place that looks the same before and after
-    everything else that it showed is the ground, however short it was seen. Else it is what looks
-    the same in clearly more frames than are like the median: what walks changes with its texture.
+    everything else that it showed is the ground, however short it was seen.
     """
     count = len(frames)
     like = np.zeros(plate.shape[:2], np.int32)
@@ -146,7 +144,7 @@ def _without_sojourners(frames: np.ndarray, plate: np.ndarray) -> np.ndarray:
         y, x = rows[part], columns[part]
         values = frames[:, y, x]
         channels = np.ascontiguousarray(np.moveaxis(values, 2, 0))
-        best = like[y, x] * MORE
+        best = np.zeros(y.size, np.int64)
         found = plate[y, x].astype(np.float32)
         low, high = (
             np.clip(channels.astype(np.int16) + step, 0, 255).astype(np.uint8)
@@ -157,9 +155,8 @@ def _without_sojourners(frames: np.ndarray, plate: np.ndarray) -> np.ndarray:
             same = inside[0] & inside[1] & inside[2]
             before, after = same.argmin(0), same[::-1].argmin(0)
             members = same.sum(0)
-            score = members + count * ((before >= AROUND) & (after >= AROUND))
-            better = score > best
-            best[better] = score[better]
+            better = (before >= AROUND) & (after >= AROUND) & (members > best)
+            best[better] = members[better]
             mean = (values[:, better] * same[:, better, None]).sum(0) / members[better, None]
             found[better] = mean
         result[y, x] = found.round()

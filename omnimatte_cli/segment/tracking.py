@@ -175,8 +175,8 @@ class Tracker:
             away = self.time - track.last
             if away > AWAY:
                 continue
-            place = track.place(self.time)
-            distance = float(np.hypot(x + w / 2 - place[0], y + h / 2 - place[1]))
+            places = np.array([track.centres[track.last], track.place(self.time)])
+            distance = float(np.linalg.norm(places - (x + w / 2, y + h / 2), axis=1).min())
             # It may have gone on while hidden, but did not jump.
             allowed = 0.7 * max(w, h) + 0.006 * min(away, 15) * self.size[1]
             if len(track.masks) == 1 and away == 1:
