@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from omnimatte_cli import device as devices
-from omnimatte_cli.arrays import Plate, integers, to_float
+from omnimatte_cli.arrays import Plate, to_float
 from omnimatte_cli.deliver.finish import finish_result
 from omnimatte_cli.deliver.manifest import (
     SCHEMA,
@@ -82,25 +82,25 @@ def unmix(
                 f"The two layers differ by {apart:.3f} only: the network found nothing to tell "
                 "apart (scenes that do not move against each other cannot be)."
             )
-        still = resting(found, shot.open_frames())
-        write_image(folder / "background.png", still)
         delivery = delivery_of(info, ffmpeg)
         order = np.tile(np.arange(len(NAMES)), (info.frames, 1))
-        writer = ResultWriter(
-            folder,
-            NAMES,
-            order,
-            Plate(still, np.ones(info.size, bool)),
-            shot.open_frames,
-            lambda t, frame, plate: Layers(found.at(t, frame)),
-            delivery,
-            info.frame_numbers,
-            shown=colours,
-        )
         timer.stage("writing", info.frames)
-        scores = {name: score.value for name, score in writer.write(timer).items()}
-        timer.stage("videos", info.frames)
-        write_videos(folder, found, shot.open_frames(), delivery, timer)
+        with ExitStack() as stack:
+            scenes = Scenes(folder, info.frames, delivery, stack)
+            writer = ResultWriter(
+                folder,
+                NAMES,
+                order,
+                Plate(np.zeros((*info.size, 3), np.uint8), np.ones(info.size, bool)),
+                shot.open_frames,
+                lambda t, frame, plate: Layers(found.at(t, frame)),
+                delivery,
+                info.frame_numbers,
+                shown=colours,
+                also=scenes,
+            )
+            scores = {name: score.value for name, score in writer.write(timer).items()}
+        write_image(folder / "background.png", scenes.resting())
         timer.finish()
         height, width = found.small.shape[1:3]
         facts: dict[str, Any] = {
@@ -169,32 +169,36 @@ def unmixed(
     return Unmixed(frames, pictures.astype(np.float16), alpha), facts
 
 
-def resting(found: Unmixed, frames: Iterator[np.ndarray]) -> np.ndarray:
-    """The first layer at rest: its median over some frames, (H, W, 3) uint8.
-
-    `layer1` is opaque and hides it; where `compose` takes that layer out, this is what is left.
-    """
-    every = max(1, -(-len(found.small) // STILLS))
-    chosen = [found.at(t, f)[0, ..., :3] for t, f in enumerate(frames) if t % every == 0]
-    return integers(np.median(np.stack(chosen), 0).astype(np.float32))
-
-
 def colours(rgba: np.ndarray) -> np.ndarray:
     """A layer (H, W, 4) without its alpha."""
     return np.ascontiguousarray(rgba[..., :3])
 
 
-def write_videos(
-    folder: Path, found: Unmixed, frames: Iterator[np.ndarray], info: Delivery, timer: StageTimer
-) -> None:
-    """layer1.mp4 and layer2.mp4: each layer by itself, opaque."""
-    paths = [folder / f"{name}.mp4" for name in NAMES]
-    with (
-        VideoWriter(paths[0], info.size, info.timing, info.ffmpeg, tags=info.tags) as first,
-        VideoWriter(paths[1], info.size, info.timing, info.ffmpeg, tags=info.tags) as second,
-    ):
-        for t, frame in enumerate(frames):
-            pair = found.at(t, frame)
-            first.write(integers(pair[0, ..., :3]))
-            second.write(integers(pair[1, ..., :3]))
-            timer.step(t + 1)
+class Scenes:
+    """What is written of the layers beside their PNGs: an opaque video of each, and the first one
+    at rest. To be called with every frame's layers in turn, (2, H, W, 4) uint8."""
+
+    def __init__(self, folder: Path, frames: int, info: Delivery, stack: ExitStack) -> None:
+        self.every = max(1, -(-frames // STILLS))
+        self.stills: list[np.ndarray] = []
+        paths = [folder / f"{name}.mp4" for name in NAMES]
+        self.movies = [
+            stack.enter_context(
+                VideoWriter(path, info.size, info.timing, info.ffmpeg, tags=info.tags)
+            )
+            for path in paths
+        ]
+
+    def __call__(self, t: int, layers: np.ndarray) -> None:
+        pictures = [colours(layer) for layer in layers]
+        for movie, picture in zip(self.movies, pictures, strict=True):
+            movie.write(picture)
+        if t % self.every == 0:
+            self.stills.append(pictures[0])
+
+    def resting(self) -> np.ndarray:
+        """The first layer's median over some frames, (H, W, 3) uint8.
+
+        `layer1` is opaque and hides it; where `compose` takes that layer out, it is what is left.
+        """
+        return np.rint(np.median(np.stack(self.stills), 0)).astype(np.uint8)

@@ -67,7 +67,8 @@ class ResultWriter:
     which parts of each layer are written beside it. formats: besides 8-bit PNG. exact: also write
     the plate with what no layer explains, which is then the plate of the other formats, too. part:
     the frames that are written; None: all. shown: a layer as the preview shows it, (H, W, 4) to
-    (H, W, 3) uint8; None: on a checkerboard.
+    (H, W, 3) uint8; None: on a checkerboard. also: called with every frame's number from 0 and its
+    written layers (N, H, W, 4) uint8, in order, for what a command makes of them beside the rest.
 
     Scores are PSNRs in dB of the written 8-bit layers over the plate against the input: of the
     whole picture ("after_detail"), where any alpha is above 0.02 ("after_detail_in_layers") and,
@@ -89,6 +90,7 @@ class ResultWriter:
     formats: tuple[str, ...] = ()
     part: range | None = None
     shown: Callable[[np.ndarray], np.ndarray] | None = None
+    also: Callable[[int, np.ndarray], None] | None = None
 
     def write(self, progress: Progress) -> dict[str, PSNR]:
         """Write layers/, passes/, other formats, composite.mp4, preview.mp4 and background/.
@@ -107,6 +109,8 @@ class ResultWriter:
             for t, result in enumerate(self.frames()):
                 file = f"{result.number:05d}.png"
                 pngs.put(result.number, dict(zip(self.names, result.layers, strict=True)))
+                if self.also is not None:
+                    self.also(t, result.layers)
                 if result.deep is not None:
                     others.write(t, result.deep)
                 for (name, part), image in result.passes.items():
