@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ LONGEST = 500  # characters of a library's words that are shown
 NO_MEMORY = "Not enough memory: try a smaller --size or --set batch_size=1."
 
 Video = Annotated[Path, typer.Argument(help="Video file, or folder of images.", metavar="VIDEO")]
+OutFolder = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print what is decided on the way.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the facts of the result as JSON.")]
@@ -55,6 +57,16 @@ MatteColor = Annotated[
     str, typer.Option("--matte-color", help="What mp4 layers lie on.", metavar="#RRGGBB")
 ]
 NoAudio = Annotated[bool, typer.Option("--no-audio", help="Leave the input's sound out.")]
+
+
+def print_facts(
+    manifest: dict[str, Any], as_json: bool, quiet: bool, show: Callable[[], None]
+) -> None:
+    """What a run made: its facts as JSON, or what `show` prints of them; nothing if quiet."""
+    if as_json:
+        print(json.dumps(manifest, indent=2))
+    elif not quiet:
+        show()
 
 
 def set_up_logging(verbose: bool) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from omnimatte_cli.commands.common import Json, Quiet, Verbose, Video, friendly, set_up_logging
+from omnimatte_cli.commands.common import (
+    Json,
+    Quiet,
+    Verbose,
+    Video,
+    friendly,
+    print_facts,
+    set_up_logging,
+)
 from omnimatte_cli.commands.options import Group, help_text, takes
 from omnimatte_cli.options import table
 from omnimatte_cli.progress import terminal_progress
@@ -65,13 +72,15 @@ def decompose(
         localised(source, out, chosen, progress.say) as (local, folder, adapted),
     ):
         result = run(local, folder, adapted, progress)
-    if as_json:
-        print(json.dumps(result.manifest, indent=2))
-    elif not quiet and (url := url_of(out)):
-        print(url)
-    elif not quiet:
+
+    def show() -> None:
+        if url := url_of(out):
+            print(url)
+            return
         for shot in result.shots or (result,):
             print_result(shot.manifest, shot.out, shot.report)
+
+    print_facts(result.manifest, as_json, quiet, show)
 
 
 def print_result(manifest: dict[str, Any], out: Path, report: Path | None) -> None:

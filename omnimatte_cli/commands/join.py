@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +10,12 @@ import typer
 from omnimatte_cli.commands.common import (
     FFmpeg,
     Json,
+    OutFolder,
     Overwrite,
     Quiet,
     Verbose,
     friendly,
+    print_facts,
     set_up_logging,
 )
 from omnimatte_cli.commands.decompose import print_result
@@ -30,7 +31,7 @@ def join(
             metavar="PARTS...",
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")],
+    out: OutFolder,
     overwrite: Overwrite = False,
     ffmpeg: FFmpeg = None,
     as_json: Json = False,
@@ -44,8 +45,5 @@ def join(
 
     with terminal_progress(quiet) as progress:
         manifest = join_parts(parts, out, progress, overwrite, ffmpeg)
-    if as_json:
-        print(json.dumps(manifest, indent=2))
-    elif not quiet:
-        report = out / REPORT
-        print_result(manifest, out, report if report.is_file() else None)
+    report = out / REPORT if (out / REPORT).is_file() else None
+    print_facts(manifest, as_json, quiet, lambda: print_result(manifest, out, report))

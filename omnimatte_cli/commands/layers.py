@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from omnimatte_cli.commands.common import Json, Quiet, Verbose, Video, friendly, set_up_logging
+from omnimatte_cli.commands.common import (
+    Json,
+    OutFolder,
+    Quiet,
+    Verbose,
+    Video,
+    friendly,
+    print_facts,
+    set_up_logging,
+)
 from omnimatte_cli.commands.decompose import print_result
 from omnimatte_cli.commands.options import takes
 from omnimatte_cli.media.options import reading
@@ -21,7 +26,7 @@ from omnimatte_cli.settings import READING, Settings
 @takes(settings=LayersSettings, shared=(Settings, (*READING, "start_frame", "invert_masks")))
 def layers(
     source: Video,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")],
+    out: OutFolder,
     settings: dict[str, Any],
     shared: dict[str, Any],
     as_json: Json = False,
@@ -35,7 +40,5 @@ def layers(
 
     with terminal_progress(quiet) as progress:
         result = run(source, out, chosen, progress)
-    if as_json:
-        print(json.dumps(result.manifest, indent=2))
-    elif not quiet:
-        print_result(result.manifest, out, result.report)
+    facts = result.manifest
+    print_facts(facts, as_json, quiet, lambda: print_result(facts, out, result.report))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from omnimatte_cli.commands.common import Quiet, Verbose, friendly, set_up_logging
+from omnimatte_cli.commands.common import OutFolder, Quiet, Verbose, friendly, set_up_logging
 from omnimatte_cli.options import check
 from omnimatte_cli.progress import terminal_progress
 from omnimatte_cli.settings import Settings, parse_size
@@ -16,13 +16,12 @@ from omnimatte_cli.terminal import printable, rich_console
 from omnimatte_cli.training.recipe import CENTRIFUGE, BlendRecipe, Recipe, make_recipe
 
 WIDTH = 180  # columns of the table where the output is no terminal
-Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 
 @friendly
 def synth(
-    out: Folder,
+    out: OutFolder,
     count: Annotated[int, typer.Option(help="Scenes to write.")] = 10,
     objects: Annotated[int, typer.Option(help="Objects a scene, 1 to 5.")] = 2,
     effect: Annotated[str, typer.Option(help="shadow, reflection, both or mixed.")] = "both",
@@ -65,7 +64,7 @@ def synth(
 
 @friendly
 def pretrain(
-    out: Folder,
+    out: OutFolder,
     network: Annotated[
         str, typer.Option(help="coordination, ownership or centrifuge.")
     ] = Recipe.network,
@@ -142,7 +141,7 @@ def evaluate(
     dataset: Annotated[
         Path, typer.Argument(help="Folder of videos, or of sets of videos.", metavar="DATASET")
     ],
-    out: Folder,
+    out: OutFolder,
     method: Annotated[
         list[str] | None,
         typer.Option(help="A method, or bound (the truth); may be repeated. Default: ownership."),

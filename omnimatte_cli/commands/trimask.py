@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from omnimatte_cli.commands.common import Quiet, Verbose, Video, friendly, set_up_logging
+from omnimatte_cli.commands.common import (
+    OutFolder,
+    Quiet,
+    Verbose,
+    Video,
+    friendly,
+    set_up_logging,
+)
 from omnimatte_cli.commands.options import takes
 from omnimatte_cli.media.options import reading
 from omnimatte_cli.methods.generative.options import TrimaskSettings
@@ -19,7 +23,7 @@ from omnimatte_cli.settings import READING, Settings
 @takes(settings=TrimaskSettings, shared=(Settings, (*READING, "invert_masks")))
 def trimask(
     source: Video,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")],
+    out: OutFolder,
     settings: dict[str, Any],
     shared: dict[str, Any],
     quiet: Quiet = False,
