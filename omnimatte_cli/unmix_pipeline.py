@@ -1,4 +1,4 @@
-"""The story of `omnimatte unmix`: read - the network - the layers' share - write."""
+"""The story of `omnimatte unmix`: read - the network - the clip's own motions - write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from omnimatte_cli import device as devices
-from omnimatte_cli.arrays import Plate, to_float
+from omnimatte_cli.arrays import Plate
 from omnimatte_cli.deliver.finish import finish_result
 from omnimatte_cli.deliver.manifest import (
     SCHEMA,
@@ -28,7 +28,7 @@ from omnimatte_cli.media.encode import VideoWriter, write_image
 from omnimatte_cli.media.ffmpeg import try_ffmpeg
 from omnimatte_cli.media.folder import output_folder
 from omnimatte_cli.methods import weights
-from omnimatte_cli.methods.centrifuge.layers import Unmixed, fit_alpha
+from omnimatte_cli.methods.centrifuge.layers import Unmixed
 from omnimatte_cli.methods.centrifuge.network import Centrifuge
 from omnimatte_cli.methods.centrifuge.options import UnmixSettings
 from omnimatte_cli.methods.centrifuge.predict import recoloured, separate, two_layers
@@ -145,10 +145,7 @@ def unmixed(
     clip = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
     timer.stage("separating")
     layers = recoloured(two_layers(separate(net, clip, timer)), clip)
-    if settings.alpha is None:
-        alpha = fit_alpha(to_float(frames), layers.permute(0, 1, 3, 4, 2).numpy())
-    else:
-        alpha = np.full(len(frames), settings.alpha)
+    alpha = np.full(len(frames), settings.alpha)
     facts: dict[str, Any] = {"losses": []}
     if settings.iterations:
         device = next(net.parameters()).device

@@ -35,7 +35,7 @@ def unmix(
 ) -> None:
     """Split VIDEO into the two scenes that it shows in each other, without masks.
 
-    For reflections, double exposures and cross-fades of scenes that move against each other.
+    For reflections and double exposures of scenes that move against each other.
     """
     set_up_logging(verbose)
     chosen = UnmixSettings(**settings, reading=reading(Settings(**shared)))
@@ -49,12 +49,10 @@ def unmix(
 
 def print_unmixed(manifest: dict[str, Any], out: Path) -> None:
     """Where the layers are and how well their blend gives the video back."""
-    low, high = min(manifest["alpha"]), max(manifest["alpha"])
-    share = f"{low:.2f}" if high - low < 0.02 else f"{low:.2f} to {high:.2f}"
     print(f"2 layers of {manifest['input']['frames']} frames")
     for name in manifest["objects"]["names"]:
         print(f"  {out / name}.mp4, {out / 'layers' / name}")
     print(f"  {out / 'composite.mp4'}, preview.mp4, manifest.json")
-    print(f"layer2's share of the picture is {share}.")
+    print(f"layer2's share of the picture is taken for {manifest['alpha'][0]:.2f}.")
     print(f"Blended, the layers give the video back to {manifest['psnr']['blend']:.1f} dB.")
     print(f"Time: {sum(manifest['seconds'].values()):.0f} s.")

@@ -2,37 +2,39 @@
 
 A frame is taken for (1 - a) times one canvas plus a times the other, each seen along its motion: a
 shift, a zoom and a turn a frame. Pictures that move against each other are determined by that,
-coarse parts as well as edges, but for what the motions are too short to tell; that stays as the
-blend has it. Canvases and motions are found in turn: robust least squares for the pictures
-(conjugate gradients), Gauss-Newton for the motions. (Layers along motions by least squares:
-Szeliski, Avidan, Anandan, CVPR 2000; Weiss, ICCV 2001, takes medians instead.)
+coarse parts as well as edges, but for what the motions are too short to tell. There few edges
+decide: an edge of the blend costs less in one picture than half of it in both, and large areas
+follow from the edges around them. Canvases and motions are found in turn, from small to full size:
+robust least squares for the pictures (conjugate gradients), Gauss-Newton for the motions.
+
+Layers along motions by least squares: Szeliski, Avidan, Anandan, CVPR 2000. Gradients that are
+sparse, and reweighting for them: Levin, Weiss, PAMI 2007; with motions, Xue, Rubinstein, Liu,
+Freeman, SIGGRAPH 2015.
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omnimatte_cli.methods.centrifuge.motion import likely_motions, mean_along
-
-ROUNDS = 4  # times that the pictures are found, with a step of the motions between two
-SOLVING = 12  # steps of conjugate gradients in a round
-HUBER = 0.03  # residual above which a pixel counts by its size and not by its square
+# From small to full: reduction of the sides, rounds, steps of conjugate gradients in a round, and
+# the residual at which a pixel counts a quarter (wide at first, while little is explained).
+PYRAMID = ((4, 4, 40, 0.12), (2, 3, 25, 0.08), (1, 2, 15, 0.04))
 LEAST = 1e-3  # frames at a place of a canvas below which its mean is not believed
-STAY = 0.004  # weight, for each frame, of staying with the mean along the motion
+STAY = 2.0  # weight, for each frame, of staying with the mean along the motion, times noise^2
+SPARSE = 5.0  # weight, for each frame that shows a place, of few edges, times noise^2
+NOISE = (0.004, 0.04)  # least and largest residual that these weights follow
+EDGE_NOISE = 0.015  # the largest for SPARSE: above, flat pictures would explain themselves
+START_NOISE = 0.01  # before any residual is known
+NORM = 0.8  # exponent of an edge's height: below 1 a strong edge costs less than two of half of it
+FLAT = (0.1, 0.01)  # height that counts as no edge, in the very first round and later
+LEAST_SEEN = 0.3  # frames at a place from which its edges count fully
 MOTION_STEPS = 3  # Gauss-Newton steps in a round
 DAMPING = 1e-3  # share of the diagonal that is added to their equations
 FARTHEST = 0.6  # of the frame's sides, that a canvas reaches beyond the frame
-CANDIDATES = 6  # motions of which the pair that explains the clip best is taken
-HIDDEN = 4  # further ones, of what the best of them leaves
-TRIAL_AREA = 48 * 48  # pixels at which pairs are tried
-TRIAL_STEPS = 8  # of conjugate gradients
-LEAST_REST = 0.004  # residual of one motion at which a second one is not looked for
-BELIEVED = (0.6, 0.78)  # residual of two canvases over that of one: all of it, nothing of it
 PARAMETERS = 4  # shift y, shift x in pixels; log zoom; turn in radians
 
 
@@ -114,20 +116,58 @@ def adjoint(scene: Scene, layers: Tensor, grids: Tensor) -> Tensor:
         return torch.autograd.grad(seen, blank, layers)[0]
 
 
-def solve(scene: Scene, clip: Tensor, weight: Tensor, anchor: Tensor, steps: int) -> None:
-    """Canvases of least weighted squares, by conjugate gradients; weight: (T, 1, h, w).
+@dataclass(frozen=True)
+class Prior:
+    """What decides where the frames do not. anchor: canvases that they stay near, with the weight
+    `stay`. edges: (2, 1, H', W'), weights of their squared gradients, or None."""
 
-    anchor: canvases that they stay near where the frames do not decide.
+    anchor: Tensor
+    stay: float
+    edges: Tensor | None = None
+
+    def pull(self, canvases: Tensor) -> Tensor:
+        """Half of the gradient of the prior's cost but for the anchor's constant part."""
+        pulled = self.stay * canvases
+        if self.edges is None:
+            return pulled
+        return pulled + gradients_adjoint(*(self.edges * g for g in gradients(canvases)))
+
+
+def gradients(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Forward differences of x (..., H, W) along y and x, 0 behind the last."""
+    return F.pad(x.diff(dim=-2), (0, 0, 0, 1)), F.pad(x.diff(dim=-1), (0, 1))
+
+
+def gradients_adjoint(dy: Tensor, dx: Tensor) -> Tensor:
+    """The transpose of `gradients`."""
+    dy, dx = dy[..., :-1, :], dx[..., :-1]
+    down = F.pad(dy, (0, 0, 1, 0)) - F.pad(dy, (0, 0, 0, 1))
+    return down + F.pad(dx, (1, 0)) - F.pad(dx, (0, 1))
+
+
+def edge_weights(canvases: Tensor, flat: float) -> Tensor:
+    """Weights (2, 1, H', W') that make of squared gradients gradients to the power of NORM.
+
+    canvases: (2, 3, H', W'), whose colours share their edges. (Iteratively reweighted least
+    squares.)
     """
-    grids, stay = scene.grids(), STAY * len(clip)
+    dy, dx = gradients(canvases)
+    height = (dy.square() + dx.square()).mean(1, keepdim=True)
+    return (height + flat * flat) ** (NORM / 2 - 1)
+
+
+def solve(scene: Scene, clip: Tensor, weight: Tensor, prior: Prior, steps: int) -> None:
+    """Canvases of least weighted squares, by conjugate gradients; weight: (T, 1, h, w)."""
+    grids = scene.grids()
     share = scene.share.t()[..., None, None, None]
 
     def normal(x: Tensor) -> Tensor:
         seen = scene.blend(scene.layers(x, grids))
-        return adjoint(scene, share * (weight * seen), grids) + stay * x
+        return adjoint(scene, share * (weight * seen), grids) + prior.pull(x)
 
     rest = clip - scene.blend(scene.layers(scene.canvases, grids))
-    r = adjoint(scene, share * (weight * rest), grids) + stay * (anchor - scene.canvases)
+    r = adjoint(scene, share * (weight * rest), grids) - prior.pull(scene.canvases)
+    r = r + prior.stay * prior.anchor
     p, size = r.clone(), r.square().sum()
     for _ in range(steps):
         ap = normal(p)
@@ -138,17 +178,20 @@ def solve(scene: Scene, clip: Tensor, weight: Tensor, anchor: Tensor, steps: int
         p, size = r + new / size.clamp(min=1e-12) * p, new
 
 
-def weights_of(rest: Tensor) -> Tensor:
-    """Huber's weights of a residual (T, 3, h, w): (T, 1, h, w)."""
-    return HUBER / rest.abs().mean(1, keepdim=True).clamp(min=HUBER)
+def weights_of(rest: Tensor, outlier: float) -> Tensor:
+    """Weights (T, 1, h, w) of a residual (T, 3, h, w): what moves by itself has no say.
+
+    Geman and McClure's; a residual of `outlier` counts a quarter.
+    """
+    return 1 / (1 + (rest.abs().mean(1, keepdim=True) / outlier).square()).square()
 
 
-def move(scene: Scene, clip: Tensor) -> None:
+def move(scene: Scene, clip: Tensor, outlier: float) -> None:
     """One Gauss-Newton step of every frame's two motions."""
     grids = scene.grids()
     seen = scene.layers(scene.canvases, grids)
     rest = clip - scene.blend(seen)
-    weight = weights_of(rest)
+    weight = weights_of(rest, outlier)
     y, x = axes_of(scene.size, clip)
     columns = []
     for i in range(2):
@@ -171,74 +214,54 @@ def move(scene: Scene, clip: Tensor) -> None:
 
 
 @torch.no_grad()
-def best_motions(clip: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """Paths along the two motions that explain a clip best, the slower first, and along the one
-    that does, twice: each (T, 2, 2).
+def two_canvases(clip: Tensor, paths: Tensor, alpha: Tensor, tied: bool = False) -> Scene:
+    """The two scenes of a clip (T, 3, h, w) in [0, 1], from motions (T, 2, 2); alpha: (T,).
 
-    Of the peaks of its correlation many are of the same motion; so each pair is tried, at a small
-    size.
+    tied: both move alike, which says how much a single motion explains.
     """
     t, _, h, w = clip.shape
-    scale = max(1.0, (h * w / TRIAL_AREA) ** 0.5)
-    size = (round(h / scale), round(w / scale))
-    small = F.interpolate(clip, size=size, mode="area") if scale > 1 else clip
-    batch = clip.transpose(0, 1)[None]
-    speeds = likely_motions(batch, CANDIDATES)[0]
-    speeds = torch.cat([torch.zeros_like(speeds[:1]), speeds]).unique(dim=0)
-    ratio = torch.tensor([size[0] / h, size[1] / w], device=clip.device)
-    time = torch.arange(t, device=clip.device, dtype=clip.dtype)[:, None, None]
-    flat = torch.ones_like(small[:, :1])
-
-    def rest_of(pair: Tensor) -> float:
-        scene = start_of(small, time * (pair * ratio), alpha)
-        solve(scene, small, flat, scene.canvases, TRIAL_STEPS)
-        grids = scene.grids()
-        return float((small - scene.blend(scene.layers(scene.canvases, grids))).abs().mean())
-
-    single = [rest_of(v.expand(2, 2)) for v in speeds]
-    # What the best single motion leaves unexplained shows the other one more clearly.
-    main = speeds[min(range(len(speeds)), key=single.__getitem__)][None]
-    hidden = likely_motions(batch - mean_along(batch, main), HIDDEN)[0]
-    speeds = torch.cat([speeds, hidden]).unique(dim=0)
-    pairs = list(itertools.combinations(range(len(speeds)), 2))
-    rests = [rest_of(speeds[list(p)]) for p in pairs]
-    best = min(range(len(pairs)), key=rests.__getitem__)
-    chosen = speeds[list(pairs[best])]
-    chosen = chosen[chosen.square().sum(1).argsort()]
-    return time * chosen, time * main.expand(2, 2)
-
-
-@torch.no_grad()
-def two_canvases(clip: Tensor, paths: Tensor, alpha: Tensor) -> Scene:
-    """The two scenes of a clip (T, 3, h, w) in [0, 1], from motions (T, 2, 2); alpha: (T,)."""
-    scene = start_of(clip, paths, alpha)
-    weight = torch.ones_like(clip[:, :1])
-    for k in range(ROUNDS):
-        solve(scene, clip, weight, means(scene, clip), SOLVING)
-        if k + 1 < ROUNDS:
+    scene: Scene | None = None
+    noise = START_NOISE
+    for reduction, rounds, steps, outlier in PYRAMID:
+        size = (max(1, round(h / reduction)), max(1, round(w / reduction)))
+        small = F.interpolate(clip, size=size, mode="area")
+        before, scene = scene, start_of(small, resized(paths, (h, w), size), alpha)
+        if before is not None:
+            scene.motion = resized(before.motion, before.size, size)
+            scene.canvases = grown(before, scene)
+        seen = adjoint(scene, small.new_ones(2, t, 3, *size), scene.grids())[:, :1]
+        weight = torch.ones_like(small[:, :1])
+        for k in range(rounds):
+            flat = FLAT[0] if before is None and k == 0 else FLAT[1]
+            edges = edge_weights(scene.canvases, flat)
+            edges = SPARSE * min(noise, EDGE_NOISE) ** 2 * seen.clamp(min=LEAST_SEEN) * edges
+            prior = Prior(means(scene, small), STAY * noise**2 * t, edges)
+            solve(scene, small, weight, prior, steps)
+            if reduction == PYRAMID[-1][0] and k + 1 == rounds:
+                break
             for _ in range(MOTION_STEPS):
-                move(scene, clip)
-            weight = weights_of(clip - scene.blend(scene.layers(scene.canvases, scene.grids())))
+                move(scene, small, outlier)
+                if tied:
+                    scene.motion = scene.motion.mean(1, keepdim=True).expand(-1, 2, -1)
+            rest = small - scene.blend(scene.layers(scene.canvases, scene.grids()))
+            weight = weights_of(rest, outlier)
+            noise = float(rest.abs().mean().clamp(*NOISE))
+    assert scene is not None
     return scene
 
 
-@dataclass(frozen=True)
-class Parted:
-    """What two canvases make of a clip. difference: (T, 3, h, w), of the first layer from the
-    second. paths: (T, 2, 2) pixels (y, x) that the layers have moved by. believed: from 0 to 1, how
-    far that two motions explain what one does not."""
-
-    difference: Tensor
-    paths: Tensor
-    believed: float
+def resized(motion: Tensor, size: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Motions (..., 2 or PARAMETERS), shifts y and x first, for frames of another size."""
+    scale = torch.ones(motion.shape[-1], device=motion.device)
+    scale[:2] = motion.new_tensor([new[0] / size[0], new[1] / size[1]])
+    return motion * scale
 
 
-@torch.no_grad()
-def part(clip: Tensor, alpha: Tensor) -> Parted:
-    """A clip (T, 3, h, w) in [0, 1] as two scenes, the one with the slower motion first."""
-    two, one = (two_canvases(clip, paths, alpha) for paths in best_motions(clip, alpha))
-    layers = two.layers(two.canvases, two.grids())
-    left = max(two.rest(clip), LEAST_REST) / max(one.rest(clip), LEAST_REST)
-    low, high = BELIEVED
-    believed = min(1.0, max(0.0, (high - left) / (high - low)))
-    return Parted(layers[0] - layers[1], -two.motion[..., :2], believed)
+def grown(scene: Scene, larger: Scene) -> Tensor:
+    """The canvases of a scene at the size of a larger one's; both have the frame in the middle."""
+    height, width = larger.canvases.shape[-2:]
+    y, x = axes_of((height, width), scene.canvases)
+    y = y * (scene.size[0] / larger.size[0] * 2 / scene.canvases.shape[-2])
+    x = x * (scene.size[1] / larger.size[1] * 2 / scene.canvases.shape[-1])
+    grid = torch.stack([x.expand(height, -1), y.expand(-1, width)], -1).expand(2, -1, -1, -1)
+    return F.grid_sample(scene.canvases, grid, padding_mode="border", align_corners=False)

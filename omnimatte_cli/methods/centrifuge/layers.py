@@ -6,29 +6,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from omnimatte_cli.arrays import to_float
 
-ALPHA_RANGE = (0.1, 0.9)  # of the second layer's share
-ALPHA_SIGMA = 4.0  # frames over which the share is smoothed: cross-fades are slow
 GAIN_RADIUS = 2  # small pixels to each side that a detail's gain is found over
 GAIN_NOISE = 0.02  # deviation of the blend below which it says nothing about a layer
 MAX_GAIN = 2.0  # of a detail: it is half as strong in the blend as in a layer of share 1/2
 PASSES = 3  # in which both layers are brought into [0, 1] without changing their blend
-
-
-def fit_alpha(clip: np.ndarray, layers: np.ndarray) -> np.ndarray:
-    """The second layer's share in every frame, (T,), by least squares, smoothed over time.
-
-    clip: (T, h, w, 3), layers: (2, T, h, w, 3), float in [0, 1]. V - O1 = a (O2 - O1).
-    """
-    apart = layers[1] - layers[0]
-    axes = (1, 2, 3)
-    top = ((clip - layers[0]) * apart).mean(axes)
-    bottom = (apart * apart).mean(axes)
-    top, bottom = (gaussian_filter1d(x, ALPHA_SIGMA, mode="nearest") for x in (top, bottom))
-    return np.clip(top / np.maximum(bottom, 1e-8), *ALPHA_RANGE)
 
 
 def detail_gain(small: np.ndarray, layer: np.ndarray) -> np.ndarray:

@@ -17,9 +17,7 @@ class UnmixSettings:
     iterations: int = option(
         0, "Steps that fit the layers to the clip's own two motions afterwards; 0: none."
     )
-    alpha: float | None = option(
-        None, "The second layer's share of the picture, from 0.05 to 0.95. Default: estimated."
-    )
+    alpha: float = option(0.5, "The second layer's share of the picture, from 0.05 to 0.95.")
     weights: str = option("centrifuge", "A shipped name or a file.", metavar="NAME|PATH")
     size: tuple[int, int] | None = like(Settings, "size")
     seed: int = like(Settings, "seed")
@@ -34,4 +32,4 @@ class UnmixSettings:
         check(self.iterations >= 0, "--iterations must be 0 or more")
         check_seed(self.seed)
         check_size(self.size, step=16, least=32)
-        check(self.alpha is None or 0.05 <= self.alpha <= 0.95, "--alpha must be from 0.05 to 0.95")
+        check(0.05 <= self.alpha <= 0.95, "--alpha must be from 0.05 to 0.95")

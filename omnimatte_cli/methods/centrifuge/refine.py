@@ -2,9 +2,10 @@
 
 The blend fixes the layers but for their difference E: with the share a of the second layer,
 V + a E and V - (1 - a) E blend to V whatever E is. E begins as the difference of two canvases
-(`canvases.py`), as far as they explain the clip, else as the network's; then it is changed until
-each layer, brought along its motion from one frame to another, is that other frame. The brightness
-of a whole layer, which motion does not decide, follows from its darkest places.
+(`part.py`), as far as they explain the clip, else as the network's; then it is changed until
+each layer, brought along its motion from one frame to another, is that other frame, and the edges
+of both are few. The brightness of a whole layer, which motion does not decide, follows from its
+darkest places.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omnimatte_cli.methods.centrifuge.canvases import part
+from omnimatte_cli.methods.centrifuge.canvases import FLAT, NORM, gradients
 from omnimatte_cli.methods.centrifuge.motion import moved
+from omnimatte_cli.methods.centrifuge.part import part
 from omnimatte_cli.methods.centrifuge.predict import ramp, spans
 from omnimatte_cli.progress import Progress
 
@@ -29,9 +31,10 @@ ANCHOR = 0.05  # weight of staying near the network's answer
 WINDOW = 24  # frames that two canvases are meant for
 LEAST_TRUST = 1e-3  # weight of a window whose motions are not believed
 DARK = 0.01  # share of a layer's pixels that are its darkest places
-BLACKS = 0.4  # how far equally dark ones are believed to say the mean colours
+BLACKS = 0.6  # how far equally dark ones are believed to say the mean colours
 DARK_SAMPLES = 100_000  # pixels at most that they are looked for in
 RANGE_WEIGHT = 0.5  # weight of being a colour, in [0, 1]
+EDGE_WEIGHT = 0.2  # weight of few edges
 
 
 def split(clip: Tensor, difference: Tensor, alpha: Tensor) -> Tensor:
@@ -50,6 +53,13 @@ def disagreement(layers: Tensor, paths: Tensor, lag: int) -> Tensor:
         later, inside = moved(layer[lag:], path[lag:] - path[:-lag])
         total = total + ((later - layer[:-lag]).abs() * inside).mean()
     return total
+
+
+def edges(layers: Tensor) -> Tensor:
+    """Mean height of the edges of layers (2, T, 3, H, W), to the power of `canvases.NORM`."""
+    dy, dx = gradients(layers)
+    height = (dy.square() + dx.square()).mean(2)
+    return (height + FLAT[1] ** 2).pow(NORM / 2).mean()
 
 
 def parted(clip: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -138,7 +148,12 @@ def refine(
         both = split(clip, now, alpha)
         outside = (F.relu(-both) + F.relu(both - 1)).mean()
         loss = disagreement(both, paths, lags[int(rng.integers(len(lags)))])
-        loss = loss + RANGE_WEIGHT * outside + ANCHOR * (now - start).abs().mean()
+        loss = (
+            loss
+            + RANGE_WEIGHT * outside
+            + EDGE_WEIGHT * edges(both)
+            + ANCHOR * (now - start).abs().mean()
+        )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
