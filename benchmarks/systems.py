@@ -86,8 +86,6 @@ def systems(steps: Sequence[int]) -> dict[str, System]:
     found["layers, true solos"] = System(true, gives, closed, solos=True)
     base = ("layers", "--fit", "base")
     found["layers, true solos, --fit base"] = System(true, gives, base, solos=True)
-    full = ("layers", "--fit", "full")
-    found["layers, true solos, --fit full"] = System(true, gives, full, solos=True)
     return found
 
 
