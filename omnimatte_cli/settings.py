@@ -23,6 +23,7 @@ from omnimatte_cli.options import (
     option,
 )
 
+SMALLEST_AREA = 80 * 80  # pixels of a working size: the networks met hardly any smaller pictures
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PASSES = ("body", "shadow", "reflection")
 FORMATS = ("png", "png16", "prores", "webm", "exr", "mp4")
@@ -188,7 +189,8 @@ class Settings:
     )
     size: tuple[int, int] | None = option(
         None,
-        "Working size, multiples of 16. Default: the area of 224x128 in the video's aspect.",
+        "Working size, multiples of 16. Default: the area of 224x128, at most the video's own, in "
+        "its aspect.",
         metavar="WxH",
     )
     seed: int = like(MaskSettings, "seed")
@@ -339,8 +341,13 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def working_size(video: tuple[int, int], area: int = 128 * 224, step: int = 16) -> tuple[int, int]:
-    """Working (height, width) of a video: about `area` pixels, its aspect, multiples of `step`."""
+    """Working (height, width) of a video: about `area` pixels, its aspect, multiples of `step`.
+
+    A smaller video keeps its own size: enlarged, it only looks soft to the networks. Below
+    SMALLEST_AREA it is enlarged to that.
+    """
     height, width = video
+    area = min(area, max(height * width, SMALLEST_AREA))
     scale = (area / (height * width)) ** 0.5
     best = (step * 2, step * 2)
     error = float("inf")

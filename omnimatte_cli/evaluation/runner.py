@@ -39,14 +39,13 @@ BENCHMARK_FPS = Fraction(12)
 
 def shot_of(truth: GroundTruth) -> Shot:
     """A video with true layers as the pipeline sees a shot."""
-    height, width = truth.masks.shape[2:]
-    exact = height % 16 == 0 and width % 16 == 0 and height * width <= 2 * 128 * 224
-    size = (height, width) if exact else working_size((height, width))
+    full = truth.masks.shape[2:]
+    size = working_size(full)
     names = [str(i) for i in range(len(truth.masks))]
     masks = Masks.from_arrays(truth.masks, names, truth.order)
     return Shot(
         BENCHMARK_FPS,
-        truth.frames if exact else resize_frames(truth.frames, size),
+        truth.frames if size == full else resize_frames(truth.frames, size),
         masks,
         masks.resized(size),
         FrameSamples.of(truth.frames),
