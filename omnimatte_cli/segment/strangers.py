@@ -18,7 +18,8 @@ from omnimatte_cli.segment.moving import find_moving, masks_of
 from omnimatte_cli.segment.track import Track
 
 MOST = 6  # strangers that are followed, the largest first
-OVERLAP = 0.3  # share of a mover inside the objects' grown masks, from which it is one of them
+OVERLAP = 0.3  # share of a mover inside the objects' grown masks, from which it is one of them,
+# but for what is thicker beside them than those grow
 GROWTH = 0.02  # of the height: by how much the objects' masks grow
 FEWEST_FRAMES = 3  # in which a stranger must be seen
 LEAST_AREA = 0.0008  # of the picture, mean over the frames that show it
@@ -83,16 +84,16 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
         if len(others) == MOST:
             break
         mask = _stack(track, moving.size, length, (h, w))
-        areas = np.array([np.count_nonzero(m) for m in mask])
-        area, seen = int(areas.sum()), int((areas > 0).sum())
-        if seen < FEWEST_FRAMES or area < LEAST_AREA * h * w * seen:
+        if not is_mover(mask):
             continue
-        if travel(mask) < TRAVEL * np.sqrt(area / seen):
-            continue
-        inside = {t: mask[t] & known(t) for t in np.flatnonzero(areas).tolist()}
-        if sum(np.count_nonzero(m) for m in inside.values()) < OVERLAP * area:
-            for t, own in inside.items():
-                mask[t] &= ~own
+        inside = {t: mask[t] & known(t) for t in np.flatnonzero(mask.any((1, 2))).tolist()}
+        share = sum(np.count_nonzero(m) for m in inside.values()) / np.count_nonzero(mask)
+        for t, own in inside.items():
+            mask[t] &= ~own
+            if share >= OVERLAP:  # an object; but who walks past it may be in the same track
+                rest = cv2.morphologyEx(mask[t].astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0
+                mask[t] = rest & mask[t]
+        if share < OVERLAP or is_mover(mask):
             others.append(mask)
     if not others:
         return none
@@ -101,6 +102,15 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
         together[i] = mask
         release(together, mask)
     return together
+
+
+def is_mover(mask: np.ndarray) -> bool:
+    """Whether a mover's mask (T, h, w) bool is one: seen, large and on its way."""
+    areas = np.count_nonzero(mask, axis=(1, 2))
+    seen = int((areas > 0).sum())
+    if seen < FEWEST_FRAMES or areas.sum() < LEAST_AREA * mask[0].size * seen:
+        return False
+    return travel(mask) >= TRAVEL * np.sqrt(areas.sum() / seen)
 
 
 def travel(mask: np.ndarray) -> float:
