@@ -81,6 +81,22 @@ def test_what_comes_and_goes_in_place_is_no_stranger(
     assert len(find_strangers(frames, first[None])) == strangers
 
 
+@pytest.mark.parametrize(("height", "strangers"), [(18, 1), (2, 0)])
+def test_a_stranger_in_one_track_with_an_object_is_found(
+    clip, monkeypatch, height: int, strangers: int
+) -> None:
+    """What a track has beside its object's mask: who walks past, or a rim that the mask misses."""
+    frames, first, _ = clip
+    mover = first.copy()
+    for t in range(24):
+        mover[t, 60 : 60 + height, 130 - 5 * t : 148 - 5 * t] = True
+    found = SimpleNamespace(tracks=[mover], size=SIZE)
+    monkeypatch.setattr("omnimatte_cli.segment.strangers.find_moving", lambda *a, **o: found)
+    monkeypatch.setattr("omnimatte_cli.segment.strangers._stack", lambda track, *a: track.copy())
+    got = find_strangers(frames, first[None])
+    assert len(got) == strangers and not (got & first).any()
+
+
 def test_how_far_a_mover_gets() -> None:
     mask = np.zeros((6, 20, 40), bool)
     for t, left in enumerate((2, 4, 8, None, 30, 31)):

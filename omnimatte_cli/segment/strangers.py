@@ -19,7 +19,8 @@ from omnimatte_cli.segment.track import Track
 
 MOST = 6  # strangers that are followed, the largest first
 OVERLAP = 0.3  # share of a mover inside the objects' grown masks, from which it is one of them,
-# but for what is thicker beside them than those grow
+# but for what is thicker beside them than those grow, and
+BESIDE = 0.2  # at least this share of it
 GROWTH = 0.02  # of the height: by how much the objects' masks grow
 FEWEST_FRAMES = 3  # in which a stranger must be seen
 LEAST_AREA = 0.0008  # of the picture, mean over the frames that show it
@@ -87,13 +88,14 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
         if not is_mover(mask):
             continue
         inside = {t: mask[t] & known(t) for t in np.flatnonzero(mask.any((1, 2))).tolist()}
-        share = sum(np.count_nonzero(m) for m in inside.values()) / np.count_nonzero(mask)
+        area = np.count_nonzero(mask)
+        share = sum(np.count_nonzero(m) for m in inside.values()) / area
         for t, own in inside.items():
             mask[t] &= ~own
             if share >= OVERLAP:  # an object; but who walks past it may be in the same track
                 rest = cv2.morphologyEx(mask[t].astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0
                 mask[t] = rest & mask[t]
-        if share < OVERLAP or is_mover(mask):
+        if share < OVERLAP or (np.count_nonzero(mask) >= BESIDE * area and is_mover(mask)):
             others.append(mask)
     if not others:
         return none
