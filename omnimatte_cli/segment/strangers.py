@@ -85,17 +85,18 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
         if len(others) == MOST:
             break
         mask = _stack(track, moving.size, length, (h, w))
-        if not is_mover(mask):
+        area = np.count_nonzero(mask)
+        if not area:
             continue
         inside = {t: mask[t] & known(t) for t in np.flatnonzero(mask.any((1, 2))).tolist()}
-        area = np.count_nonzero(mask)
         share = sum(np.count_nonzero(m) for m in inside.values()) / area
         for t, own in inside.items():
             mask[t] &= ~own
             if share >= OVERLAP:  # an object; but who walks past it may be in the same track
                 rest = cv2.morphologyEx(mask[t].astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0
                 mask[t] = rest & mask[t]
-        if share < OVERLAP or (np.count_nonzero(mask) >= BESIDE * area and is_mover(mask)):
+        apart = share < OVERLAP or np.count_nonzero(mask) >= BESIDE * area
+        if apart and is_mover(mask):
             others.append(mask)
     if not others:
         return none
@@ -109,7 +110,7 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
 def is_mover(mask: np.ndarray) -> bool:
     """Whether a mover's mask (T, h, w) bool is one: seen, large and on its way."""
     areas = np.count_nonzero(mask, axis=(1, 2))
-    seen = int((areas > 0).sum())
+    seen = np.count_nonzero(areas)
     if seen < FEWEST_FRAMES or areas.sum() < LEAST_AREA * mask[0].size * seen:
         return False
     return travel(mask) >= TRAVEL * np.sqrt(areas.sum() / seen)
