@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from omnimatte_cli.scratch import EVERY, Growing, release, scratch_array
@@ -26,9 +25,9 @@ def full_scale(dtype: np.dtype | type) -> int:
     return int(np.iinfo(dtype).max)
 
 
-def largest_channel(x: np.ndarray) -> np.ndarray:
-    """(H, W, C) to (H, W): some ten times as fast as NumPy's maximum over a last axis of three."""
-    return np.maximum.reduce(cv2.split(x))
+def channel_max(x: np.ndarray) -> np.ndarray:
+    """(..., 3) to (...): several times faster than NumPy's reduction over a short last axis."""
+    return np.maximum(np.maximum(x[..., 0], x[..., 1]), x[..., 2])
 
 
 def to_float(image: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size, eight_bits, full_scale, largest_channel
+from omnimatte_cli.arrays import Size, channel_max, eight_bits, full_scale
 from omnimatte_cli.camera.doubts import CANVAS_AREAS
 from omnimatte_cli.camera.exposure import FIT_WIDTH, Exposure, fit_exposure
 from omnimatte_cli.camera.model import Camera, corners, project, sane
@@ -149,7 +149,7 @@ def build_canvas(
         image[part] = masked_median(flat, counts).reshape(*shape, 3)
         few = flat[:: -(-len(picked) // SPREAD_SAMPLES)]
         some = counts if len(few) == len(flat) else (few < top_level).sum(0)
-        variation[part] = largest_channel(masked_ranks(few, some)[1].reshape(*shape, 3)) / top_level
+        variation[part] = channel_max(masked_ranks(few, some)[1].reshape(*shape, 3)) / top_level
     return Canvas(image, count, variation, reference, (left, top), stretch, exposures)
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size, full_scale, largest_channel
+from omnimatte_cli.arrays import Size, channel_max, full_scale
 
 FIT_WIDTH = 160  # pixels at which exposure is fitted
 DARK, BRIGHT = 12, 243  # levels between which a pixel says something about gain
@@ -111,7 +111,7 @@ def fit_exposure(
         cv2.blur(i, (3, 3)).astype(np.float64) * (255 / full_scale(i.dtype))
         for i in (reference, image)
     )
-    darkest, brightest = -largest_channel(-np.minimum(x, y)), largest_channel(np.maximum(x, y))
+    darkest, brightest = -channel_max(-np.minimum(x, y)), channel_max(np.maximum(x, y))
     good = usable & (darkest > DARK) & (brightest < BRIGHT)
     chosen = np.flatnonzero(good)
     if len(chosen) < FEWEST:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import largest_channel
+from omnimatte_cli.arrays import channel_max
 
 FLOW_WIDTH = 480  # pixels; flow of wider frames is computed at this width and enlarged
 SMALLEST = 16  # pixels of a side: the search needs pictures of at least its coarsest patches
@@ -46,7 +46,7 @@ def warp_error(x: np.ndarray, other: np.ndarray, flow: np.ndarray) -> np.ndarray
 
     x, other: (h, w, 3) of one type, which is also the result's.
     """
-    return largest_channel(cv2.absdiff(x, warp(other, flow)))
+    return channel_max(cv2.absdiff(x, warp(other, flow)))
 
 
 def backward_flow(frame: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size, largest_channel
+from omnimatte_cli.arrays import Size, channel_max
 
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 LOSSY_FLAT = 4  # levels of 255 by which neighbours in a flat area differ after a lossy codec
@@ -176,7 +176,7 @@ def flat_areas(image: np.ndarray, tolerance: int) -> np.ndarray:
     """Where a pixel and its four neighbours differ by at most `tolerance`, (H, W) bool."""
     spread = cv2.subtract(cv2.dilate(image, CROSS), cv2.erode(image, CROSS))
     if spread.ndim == 3:
-        spread = largest_channel(spread)
+        spread = channel_max(spread)
     return spread <= tolerance
 
 

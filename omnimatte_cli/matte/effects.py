@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import largest_channel
+from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.matte.box import bounding_box, cropped
 from omnimatte_cli.matte.closed_form import sure_min_alpha
 from omnimatte_cli.matte.compositing import grey
@@ -127,7 +127,7 @@ def _find(
     light = glow + grey(mirror) * (picture - glow)
 
     coherent = cv2.GaussianBlur(goal * grey(visible), (0, 0), max(sigmas[2], COHERENT))
-    energy = largest_channel(windows.enlarged(windows.means(coherent**2)[1]))
+    energy = channel_max(windows.enlarged(windows.means(coherent**2)[1]))
     shown = smoothstep(np.sqrt(energy) / noise, *EVIDENCE) * smoothstep(owned, 0.02, 0.1)
     faded = np.maximum(alpha * shown - LEAST, 0)
     light = light * grey(faded / np.maximum(alpha, LEAST))

@@ -15,8 +15,9 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.matte.box import Box, bounding_box, cropped
-from omnimatte_cli.matte.closed_form import channel_max, min_alpha, sure_min_alpha
+from omnimatte_cli.matte.closed_form import min_alpha, sure_min_alpha
 from omnimatte_cli.matte.compositing import grey, layer_over, straight
 from omnimatte_cli.matte.edges import find_alpha
 from omnimatte_cli.matte.effects import Effect, find_effect

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import frame_or_static, largest_channel
+from omnimatte_cli.arrays import channel_max, frame_or_static
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.scratch import release, scratch_array
 
@@ -111,5 +111,5 @@ class _Running:
 
 def _alike(picture: np.ndarray, other: np.ndarray, scale: float) -> np.ndarray:
     """How little each place differs, (h, w) in [0, 1]: the least over its nearest neighbours."""
-    change = largest_channel(np.abs(cv2.blur(picture - other, (3, 3))))
+    change = channel_max(np.abs(cv2.blur(picture - other, (3, 3))))
     return cv2.erode(np.exp(-np.square(change / scale)), np.ones((3, 3), np.uint8))

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
-from omnimatte_cli.arrays import Size, largest_channel
+from omnimatte_cli.arrays import Size, channel_max
 
 HD_WIDTH, SD_HEIGHT = 1280, 576  # untagged video at least this wide or taller than this is BT.709
 UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED, and the same number of primaries and transfer functions
@@ -228,7 +228,7 @@ def tone_map(rgb: np.ndarray, facts: ColourFacts) -> np.ndarray:
     linear = light.astype(np.float32)[rgb]
     if facts.wide:
         linear = np.maximum(cv2.transform(linear, BT2020_TO_709), 0)
-    most = largest_channel(linear)
+    most = channel_max(linear)
     rolled = np.where(most > KNEE, _roll_off(most), most)
     linear *= (rolled / np.maximum(most, 1e-6))[..., None]
     coded = np.where(linear < 0.018, 4.5 * linear, 1.099 * np.maximum(linear, 1e-9) ** 0.45 - 0.099)

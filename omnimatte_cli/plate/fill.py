@@ -11,7 +11,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import full_scale, largest_channel
+from omnimatte_cli.arrays import channel_max, full_scale
 from omnimatte_cli.plate.patches import find_sources
 from omnimatte_cli.plate.seams import copied
 
@@ -111,7 +111,7 @@ def membrane(image: np.ndarray, other: np.ndarray, hole: np.ndarray) -> np.ndarr
         result[box] = np.where(inside, there, image[box])
         return result
     difference = image[box].astype(np.float32) - there
-    apart = largest_channel(np.abs(difference))
+    apart = channel_max(np.abs(difference))
     one = full_scale(image.dtype) / 255  # a level
     typical = max(MISMATCH * one, float(np.median(apart[edge])))
     weight = edge / (1 + (apart / typical) ** 2)

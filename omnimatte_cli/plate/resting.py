@@ -12,7 +12,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import largest_channel
+from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.camera.canvas import Canvas, Frames, Hidden, build_canvas, stretches
 from omnimatte_cli.camera.model import Camera
 
@@ -56,7 +56,7 @@ def rests(
     """
     both = (free_count > 0) & (taken_count > 0)
     mostly = taken_count > MOSTLY * (free_count.astype(np.int64) + taken_count)
-    apart = largest_channel(cv2.absdiff(free, taken))
+    apart = channel_max(cv2.absdiff(free, taken))
     rest = both & mostly & (apart < ALIKE)
     never = (free_count == 0) & (taken_count > 0)
     _, labels, stats, _ = cv2.connectedComponentsWithStats((rest | never).astype(np.uint8))

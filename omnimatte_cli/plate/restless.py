@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import eight_bits, full_scale, largest_channel
+from omnimatte_cli.arrays import channel_max, eight_bits, full_scale
 from omnimatte_cli.matte.blur import wide_blur
 from omnimatte_cli.plate.align import REFERENCE_WIDTH
 from omnimatte_cli.ranks import masked_ranks
@@ -50,7 +50,7 @@ def restlessness(samples: Samples, small: tuple[int, int]) -> np.ndarray:
     count = seen.sum(0)
     flat = np.where(seen[..., None], low, 255).reshape(len(low), -1)
     _, spread = masked_ranks(flat, np.repeat(count.reshape(-1), 3))
-    levels = largest_channel(spread.reshape(h, w, 3))
+    levels = channel_max(spread.reshape(h, w, 3))
     known = (count >= 3).astype(np.float32)
     sigma = AREA * w / REFERENCE_WIDTH
     stacked = np.dstack([levels * known, known])
@@ -111,7 +111,7 @@ def _tone(
         if not part.any():
             continue
         difference = here - values
-        apart = largest_channel(np.abs(difference))
+        apart = channel_max(np.abs(difference))
         weight = np.exp(-((apart / EFFECT) ** 2)) * (known & ~covered)
         stacked = cv2.merge([*cv2.split(difference * weight[..., None]), weight])
         total = np.zeros_like(stacked)

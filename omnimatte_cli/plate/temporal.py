@@ -17,7 +17,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import full_scale, largest_channel
+from omnimatte_cli.arrays import channel_max, full_scale
 from omnimatte_cli.camera.canvas import Canvas, Frames, Hidden, build_canvas, stretches
 from omnimatte_cli.camera.exposure import Exposure, fit_exposure
 from omnimatte_cli.camera.model import Camera, corners, project, sane
@@ -209,7 +209,7 @@ def _typical(samples: Samples) -> FramePlate:
     count = shown.sum(0, dtype=np.uint8)
     counts = np.repeat(count.reshape(-1), 3)
     median, spread = masked_ranks(images.reshape(len(images), -1), counts)
-    variation = largest_channel(spread.reshape(h, w, 3)) / full_scale(images.dtype)
+    variation = channel_max(spread.reshape(h, w, 3)) / full_scale(images.dtype)
     return FramePlate(median.reshape(h, w, 3), count, count > 0, variation)
 
 

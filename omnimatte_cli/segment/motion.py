@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from omnimatte_cli.matte.closed_form import channel_max
+from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.matte.compositing import grey
 from omnimatte_cli.matte.effects import channel_sum
 

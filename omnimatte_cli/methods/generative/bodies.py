@@ -11,8 +11,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Masks, Size, frame_or_static, pack_mask, to_float
-from omnimatte_cli.matte.closed_form import channel_max
+from omnimatte_cli.arrays import Masks, Size, channel_max, frame_or_static, pack_mask, to_float
 from omnimatte_cli.matte.resolve import SMOOTHING
 from omnimatte_cli.methods.generative.closed_form import WINDOW, window_alpha
 from omnimatte_cli.methods.generative.solos import SoloError

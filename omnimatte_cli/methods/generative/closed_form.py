@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import frame_or_static, to_float
-from omnimatte_cli.matte.closed_form import channel_max, min_alpha
+from omnimatte_cli.arrays import channel_max, frame_or_static, to_float
+from omnimatte_cli.matte.closed_form import min_alpha
 from omnimatte_cli.matte.noise import NOISE_FRAMES, RESTLESS_LIMIT, RESTLESS_QUANTILE
 from omnimatte_cli.matte.ownership import EDGE, smoothstep, soft_edge
 from omnimatte_cli.matte.resolve import BODY_CHANGE, SMOOTHING
