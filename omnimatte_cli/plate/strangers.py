@@ -12,11 +12,11 @@ from dataclasses import replace
 import numpy as np
 
 from omnimatte_cli.matte.ownership import Ownership
-from omnimatte_cli.media.samples import FrameSamples
+from omnimatte_cli.media.samples import MEDIAN_SAMPLES, FrameSamples
 from omnimatte_cli.plate.estimate import FindOwners
 from omnimatte_cli.plate.median import Coverage, median_of_free
 from omnimatte_cli.progress import Progress
-from omnimatte_cli.scratch import EVERY, release
+from omnimatte_cli.scratch import EVERY, release, scratch_array
 from omnimatte_cli.segment.strangers import find_strangers
 from omnimatte_cli.shot import Shot
 
@@ -35,10 +35,10 @@ def with_strangers(shot: Shot, find_owners: FindOwners | None, progress: Progres
     progress.stage("strangers")
     found = find_strangers(shot.frames, shot.small, float(shot.fps))
     if len(found) and find_owners is not None:
-        samples = FrameSamples.of(shot.frames)
+        samples = FrameSamples.of(shot.frames[:: -(-len(shot) // MEDIAN_SAMPLES)])
         plate = median_of_free(samples, Coverage(shot.size, samples.indices, None))
         owned = owned_shares(find_owners(plate[None]), found, shot.coarse_frames)
-        found = found[(owned.max(1) < BY_ONE) & (owned.sum(1) < BY_ALL)]
+        found = chosen(found, (owned.max(1) < BY_ONE) & (owned.sum(1) < BY_ALL))
     if len(found):
         one = len(found) == 1
         moves = "1 more thing moves" if one else f"{len(found)} more things move"
@@ -47,6 +47,17 @@ def with_strangers(shot: Shot, find_owners: FindOwners | None, progress: Progres
             "of the layers (--no-strangers does not look for such things)."
         )
     return replace(shot, strangers=found)
+
+
+def chosen(movers: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Those of the movers (S, T, h, w) to `keep`, (S,) bool; on the disk where they are large."""
+    if keep.all():
+        return movers
+    few = scratch_array((int(keep.sum()), *movers.shape[1:]), bool)
+    for place, mover in enumerate(np.flatnonzero(keep)):
+        few[place] = movers[mover]
+        release(few, movers)
+    return few
 
 
 def owned_shares(ownership: Ownership, movers: np.ndarray, frames: list[int]) -> np.ndarray:
