@@ -126,14 +126,16 @@ def test_when_the_loss_has_settled() -> None:
     assert not settled(sparse)
 
 
+@pytest.mark.slow
 def test_training_ends_when_the_loss_falls_no_more(
     tensors: ClipTensors, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("omnimatte_cli.methods.coordination.finetune.SETTLED_SPAN", 20)
+    monkeypatch.setattr("omnimatte_cli.methods.coordination.finetune.SETTLED_SPAN", 15)
+    monkeypatch.setattr("omnimatte_cli.methods.coordination.finetune.SETTLED_FALL", 0.1)
     options = Options(iterations="auto", batch_size=2, lr=2e-3, save_interval=0.0)
     whole, watcher = new_net(), Interrupting(0)
     trained = finetune(whole, tensors, options, 0, watcher)
-    assert trained is not None and 40 <= trained.iterations < 1000
+    assert trained is not None and 30 <= trained.iterations < 1000
     assert watcher.said == [
         f"The loss falls no more: finetuning ended after {trained.iterations} steps."
     ]
