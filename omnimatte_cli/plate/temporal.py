@@ -1,6 +1,6 @@
 """The plate of every frame, from its neighbours seen from it.
 
-For frame t: the masked median of some 10 neighbours, each aligned to frame t by homography and a
+For frame t: the masked median of some 12 neighbours, each aligned to frame t by homography and a
 smooth residual motion, in frame t's light. Frame t itself is not among them, so that the plate is
 no copy of what it is to be compared with. What no neighbour shows comes from the canvas of a whole
 stretch of frames, and what nothing shows is filled, and marked as a guess.
@@ -29,7 +29,7 @@ from omnimatte_cli.plate.median import growth, growth_kernel
 from omnimatte_cli.plate.restless import Samples, settle
 from omnimatte_cli.ranks import masked_ranks
 
-NEIGHBOURS = 10
+NEIGHBOURS = 12
 WORKERS = 2  # neighbours that are aligned at the same time
 SPAN = 40  # frames to either side that neighbours are taken from
 ONE_SIDED = 1.5  # times the span, where the other side has too few frames

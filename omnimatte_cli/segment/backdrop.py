@@ -42,7 +42,10 @@ class Backdrop:
     which objects are followed.
     """
 
-    def __init__(self, frames: Frames, camera: Camera, cuts: Sequence[int]) -> None:
+    def __init__(
+        self, frames: Frames, camera: Camera, cuts: Sequence[int], resting: bool = True
+    ) -> None:
+        """resting: whether to leave out what rests for half of the time, before a fixed camera."""
         self.camera, self.size = camera, (frames.shape[1], frames.shape[2])
         edges = [0, *cuts, len(frames)]
         self.scenes = [range(a, b) for a, b in itertools.pairwise(edges)]
@@ -51,7 +54,8 @@ class Backdrop:
         if not camera.moving:
             for scene in self.scenes:
                 whole = len(scene) == len(frames)
-                self.fixed[scene] = study_scene(frames if whole else frames[np.array(scene)])
+                part = frames if whole else frames[np.array(scene)]
+                self.fixed[scene] = study_scene(part, resting)
             return
         nothing = np.zeros(self.size, bool)
         for stretch in stretches(camera):

@@ -112,15 +112,20 @@ def match_exposure(frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
     return out * gain + offset
 
 
-def study_scene(frames: Frames) -> Scene:
-    """Plate and noise of a static scene from its frames (T, h, w, 3) uint8."""
+def study_scene(frames: Frames, resting: bool = True) -> Scene:
+    """Plate and noise of a static scene from its frames (T, h, w, 3) uint8.
+
+    resting: whether to leave out what stands before it for half of the time.
+    """
     chosen = frames[sample_indices(len(frames))]
     plate = temporal_rank(chosen)
     reference = plate.astype(np.float32)
     matched = np.stack(
         [np.clip(match_exposure(f, reference), 0, 255).round().astype(np.uint8) for f in chosen]
     )
-    plate = _without_sojourners(matched, temporal_rank(matched))
+    plate = temporal_rank(matched)
+    if resting:
+        plate = _without_sojourners(matched, plate)
     misses = np.stack([channel_max(cv2.absdiff(f, plate)) for f in matched])
     # A low rank, because movers may be here in most frames. Half a standard deviation lies at this
     # rank where three channels are noisy; leaves that wave have more, movers must not.

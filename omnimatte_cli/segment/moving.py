@@ -64,7 +64,7 @@ def find_moving(
     known = camera is not None
     camera = camera.scaled(small) if camera is not None else find_motion(frames)
     cuts = camera.cuts if known or camera.moving else find_cuts(list(frames))
-    backdrop = Backdrop(frames, camera, cuts)
+    backdrop = Backdrop(frames, camera, cuts, resting)
     if resting:
         backdrop.uncover(frames)
     evidence = Evidence(frames, backdrop, KEPT if resting else 0)
