@@ -154,10 +154,14 @@ def type_name(kind: Any) -> str:
 
 @dataclass(frozen=True)
 class Assignment:
-    """One NAME=VALUE of `--set`."""
+    """One NAME=VALUE of `--set`, or of an option of its own, which `flag` is then."""
 
     name: str
     text: str
+    flag: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.flag} {self.text}" if self.flag else f"--set {self.name}={self.text}"
 
     @classmethod
     def parse(cls, pair: str) -> Assignment:
@@ -195,8 +199,7 @@ def assigned(
             values[pair.name] = parse_value(pair.text, kinds[pair.name])
         except ValueError:
             wanted = type_name(kinds[pair.name])
-            message = f"--set {pair.name}={pair.text}: {pair.name} takes {wanted}."
-            raise OptionError(message) from None
+            raise OptionError(f"{pair}: {pair.name} takes {wanted}.") from None
     return group(**values)
 
 

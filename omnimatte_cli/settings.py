@@ -306,7 +306,7 @@ class Settings:
         pairs = tuple(Assignment.parse(p) for p in self.assignments)
         if self.iterations is None:
             return pairs
-        return (*pairs, Assignment("iterations", str(self.iterations)))
+        return (*pairs, Assignment("iterations", str(self.iterations), "--iterations"))
 
 
 def check_formats(formats: Sequence[str]) -> None:

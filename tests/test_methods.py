@@ -57,7 +57,7 @@ def test_a_number_of_passes_is_that_of_plates_as_it_was_at_first() -> None:
         ({"assignments": ("qqq=1",)}, "--help-set"),
         ({"method": "ownership", "iterations": 3}, "--iterations is not for --method ownership"),
         ({"assignments": ("iterations=many",)}, "iterations takes number.auto"),
-        ({"method": "omnimatte2021", "iterations": "auto"}, "iterations takes number"),
+        ({"method": "omnimatte2021", "iterations": "auto"}, "--iterations auto: iterations takes"),
         ({"iterations": -1}, "--iterations must be 0 or more, or auto"),
         ({"iterations": "many"}, "--iterations must be 0 or more, or auto"),
         ({"method": "ownership", "weights": "none"}, "--weights none is not for"),
