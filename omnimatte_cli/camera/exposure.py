@@ -13,7 +13,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size, channel_max, full_scale
+from omnimatte_cli.arrays import Size, full_scale
 
 FIT_WIDTH = 160  # pixels at which exposure is fitted
 DARK, BRIGHT = 12, 243  # levels between which a pixel says something about gain
@@ -111,8 +111,7 @@ def fit_exposure(
         cv2.blur(i, (3, 3)).astype(np.float64) * (255 / full_scale(i.dtype))
         for i in (reference, image)
     )
-    darkest, brightest = -channel_max(-np.minimum(x, y)), channel_max(np.maximum(x, y))
-    good = usable & (darkest > DARK) & (brightest < BRIGHT)
+    good = usable & ((np.minimum(x, y) > DARK) & (np.maximum(x, y) < BRIGHT)).all(2)
     chosen = np.flatnonzero(good)
     if len(chosen) < FEWEST:
         return Exposure.none()

@@ -50,6 +50,7 @@ def shot_of(truth: GroundTruth) -> Shot:
         masks.resized(size),
         FrameSamples.of(truth.frames),
         lambda: iter(truth.frames),
+        Camera.static(len(truth.frames), full),
     )
 
 
@@ -93,12 +94,11 @@ class Runner:
         return solo_composites(shot, plate, separation.layers_at), plate.image
 
     def _with_strangers(self, variant: Variant, run: Run) -> Shot:
-        """The shot as `decompose` sees it: it finds none in these videos, or it is wrong."""
+        """The shot with strangers as `decompose` finds them; in these videos there are none."""
         if variant.weights not in self.strangers:
             assert self.shot is not None
-            shot = replace(self.shot, camera=Camera.static(len(self.shot), self.shot.full_size))
-            owners = find_owners(shot, run, Silent())
-            self.strangers[variant.weights] = with_strangers(shot, owners, Silent())
+            owners = find_owners(self.shot, run, Silent())
+            self.strangers[variant.weights] = with_strangers(self.shot, owners, Silent())
         return self.strangers[variant.weights]
 
     def _plate(

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import channel_max, full_scale
+from omnimatte_cli.matte.box import bounding_box
 from omnimatte_cli.plate.patches import find_sources
 from omnimatte_cli.plate.seams import copied
 
@@ -20,6 +21,7 @@ MANY = 12  # holes, the largest ones, that are filled from patches
 JOINED = 8  # pixels: holes so near to each other are filled together
 NEAR = 1.5  # times the hole's longer side: how far away patches may come from
 LEAST_NEAR = 0.25  # of the picture's longer side, if that is farther
+EDGE = 4  # pixels around a hole in which both pictures are compared
 MISMATCH = 10.0  # levels: the edge's differences count less beyond it, or beyond the typical one
 RING = 1 / 120  # of the height: as far around a hole, what was hardly seen is an object's fringe
 HARDLY = 0.25  # share of the frames that show a picture's typical pixel
@@ -100,23 +102,23 @@ def membrane(image: np.ndarray, other: np.ndarray, hole: np.ndarray) -> np.ndarr
 
     Edges that do not go on in `other` count little: they would be drawn into the hole.
     """
-    near = cv2.dilate(hole.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
-    rows, columns = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
-    if not len(rows):
-        return image.copy()
-    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    edge, inside, there = (near & ~hole)[box], hole[box][..., None], other[box]
-    result = image.copy()
-    if not edge.any():
-        result[box] = np.where(inside, there, image[box])
+    result, box = image.copy(), bounding_box(hole, EDGE)
+    if box is None:
         return result
-    difference = image[box].astype(np.float32) - there
+    part, side = box.slices, 2 * EDGE + 1
+    inside, here, there = hole[part], image[part], other[part]
+    near = cv2.dilate(inside.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
+    edge, where = near & ~inside, inside[..., None]
+    if not edge.any():
+        result[part] = np.where(where, there, here)
+        return result
+    difference = here.astype(np.float32) - there
     apart = channel_max(np.abs(difference))
     one = full_scale(image.dtype) / 255  # a level
     typical = max(MISMATCH * one, float(np.median(apart[edge])))
     weight = edge / (1 + (apart / typical) ** 2)
     inward = _carried(difference, cv2.blur(weight.astype(np.float32), (3, 3)) * edge)
-    result[box] = np.where(inside, _rounded(there + inward, image.dtype), image[box])
+    result[part] = np.where(where, _rounded(there + inward, image.dtype), here)
     return result
 
 

@@ -19,8 +19,7 @@ from omnimatte_cli.segment.track import Track
 
 MOST = 6  # strangers that are followed, the largest first
 OVERLAP = 0.3  # share of a mover inside the objects' grown masks, from which it is one of them,
-# but for what is thicker beside them than those grow, and
-BESIDE = 0.2  # at least this share of it
+BESIDE = 0.2  # and share beside them, in thick pieces, from which there is somebody else in it, too
 GROWTH = 0.02  # of the height: by how much the objects' masks grow
 FEWEST_FRAMES = 3  # in which a stranger must be seen
 LEAST_AREA = 0.0008  # of the picture, mean over the frames that show it
