@@ -18,7 +18,8 @@ import numpy as np
 
 from omnimatte_cli import decompose
 from omnimatte_cli.arrays import integers
-from omnimatte_cli.commands.compose import compose_result, parse_edits
+from omnimatte_cli.compose.options import ComposeSettings
+from omnimatte_cli.compose.write import compose_result
 from omnimatte_cli.deliver.preview import checkerboard, preview_frame
 from omnimatte_cli.deliver.read import FinishedResult, read_result
 from omnimatte_cli.matte.compositing import lay_over
@@ -29,17 +30,14 @@ MOMENTS = (5, 14)  # frames of the preview
 CELL = 16  # pixels of the checkerboard
 ENLARGED = {"preview": 1.5, "compose": 2}
 FRAME = 17  # of the compose strip
-COMPOSED: dict[str, dict[str, list[str]]] = {
-    "input": {},
-    "--remove walker": {"remove": ["walker"]},
-    "--remove walker --strobe hiker:6": {"remove": ["walker"], "strobe": ["hiker:6"]},
-    "--color hiker:gray --duplicate walker:-60,8,0": {
-        "color": ["hiker:gray"],
-        "duplicate": ["walker:-60,8,0"],
-    },
+COMPOSED = {
+    "input": ComposeSettings(),
+    "--remove walker": ComposeSettings(remove=("walker",)),
+    "--remove walker --strobe hiker:6": ComposeSettings(remove=("walker",), strobe=("hiker:6",)),
+    "--color hiker:gray --duplicate walker:-60,8,0": ComposeSettings(
+        color=("hiker:gray",), duplicate=("walker:-60,8,0",)
+    ),
 }
-OPTIONS = ("remove", "only", "offset", "scale", "delay", "speed", "freeze", "strobe", "duplicate")
-OPTIONS += ("opacity", "shadow", "color")
 
 
 def enlarged(image: np.ndarray, factor: float) -> np.ndarray:
@@ -63,9 +61,8 @@ def preview(result: FinishedResult) -> np.ndarray:
 def composed(result: FinishedResult) -> np.ndarray:
     """One frame as it was and after some edits, under their options."""
     tiles = []
-    for label, given in COMPOSED.items():
-        edits = parse_edits(**{option: given.get(option) for option in OPTIONS})
-        composition, _ = compose_result(result, edits, None, clean=False)
+    for label, settings in COMPOSED.items():
+        composition, _ = compose_result(result, settings)
         frame = next(islice(composition.frames(), FRAME, None))
         tiles.append((label, enlarged(frame, ENLARGED["compose"])))
     return preview_frame(tiles)

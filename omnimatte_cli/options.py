@@ -30,20 +30,24 @@ def option(
     flag: str | None = None,
     metavar: str | None = None,
     shown: bool = True,
+    repeated: bool = False,
 ) -> Any:
     """A dataclass field that is an option.
 
     help: one line for `--help`. flag: the command-line name where it is not the field's own.
     metavar: what `--help` shows for the value. shown: whether it is an option of the command line.
+    repeated: whether each of the field's values is an option of its own, given as often as wanted.
     """
-    facts = {"help": help, "flag": flag, "metavar": metavar, "shown": shown}
+    text = f"{help} May be repeated." if repeated else help
+    facts = {"help": text, "flag": flag, "metavar": metavar, "shown": shown, "repeated": repeated}
     return field(default=default, metadata=facts)
 
 
-def like(owner: type, name: str) -> Any:
-    """A dataclass field that is the same option as a field of another dataclass."""
+def like(owner: type, name: str, help: str | None = None) -> Any:
+    """A dataclass field that is the same option as a field of another; `help` says it anew."""
     (same,) = (f for f in fields(owner) if f.name == name)
-    return field(default=same.default, metadata=same.metadata)
+    facts = {**same.metadata, **({} if help is None else {"help": help})}
+    return field(default=same.default, metadata=facts)
 
 
 def check_seed(seed: int, name: str = "--seed") -> None:

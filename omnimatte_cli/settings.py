@@ -47,16 +47,17 @@ class MaskSettings:
     )
     points: tuple[str, ...] = option(
         (),
-        "A pixel on an object in a frame, such as dog:0:312,180; with - at the end, not on it. "
-        "May be repeated.",
+        "A pixel on an object in a frame, such as dog:0:312,180; with - at the end, not on it.",
         flag="--point",
         metavar="NAME:FRAME:X,Y[-]",
+        repeated=True,
     )
     boxes: tuple[str, ...] = option(
         (),
-        "A box around an object in a frame, such as car:10:50,60,200,180. May be repeated.",
+        "A box around an object in a frame, such as car:10:50,60,200,180.",
         flag="--box",
         metavar="NAME:FRAME:X0,Y0,X1,Y1",
+        repeated=True,
     )
     sam: str | None = option(
         None,
@@ -182,10 +183,10 @@ class Settings:
     )
     assignments: tuple[str, ...] = option(
         (),
-        "Any other choice of the method, such as lr=0.0005; --help-set lists them. "
-        "May be repeated.",
+        "Any other choice of the method, such as lr=0.0005; --help-set lists them.",
         flag="--set",
         metavar="NAME=VALUE",
+        repeated=True,
     )
     size: tuple[int, int] | None = option(
         None,
@@ -215,10 +216,10 @@ class Settings:
     formats: tuple[str, ...] = option(
         (),
         "More formats of the layers: png16, prores, webm, exr or mp4; with any (png, too) come "
-        "layers.nk (Nuke), layers.jsx (After Effects) and layers.otio (Resolve, Premiere). May be "
-        "repeated.",
+        "layers.nk (Nuke), layers.jsx (After Effects) and layers.otio (Resolve, Premiere).",
         flag="--format",
         metavar="FORMAT",
+        repeated=True,
     )
     start_frame: int | None = option(
         None, "Number of the first frame in file names; default: as the images have, or 0."
@@ -290,6 +291,7 @@ class Settings:
         for part in self.passes:
             check(part in PASSES, f"--passes takes {', '.join(PASSES)}, not {part!r}")
         check_formats(self.formats)
+        check_start(self.start_frame)
         parse_colour("matte-color", self.matte_color)
         made = self.making
         prompted = made.points or made.boxes or made.sam
@@ -313,6 +315,11 @@ def check_formats(formats: Sequence[str]) -> None:
     """Raise OptionError for a format of layers that does not exist."""
     for form in formats:
         check(form in FORMATS, f"--format takes {', '.join(FORMATS)}, not {form!r}")
+
+
+def check_start(number: int | None) -> None:
+    """Raise OptionError unless the first frame's number, if one is given, can be one."""
+    check(number is None or number >= 0, "--start-frame must be 0 or more")
 
 
 def parse_colour(option: str, text: str) -> tuple[float, float, float]:

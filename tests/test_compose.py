@@ -18,7 +18,8 @@ from omnimatte_cli.compose.render import Composition, footage, weakening
 from omnimatte_cli.deliver.linear import to_linear
 from omnimatte_cli.deliver.read import read_result
 from omnimatte_cli.errors import OptionError, ResultError
-from omnimatte_cli.media.read import probe
+from omnimatte_cli.media.read import iter_frames, probe
+from tests.conftest import encode
 from tests.results import (
     FRAMES,
     NAMES,
@@ -170,6 +171,14 @@ def test_a_still_stays_on_the_ground_before_a_moving_camera(moving: Path) -> Non
         assert near(got, over(ball, plate=plate_at(t, 3.0))), t
 
 
+def test_a_copy_stays_on_the_ground_before_a_moving_camera(moving: Path) -> None:
+    """What is shown later is drawn where it was: the camera has moved on by 3 pixels a frame."""
+    edits = Edits(remove=("box",), duplicate=(("ball", -6, 4, 2),))
+    for t, got in enumerate(frames(moving, edits)):
+        copy = [moved(layers_at(t - 2)[0], -6 - 3 * 2, 4)] if t >= 2 else []
+        assert near(got, over(*copy, layers_at(t)[0], plate=plate_at(t, 3.0))), t
+
+
 def test_offsets_are_in_canvas_pixels() -> None:
     zoom = np.stack([np.diag([2.0, 2.0, 1.0]), np.diag([1.0, 1.0, 1.0])])
     matrix = placement(Appearance("a", (10, 4)), 0, 0, zoom, None)
@@ -282,7 +291,7 @@ def test_sound_goes_along_unless_unwanted(tmp_path: Path) -> None:
         assert (heard.codec if heard else None) == sound
 
 
-def test_a_video_of_another_size_goes_below(out: Path, tmp_path: Path) -> None:
+def test_an_image_of_another_size_goes_below(out: Path, tmp_path: Path) -> None:
     image = np.zeros((100, 100, 3), np.float32)
     image[..., 2] = 1
     write_png(tmp_path / "blue.png", image)
@@ -290,6 +299,38 @@ def test_a_video_of_another_size_goes_below(out: Path, tmp_path: Path) -> None:
     assert run(out, "-o", tmp_path / "o", "-q", *args).exit_code == 0
     got = cv2.imread(str(tmp_path / "o/input.0000.png"))[..., ::-1]
     assert tuple(got[2, 2]) == (0, 0, 255) and tuple(got[25, 40]) == (26, 153, 76)
+
+
+def test_a_video_goes_below_and_begins_anew_where_it_ends(out: Path, tmp_path: Path) -> None:
+    """Three grey frames of another shape and size, under eight."""
+    greys = (40, 120, 200)
+    film = np.stack([np.full((90, 100, 3), g, np.uint8) for g in greys])
+    encode(tmp_path / "below.mkv", film, "-c:v", "ffv1", "-pix_fmt", "bgr0")
+    args = ["--background", tmp_path / "below.mkv", "--remove", "box", "--remove", "ball"]
+    assert run(out, "-o", tmp_path / "o", "-q", *args).exit_code == 0
+    got = [cv2.imread(str(tmp_path / f"o/input.{t:04d}.png")) for t in range(FRAMES)]
+    assert all((image == greys[t % 3]).all() for t, image in enumerate(got))
+
+
+def test_several_formats_go_into_one_folder(out: Path, tmp_path: Path) -> None:
+    """All of the same frames, composed once; a folder gets movies by their own name."""
+    forms = [x for form in ("mp4", "prores", "png16", "exr") for x in ("--format", form)]
+    done = run(out, "-o", tmp_path / "o", "--remove", "box", *forms)
+    assert done.exit_code == 0, done.output
+    places = [tmp_path / "o" / n for n in ("composite.mp4", "composite.mov", "png16", "exr")]
+    assert done.stdout.split() == [str(p) for p in places]
+    t = 3
+    meant = over(layers_at(t)[0], plate=plate_at(t))
+    deep = cv2.imread(str(places[2] / f"input.{t:04d}.png"), -1)[..., ::-1] / 65535
+    assert near(deep, meant)
+    for film, bound in ((places[0], 0.02), (places[1], 0.01)):
+        image = list(iter_frames(film))[t] / 255
+        assert np.abs(image - meant).mean() < bound, film
+    assert len(list(places[3].iterdir())) == FRAMES
+    again = run(out, "-o", tmp_path / "o", *forms)
+    assert again.exit_code == 2 and "not empty" in again.stderr
+    assert run(out, "-o", tmp_path / "film", "--format", "prores", "-q").exit_code == 0
+    assert [p.name for p in (tmp_path / "film").iterdir()] == ["composite.mov"]
 
 
 @pytest.mark.parametrize(
@@ -311,6 +352,10 @@ def test_a_video_of_another_size_goes_below(out: Path, tmp_path: Path) -> None:
         (["--background", "transparent"], "no transparency"),
         (["--background", "#12345", "--format", "mp4"], "#RRGGBB"),
         (["--format", "exr"], "does not go with"),
+        (["--format", "mp4", "--format", "exr"], "give a folder for several formats"),
+        (["--format", "gif"], "--format takes png, png16"),
+        (["--start-frame", "-1"], "--start-frame must be 0 or more"),
+        (["--color", "ball:gray", "--color", "ball:#ff0000"], "twice"),
         (["--clean", "--background", "#000000"], "contradict"),
     ],
 )

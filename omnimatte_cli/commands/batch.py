@@ -14,7 +14,7 @@ import typer
 
 from omnimatte_cli.commands.common import Quiet, Verbose, friendly, set_up_logging
 from omnimatte_cli.commands.decompose import GROUPS, HelpSet, decompose
-from omnimatte_cli.commands.options import REPEATED, Group, flags_of, takes, values_of
+from omnimatte_cli.commands.options import Group, flags_of, is_repeated, takes, values_of
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.options import check
 from omnimatte_cli.progress import terminal_progress
@@ -250,7 +250,7 @@ def repeated_flags() -> set[str]:
     from omnimatte_cli.options import flag_of
 
     classes = [group[0] if isinstance(group, tuple) else group for group in GROUPS.values()]
-    return {flag_of(f) for cls in classes for f in fields(cls) if f.name in REPEATED}
+    return {flag_of(f) for cls in classes for f in fields(cls) if is_repeated(f)}
 
 
 def _text(value: Any) -> str:

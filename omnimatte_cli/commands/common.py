@@ -24,39 +24,9 @@ OutFolder = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.",
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print what is decided on the way.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the facts of the result as JSON.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing result.")]
-
-
-FFmpeg = Annotated[
-    Path | None, typer.Option("--ffmpeg", help="The ffmpeg program to encode with.", metavar="PATH")
-]
 ResultFolder = Annotated[
     Path, typer.Argument(help="Folder that `omnimatte decompose` wrote.", metavar="RESULT")
 ]
-FORMATS_HELP = (
-    "png (8 bits), png16, prores (ProRes 4444 with alpha), webm (VP9 with alpha), exr "
-    "(multi-layer, linear) or mp4 (colour over --matte-color, and a matte)."
-)
-Formats = Annotated[
-    list[str],
-    typer.Option("--format", help=f"{FORMATS_HELP} May be repeated.", metavar="FORMAT"),
-]
-FormatOption = Annotated[
-    str | None,
-    typer.Option("--format", help="Default: by the name. A folder may hold png, png16 or exr."),
-]
-StartFrame = Annotated[
-    int | None,
-    typer.Option(
-        "--start-frame",
-        min=0,
-        help="Number of the first frame in file names; default: as in the result.",
-    ),
-]
-MatteColor = Annotated[
-    str, typer.Option("--matte-color", help="What mp4 layers lie on.", metavar="#RRGGBB")
-]
-NoAudio = Annotated[bool, typer.Option("--no-audio", help="Leave the input's sound out.")]
 
 
 def print_facts(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from omnimatte_cli.commands.common import FFmpeg, friendly
+from omnimatte_cli.commands.common import friendly
+from omnimatte_cli.commands.options import takes
+from omnimatte_cli.settings import Settings
 
 SIGNS = {True: "ok", False: "WRONG", None: "-"}
 
 
 @friendly
+@takes(shared=(Settings, ("ffmpeg",)))
 def doctor(
-    ffmpeg: FFmpeg = None,
+    shared: dict[str, Any],
     quick: Annotated[bool, typer.Option("--quick", help="Leave the self-test out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all findings as JSON.")] = False,
 ) -> None:
@@ -22,7 +25,7 @@ def doctor(
     from omnimatte_cli.doctor import examine
 
     findings = []
-    for finding in examine(ffmpeg, self_test=not quick):
+    for finding in examine(shared["ffmpeg"], self_test=not quick):
         findings.append(finding)
         if not as_json:
             print(f"{SIGNS[finding.good]:>5}  {finding.what}: {finding.text}", flush=True)

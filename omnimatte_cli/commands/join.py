@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from omnimatte_cli.commands.common import (
-    FFmpeg,
     Json,
     OutFolder,
-    Overwrite,
     Quiet,
     Verbose,
     friendly,
@@ -19,10 +17,13 @@ from omnimatte_cli.commands.common import (
     set_up_logging,
 )
 from omnimatte_cli.commands.decompose import print_result
+from omnimatte_cli.commands.options import takes
 from omnimatte_cli.progress import terminal_progress
+from omnimatte_cli.settings import Settings
 
 
 @friendly
+@takes(shared=(Settings, ("overwrite", "ffmpeg")))
 def join(
     parts: Annotated[
         list[Path],
@@ -32,8 +33,7 @@ def join(
         ),
     ],
     out: OutFolder,
-    overwrite: Overwrite = False,
-    ffmpeg: FFmpeg = None,
+    shared: dict[str, Any],
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -44,6 +44,6 @@ def join(
     from omnimatte_cli.deliver.report import REPORT
 
     with terminal_progress(quiet) as progress:
-        manifest = join_parts(parts, out, progress, overwrite, ffmpeg)
+        manifest = join_parts(parts, out, progress, **shared)
     report = out / REPORT if (out / REPORT).is_file() else None
     print_facts(manifest, as_json, quiet, lambda: print_result(manifest, out, report))

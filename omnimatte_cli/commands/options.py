@@ -22,15 +22,6 @@ from omnimatte_cli.options import (
 )
 from omnimatte_cli.settings import parse_size
 
-REPEATED = (
-    "points",
-    "boxes",
-    "assignments",
-    "formats",
-    "solos",
-)  # one value an option, which may be repeated
-
-
 Group = type | tuple[type, Sequence[str]]  # an option dataclass, or some of its fields
 
 
@@ -82,7 +73,7 @@ def flags_of(
             value = values[name][f.name]
             if value is None or value == f.default:
                 continue
-            if f.name in REPEATED:
+            if is_repeated(f):
                 flags[flag_of(f)] = tuple(value)
             elif isinstance(value, bool):
                 flags[flag_of(f)] = ()
@@ -109,7 +100,7 @@ def _fields_of(group: Group) -> list[tuple[Field, Any]]:
 def _parameter(f: Field, kind: Any) -> inspect.Parameter:
     """One field as a parameter that typer understands."""
     flag = flag_of(f)
-    annotation, default = _cli_type(f.name, kind), _cli_default(f.name, f.default, kind)
+    annotation, default = _cli_type(f, kind), _cli_default(f.default, kind)
     metavar = f.metadata.get("metavar")
     info = typer.Option(flag, help=f.metadata["help"], metavar=metavar)
     return inspect.Parameter(
@@ -120,11 +111,16 @@ def _parameter(f: Field, kind: Any) -> inspect.Parameter:
     )
 
 
-def _cli_type(name: str, kind: Any) -> Any:
-    if name in REPEATED:
+def is_repeated(f: Field) -> bool:
+    """Whether a field has one value an option, which may be repeated."""
+    return bool(f.metadata.get("repeated"))
+
+
+def _cli_type(f: Field, kind: Any) -> Any:
+    if is_repeated(f):
         return list[str] | None
     if is_optional(kind):
-        return _cli_type(name, without_none(kind)) | None
+        return _cli_type(f, without_none(kind)) | None
     if get_origin(kind) is Literal or is_union(kind):
         return str
     if get_origin(kind) is tuple:
@@ -132,7 +128,7 @@ def _cli_type(name: str, kind: Any) -> Any:
     return kind
 
 
-def _cli_default(name: str, default: Any, kind: Any) -> Any:
+def _cli_default(default: Any, kind: Any) -> Any:
     if get_origin(kind) is tuple:
         return ",".join(map(str, default)) or None
     return default
@@ -141,7 +137,7 @@ def _cli_default(name: str, default: Any, kind: Any) -> Any:
 def _value(f: Field, kind: Any, given: Mapping[str, Any]) -> Any:
     """What the command line gave, as the field's type. Raises OptionError."""
     value = given[f.name]
-    if f.name in REPEATED:
+    if is_repeated(f):
         return tuple(value or ())
     if f.name == "size":
         return parse_size(value) if value else None

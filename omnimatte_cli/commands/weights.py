@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from omnimatte_cli.commands.common import Overwrite, friendly
+from omnimatte_cli.commands.common import friendly
+from omnimatte_cli.commands.options import takes
+from omnimatte_cli.settings import Settings
 
 app = typer.Typer(help="Weights files: list them, convert the authors'.", no_args_is_help=True)
 
 
 @app.command("import")
 @friendly
+@takes(shared=(Settings, ("overwrite",)))
 def import_weights(
     folder: Annotated[
         Path, typer.Argument(help="Folder with tree.pkl and arrays.npy.", metavar="DIR")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write.", metavar="FILE")],
-    overwrite: Overwrite = False,
+    shared: dict[str, Any],
 ) -> None:
     """Convert the authors' released checkpoint. Nothing in it is executed."""
     from omnimatte_cli.media.encode import check_file
     from omnimatte_cli.methods.coordination.checkpoint import import_checkpoint
 
-    check_file(out, overwrite, (".safetensors",))
+    check_file(out, shared["overwrite"], (".safetensors",))
     facts = import_checkpoint(folder, out)
     print(f"{facts['file']}: {facts['parameters']} parameters, width {facts['width']}")
 

@@ -137,36 +137,6 @@ def check_name(option: str, name: str, names: Sequence[str]) -> None:
     )
 
 
-# ---------------------------------------------------------------------------------------- options
-
-
-def split_option(option: str, text: str, form: str) -> tuple[str, str]:
-    """ "NAME:VALUE" as name and value; names may hold colons. Raises OptionError."""
-    name, colon, value = text.rpartition(":")
-    if not colon or not name or not value:
-        raise OptionError(f"--{option} {text}: give {form}.")
-    return name, value
-
-
-def numbers(option: str, text: str, form: str, count: int) -> tuple[str, tuple[float, ...]]:
-    """ "NAME:a,b" as name and finite numbers. Raises OptionError."""
-    name, value = split_option(option, text, form)
-    try:
-        values = tuple(float(part) for part in value.split(","))
-    except ValueError:
-        values = ()
-    if len(values) != count or not all(map(math.isfinite, values)):
-        raise OptionError(f"--{option} {text}: give {form}.")
-    return name, values
-
-
-def whole(option: str, text: str, value: float, form: str) -> int:
-    """A number as a whole one. Raises OptionError."""
-    if value != round(value):
-        raise OptionError(f"--{option} {text}: give {form}, in whole frames.")
-    return int(value)
-
-
 # ------------------------------------------------------------------------------------ on layers
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from omnimatte_cli.deliver.formats import LAYER_FOLDERS, open_writers
+from omnimatte_cli.deliver.options import ConvertSettings
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.deliver.scripts import write_scripts
 from omnimatte_cli.errors import OutputError
@@ -14,30 +14,20 @@ from omnimatte_cli.interrupt import ignored_interrupts
 from omnimatte_cli.media.codecs import CODECS
 from omnimatte_cli.media.folder import add_to_list
 from omnimatte_cli.progress import Progress
-from omnimatte_cli.settings import check_formats, parse_colour
+from omnimatte_cli.settings import parse_colour
 
 WRITTEN = frozenset([".png", ".exr", *(codec.suffix for codec in CODECS.values())])
 
 
 def convert_result(
-    result: FinishedResult,
-    formats: Sequence[str],
-    out: Path,
-    progress: Progress,
-    *,
-    start_frame: int | None = None,
-    matte_color: str = "#000000",
-    clean: bool = False,
-    overwrite: bool = False,
-    ffmpeg: Path | str | None = None,
+    result: FinishedResult, out: Path, settings: ConvertSettings, progress: Progress
 ) -> list[Path]:
-    """Write layers and plate in `formats` below `out`; returns the folders and files written.
+    """Write layers and plate in other formats below `out`; returns the folders and files written.
 
     A format that is there already and is read stays as it is, and is referred to by the scripts.
-    start_frame: the number of the first frame in file names; None: numbered as the result is.
-    Raises OptionError and OutputError before anything is written.
+    Raises OutputError before anything is written.
     """
-    check_formats(formats)
+    formats, start_frame, clean = settings.formats, settings.start_frame, settings.clean
     at_home = out.resolve() == result.folder.resolve()
     source = result.layer_folder.resolve()
     new = [f for f in dict.fromkeys(formats) if (out / LAYER_FOLDERS[f]).resolve() != source]
@@ -45,15 +35,14 @@ def convert_result(
         raise OutputError(f"{source} is what is read, and keeps its numbers: give --out.")
     folders = [out / LAYER_FOLDERS[form] for form in new]
     for folder in folders:
-        check_folder(folder, overwrite)
-    colour = parse_colour("matte-color", matte_color)
+        check_folder(folder, settings.overwrite)
     numbers = result.input.frame_numbers
     if start_frame is not None:
         numbers = tuple(range(start_frame, start_frame + result.frames))
     info = result.delivery(
         first=numbers[0],
-        ffmpeg=ffmpeg,
-        matte_color=colour,
+        ffmpeg=settings.ffmpeg,
+        matte_color=parse_colour("matte-color", settings.matte_color),
         png_plate=not at_home,
     )
     names = [*result.names, *(f"{n}_{p}" for n in result.names for p in result.passes(n))]

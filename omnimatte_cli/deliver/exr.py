@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from omnimatte_cli.deliver.linear import PQ_WHITE, linear_layers, to_linear
-from omnimatte_cli.deliver.writer import PLATE, Delivery, FrameOutput, Writer, free_name
+from omnimatte_cli.deliver.writer import PLATE, Delivery, FrameOutput, LayerWriter, free_name
 from omnimatte_cli.errors import MissingLibraryError, OutputError
 from omnimatte_cli.matte.compositing import lay_over
 from omnimatte_cli.media.atomic import replacing
@@ -30,7 +30,7 @@ CHROMATICITIES = {
 }
 
 
-class ExrWriter(Writer):
+class ExrWriter(LayerWriter):
     """Writes `<folder>/<shot>.1001.exr`, one file a frame."""
 
     def __init__(self, folder: Path, info: Delivery) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from omnimatte_cli.deliver.exr import ExrWriter
 from omnimatte_cli.deliver.png import PngWriter
 from omnimatte_cli.deliver.video import VideoLayerWriter
-from omnimatte_cli.deliver.writer import Delivery, Writer, Writers
+from omnimatte_cli.deliver.writer import Delivery, FrameOutput, LayerWriter, Writers
 from omnimatte_cli.settings import check_formats
 
 DEEP_FORMATS = frozenset(("png16", "prores", "exr"))  # of more than 8 bits a component
@@ -26,14 +26,14 @@ PNG_BITS = {"png": 8, "png16": 16}
 
 def open_writers(
     formats: Sequence[str], folder: Path, names: Sequence[str], info: Delivery
-) -> Writers:
+) -> Writers[FrameOutput]:
     """Writers of layers and plate below `folder`, a subfolder a format.
 
     names: of the layers in every FrameOutput, its passes included as "object_pass". Raises
     OptionError for an unknown format, MissingLibraryError where one needs a library.
     """
     check_formats(formats)
-    writers: list[Writer] = []
+    writers: list[LayerWriter] = []
     for name in dict.fromkeys(formats):  # a format asked for twice is written once
         if name in ("png", "png16"):
             writers.append(PngWriter(folder / LAYER_FOLDERS[name], names, info, PNG_BITS[name]))

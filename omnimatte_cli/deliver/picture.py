@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,53 +13,65 @@ from omnimatte_cli.deliver.extend import edge_extend
 from omnimatte_cli.deliver.formats import PNG_BITS
 from omnimatte_cli.deliver.linear import linear_layers, to_linear
 from omnimatte_cli.deliver.video import OPAQUE, for_alpha_codec
-from omnimatte_cli.deliver.writer import Delivery
+from omnimatte_cli.deliver.writer import PICTURE, Delivery, Writer, Writers
 from omnimatte_cli.errors import OptionError, OutputError
 from omnimatte_cli.matte.quantise import integers
 from omnimatte_cli.media.atomic import write_bytes
 from omnimatte_cli.media.encode import VideoWriter, encode_image
-from omnimatte_cli.media.scoped import ScopedWriter
 from omnimatte_cli.settings import check_formats
 
 MIDDLE_GREY = 0.5  # of the encoded signal: a shadow's share of light hardly depends on it
 BY_SUFFIX = {".mp4": "mp4", ".mov": "prores", ".webm": "webm"}
 
 
-class PictureWriter(ScopedWriter):
-    """Writes frames (H, W, 3), or (H, W, 4) straight alpha where that was agreed on, float32."""
-
-    @abstractmethod
-    def write(self, t: int, image: np.ndarray) -> None: ...
+PictureWriter = Writer[np.ndarray]  # of (H, W, 3), or (H, W, 4) straight alpha, float32
 
 
-def picture_format(path: Path, asked: str | None, alpha: bool) -> str:
-    """The format of a picture file, by the option or else the suffix; a folder holds PNGs.
+def picture_places(out: Path, formats: Sequence[str], alpha: bool) -> tuple[tuple[Path, str], ...]:
+    """Where pictures go and in which format: (file or folder, format) each.
 
-    Raises OptionError where name and format contradict, or the format has no alpha.
+    Without formats, `out` says it by its suffix, or is a folder of PNGs. With several, it is a
+    folder, which gets composite.mp4 and so on, and a folder for each kind of images.
+    Raises OptionError where name and format contradict, or a format has no alpha.
     """
-    suffix = path.suffix.lower()
+    suffix = out.suffix.lower()
     by_name = BY_SUFFIX.get(suffix)
-    if asked is not None:
-        check_formats([asked])
-        if (by_name or asked in BY_SUFFIX.values()) and by_name != asked:
-            raise OptionError(f"--format {asked} does not go with the name {path.name}.")
-    elif by_name is None and suffix:
-        raise OptionError(
-            f"{path.name}: give a name that ends in .mp4, .mov or .webm, or a folder."
-        )
-    form = asked or by_name or "png"
-    if alpha and form == "mp4":
+    check_formats(formats)
+    asked = tuple(dict.fromkeys(formats))
+    if not asked and by_name is None and suffix:
+        raise OptionError(f"{out.name}: give a name that ends in .mp4, .mov or .webm, or a folder.")
+    if by_name and asked and asked != (by_name,):
+        wrong = next(form for form in asked if form != by_name)
+        more = ": give a folder for several formats." if len(asked) > 1 else "."
+        raise OptionError(f"--format {wrong} does not go with the name {out.name}{more}")
+    forms = asked or (by_name or "png",)
+    if alpha and "mp4" in forms:
         raise OptionError(
             "--background transparent: .mp4 has no transparency; write .mov, .webm or a folder."
         )
-    return form
+    if by_name:
+        return ((out, by_name),)
+    suffixes = {form: suffix for suffix, form in BY_SUFFIX.items()}
+
+    def place(form: str) -> Path:
+        if form in suffixes:
+            return out / f"{PICTURE}{suffixes[form]}"
+        return out if len(forms) == 1 else out / form
+
+    return tuple((place(form), form) for form in forms)
 
 
-def open_picture(path: Path, form: str, info: Delivery, alpha: bool) -> PictureWriter:
-    """The writer of one image stream. form: from `picture_format`."""
-    if form in BY_SUFFIX.values():
-        return VideoPicture(path, form, info, alpha)
-    return SequencePicture(path, form, info)
+def open_pictures(
+    places: Sequence[tuple[Path, str]], info: Delivery, alpha: bool
+) -> Writers[np.ndarray]:
+    """The writers of one image stream. places: from `picture_places`."""
+    writers: list[PictureWriter] = []
+    for path, form in places:
+        if form in BY_SUFFIX.values():
+            writers.append(VideoPicture(path, form, info, alpha))
+        else:
+            writers.append(SequencePicture(path, form, info))
+    return Writers(writers)
 
 
 class VideoPicture(PictureWriter):
@@ -70,6 +82,7 @@ class VideoPicture(PictureWriter):
 
     def open(self) -> None:
         info = self.info
+        self.path.parent.mkdir(exist_ok=True)
         self.video = VideoWriter(
             self.path,
             info.size,

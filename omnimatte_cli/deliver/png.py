@@ -14,7 +14,7 @@ from omnimatte_cli.deliver.writer import (
     PLATE,
     Delivery,
     FrameOutput,
-    Writer,
+    LayerWriter,
     frame_layers,
     free_name,
 )
@@ -25,7 +25,7 @@ from omnimatte_cli.media.encode import PooledWriter, encode_image
 SMALLEST = 9  # zlib's level for files that are written many times
 
 
-class PngWriter(PooledWriter, Writer):
+class PngWriter(PooledWriter, LayerWriter):
     """Writes each layer of a frame as a PNG of `bits` (8 or 16) bits a component.
 
     With 16 bits, or where it is asked for, the plate too: `<folder>/plate/00000.png`.

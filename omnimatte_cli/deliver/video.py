@@ -12,7 +12,7 @@ from omnimatte_cli.deliver.writer import (
     PLATE,
     Delivery,
     FrameOutput,
-    Writer,
+    LayerWriter,
     frame_layers,
     free_name,
 )
@@ -26,7 +26,7 @@ MATTE_CRF = 4  # mattes are smooth: finer than colour costs little
 OPAQUE = {"prores": "prores_opaque", "webm": "webm_opaque", "mp4": "mp4"}
 
 
-class VideoLayerWriter(Writer):
+class VideoLayerWriter(LayerWriter):
     """Writes `<folder>/<object>.mov` (or .webm, .mp4 and <object>_matte.mp4) and the plate's."""
 
     def __init__(self, folder: Path, names: Sequence[str], info: Delivery, profile: str) -> None:

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from omnimatte_cli.settings import parse_colour
 
 PLATE = "plate"  # what the plate's file is called, unless an object is
 PICTURE = "composite"
+
+F = TypeVar("F")  # what a writer takes of each frame
 
 
 @dataclass(frozen=True)
@@ -85,26 +88,29 @@ class Delivery:
     png_plate: bool = False
 
 
-class Writer(ScopedWriter):
+class Writer(ScopedWriter, Generic[F]):
     """One format. `close` completes the files; with `failed`, it removes them."""
 
     @abstractmethod
-    def write(self, t: int, frame: FrameOutput) -> None:
+    def write(self, t: int, frame: F) -> None:
         """Take frame `t` (0, 1, ...)."""
 
 
-class Writers(Writer):
+LayerWriter = Writer[FrameOutput]
+
+
+class Writers(Writer[F]):
     """Several writers as one."""
 
-    def __init__(self, writers: Sequence[Writer]) -> None:
+    def __init__(self, writers: Sequence[Writer[F]]) -> None:
         self.writers = tuple(writers)
 
-    def write(self, t: int, frame: FrameOutput) -> None:
+    def write(self, t: int, frame: F) -> None:
         for writer in self.writers:
             writer.write(t, frame)
 
     def open(self) -> None:
-        opened: list[Writer] = []
+        opened: list[Writer[F]] = []
         try:
             for writer in self.writers:
                 opened.append(writer)
@@ -124,7 +130,7 @@ class Writers(Writer):
             raise errors[0]
 
     @staticmethod
-    def _close(writer: Writer, failed: bool) -> Exception | None:
+    def _close(writer: Writer[F], failed: bool) -> Exception | None:
         """Close one writer; its error is returned, as the others must still be closed."""
         try:
             writer.close(failed=failed)

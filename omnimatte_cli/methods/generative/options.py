@@ -165,10 +165,11 @@ class LayersSettings:
 
     solos: tuple[str, ...] = option(
         (),
-        "The video in which one object is left, with its effects, such as dog=dog.mp4; once for "
-        "each object. auto makes all of them here, by ownership.",
+        "The video in which one object is left, with its effects, such as dog=dog.mp4. auto makes "
+        "all of them here, by ownership.",
         flag="--solo",
         metavar="NAME=VIDEO|auto",
+        repeated=True,
     )
     background: Path | None = option(
         None,

@@ -1,0 +1,89 @@
+"""A result put together anew and written: settings in, files out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omnimatte_cli.compose.edits import plan
+from omnimatte_cli.compose.options import ComposeSettings
+from omnimatte_cli.compose.parse import parse_edits
+from omnimatte_cli.compose.render import Composition, footage, render, solid, weakening
+from omnimatte_cli.deliver.picture import open_pictures, picture_places
+from omnimatte_cli.deliver.read import FinishedResult
+from omnimatte_cli.errors import OutputError
+from omnimatte_cli.progress import Progress
+from omnimatte_cli.settings import parse_colour
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written. untouched: nothing was changed. psnr: then, in dB, if the input is there.
+
+    source: the input.
+    """
+
+    paths: tuple[Path, ...]
+    untouched: bool
+    psnr: float | None
+    source: Path
+
+
+def write_composition(
+    result: FinishedResult, out: Path, settings: ComposeSettings, progress: Progress
+) -> Written:
+    """Compose the result as the settings ask and write it to `out`, a file or a folder.
+
+    Raises OptionError and OutputError before any work.
+    """
+    places = picture_places(out, settings.formats, settings.transparent)
+    check_output(out, settings.overwrite, result)
+    composition, note = compose_result(result, settings)
+    if note:
+        progress.say(note)
+    if not (settings.clean or settings.background or result.has_residual):
+        progress.say(
+            "This result has no residual plate: what no layer owns (strangers, grain) is not "
+            "shown. `decompose --exact` writes one."
+        )
+    start = settings.start_frame
+    info = result.delivery(
+        first=result.first_number if start is None else start,
+        audio=None if settings.no_audio else result.input.audio,
+        ffmpeg=settings.ffmpeg,
+    )
+    writer = open_pictures(places, info, settings.transparent)
+    untouched = not parse_edits(settings).any and settings.background is None
+    psnr = render(composition, writer, progress, measure=untouched)
+    return Written(tuple(path for path, _ in places), untouched, psnr, result.source)
+
+
+def compose_result(
+    result: FinishedResult, settings: ComposeSettings
+) -> tuple[Composition, str | None]:
+    """The composition that the settings ask for, and what the user should know of it."""
+    edits = parse_edits(settings)
+    appearances = plan(edits, result.names, result.frames)
+    weaken, note = weakening(result, tuple(edits.shadow)) if edits.shadow else (None, None)
+    ground, background = None, settings.background
+    if background is not None and not settings.transparent:
+        if background.startswith("#"):
+            ground = solid(parse_colour("background", background), result.size)
+        else:
+            ground = footage(Path(background), result.size, result.input.shown_size)
+    transparent, clean = settings.transparent, settings.clean
+    return Composition(result, appearances, ground, transparent, clean, weaken), note
+
+
+def check_output(out: Path, overwrite: bool, result: FinishedResult) -> None:
+    """Raise OutputError before any work where `out` would hurt the result or another's files."""
+    if out.resolve() in (result.folder.resolve(), result.source.resolve()):
+        raise OutputError(f"{out} is what is read: choose another name.")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise OutputError(f"{out} exists and is not empty: choose another, or --overwrite it.")
+    if out.is_file() and not overwrite:
+        raise OutputError(f"{out} exists: choose another name, or --overwrite it.")
+    if out.suffix and out.is_dir():
+        raise OutputError(f"{out} is a folder: give a file name.")
+    if not out.absolute().parent.is_dir():
+        raise OutputError(f"{out.parent} is not a folder: make it first.")
