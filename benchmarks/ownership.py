@@ -1,6 +1,6 @@
 """The ownership network and what follows it, against the machine's own convolution rate.
 
-usage: python -m benchmarks.ownership [--threads 2] [--objects 2] [--frames 48]
+usage: python -m benchmarks.ownership [--threads 2] [--objects 2] [--frames 48] [--device cpu]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.common import convolution_ceiling, gflop, peak_memory, spent, table
-from omnimatte_cli.device import autocast, has_bfloat16
+from omnimatte_cli.device import autocast, choose, describe, has_bfloat16
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.pool import pool_over_time
 from omnimatte_cli.matte.predict import predict_ownership
@@ -28,6 +28,7 @@ HEIGHT, WIDTH = 128, 224
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--objects", type=int, default=2)
     parser.add_argument("--frames", type=int, default=48)
     asked = parser.parse_args()
@@ -40,11 +41,11 @@ def main() -> None:
         for k in range(t):
             masks[i, k, 30 : 60 + 10 * i, 20 + 2 * k : 60 + 2 * k] = True
     order = np.tile(np.arange(n), (t, 1))
-    device = torch.device("cpu")
+    device = choose(asked.device)
     clip = ClipTensors.from_arrays(frames, masks, frames[:1], order, device)
-    net = weights.load_owner(weights.find(weights.OWNERSHIP, "ownership"))
+    net = weights.load_owner(weights.find(weights.OWNERSHIP, "ownership")).to(device)
 
-    index = torch.arange(0, min(t, 32))[None]
+    index = torch.arange(0, min(t, 32), device=device)[None]
     pictures, visible, plates, _ = clip.windows(index)
     work = gflop(lambda: net(pictures, plates, visible)) / index.shape[1]
     rows = []
@@ -52,16 +53,16 @@ def main() -> None:
     for kind in kinds:
         context = autocast(device) if kind == "bfloat16" else nullcontext()
         with torch.inference_mode(), context:
-            took = spent(lambda: net(pictures, plates, visible))
+            took = spent(lambda: net(pictures, plates, visible), 5, device)
         rate = work * index.shape[1] / took.wall
-        ceiling = convolution_ceiling(kind)
+        ceiling = convolution_ceiling(kind, device)
         rows.append((kind, 1000 * took.wall / index.shape[1], work, rate, ceiling, rate / ceiling))
     head = ("dtype", "ms a frame", "GFLOP a frame", "GFLOP/s", "convolution GFLOP/s", "share")
-    table(f"Network, {n} objects, {WIDTH}x{HEIGHT}, {asked.threads} threads", head, rows)
+    table(f"Network, {n} objects, {WIDTH}x{HEIGHT}, {describe(device)}", head, rows)
 
-    q = torch.rand(t * n, 4, 112, 32)
-    k = torch.rand(t * n, 4, 560, 32)
-    bias = torch.rand(t * n, 4, 1, 560).expand(-1, -1, 112, -1)
+    q = torch.rand(t * n, 4, 112, 32, device=device)
+    k = torch.rand(t * n, 4, 560, 32, device=device)
+    bias = torch.rand(t * n, 4, 1, 560, device=device).expand(-1, -1, 112, -1)
 
     def plain() -> torch.Tensor:
         return ((q @ k.transpose(-1, -2)) / 32**0.5 + bias).softmax(-1) @ k
@@ -70,7 +71,7 @@ def main() -> None:
         return F.scaled_dot_product_attention(q, k, k, attn_mask=bias)
 
     apart = float((plain() - fused()).abs().max())
-    slow, fast = spent(plain), spent(fused)
+    slow, fast = spent(plain, device=device), spent(fused, device=device)
     table(
         f"Attention over {t} frames, float32; largest difference {apart:.1e}",
         ("", "ms", "of plain"),
@@ -88,7 +89,7 @@ def main() -> None:
     }
     rows = []
     for name, step in steps.items():
-        took = spent(step, 1)
+        took = spent(step, 1, device)
         rows.append((name, 1000 * took.wall / t, 1000 * took.cpu / t))
     table("Stages", ("", "wall ms a frame", "CPU ms a frame"), rows)
     print(f"\nPeak memory {peak_memory():.2f} GiB")

@@ -34,7 +34,7 @@ from omnimatte_cli.training.objectives import coordination_loss, layer_error, ow
 from omnimatte_cli.training.pool import Pool, render_chunk, restored
 from omnimatte_cli.training.recipe import Recipe, make_recipe
 from omnimatte_cli.training.validation import regions, shared_out, solo_predictions
-from omnimatte_cli.training.widen import widen
+from omnimatte_cli.training.widen import deepen, widen
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +117,36 @@ def test_a_widened_network_gives_the_same_layers(tmp_path: Path, chunk) -> None:
     assert file.metadata["size"] == "32x32" and int(file.metadata["scenes"]) >= 2
     with pytest.raises(OptionError, match="multiple"):
         pretrain(replace(broad, width=20), tmp_path / "c", CPU, Silent(), start_from=first)
+
+
+@torch.no_grad()
+def test_a_deeper_network_begins_with_what_the_shallow_one_has_learned(
+    chunk, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    shallow, deep = OwnerNet().eval(), OwnerNet((2, 0, 2, 0)).eval()
+    given = (chunk.frames, chunk.plate[:, None], chunk.masks)
+    before = deep(*given)
+    deepen(shallow, deep)
+    assert torch.equal(shallow(*given), deep(*given)) and not torch.equal(before, deep(*given))
+    with pytest.raises(OptionError, match="reach"):
+        deepen(shallow, OwnerNet((1, 0, 2)))
+
+    weights.save(deep, tmp_path / "deep.safetensors")
+    read = weights.load_owner(weights.find(str(tmp_path / "deep.safetensors"), "ownership"))
+    assert read.reaches == (2, 0, 2, 0) and torch.equal(read(*given), deep(*given))
+
+
+def test_chunks_have_the_shapes_that_the_recipe_draws() -> None:
+    recipe = replace(TINY, network="ownership", aspects=(1.0, 2.0))
+    shapes = {
+        tuple(render_chunk(recipe, n, TRAINING_SEEDS, "cpu").frames.shape[-2:]) for n in range(5)
+    }
+    assert shapes == {(32, 32), (32, 64)}
+    held_out = render_chunk(recipe, 0, VALIDATION_SEEDS, "cpu")
+    assert held_out.frames.shape[-2:] == (32, 32)
+    with pytest.raises(OptionError, match="aspects"):
+        replace(TINY, aspects=(2.0,))
 
 
 def test_a_tied_start_looks_at_its_own_place() -> None:

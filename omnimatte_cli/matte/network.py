@@ -4,7 +4,8 @@ A U-Net over one object's masks and the pictures' shared features, with attentio
 picture and the neighbouring frames at 1/16 of the size: a shadow moves with its owner, and a mirror
 image can be far from it. Every object runs through the same weights; at the coarsest level each
 also sees the maximum over all objects, and a softmax over the objects and 'nobody' decides. So the
-result does not depend on the order of the objects, and any number of them works.
+result does not depend on the order of the objects, and any number of them works. Further blocks of
+attention within a frame compare what has been gathered.
 
 Letters: B clips, N objects, T frames, C channels, H, W pixels; h = H/16, w = W/16.
 """
@@ -12,16 +13,16 @@ Letters: B clips, N objects, T frames, C channels, H, W pixels; h = H/16, w = W/
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 STRIDE = 16
-REACH = 2  # frames to each side that attention sees
+REACHES = (2, 2)  # frames to each side that each block of attention sees
+CONTEXT = sum(REACHES)  # frames to each side that one frame's result can depend on
 HEADS = 4
-BLOCKS = 2
-CONTEXT = REACH * BLOCKS  # frames to each side that one frame's result can depend on
 IMAGE_CHANNELS = (24, 48, 96, 128)  # at 1/2, 1/4, 1/8, 1/16
 OBJECT_CHANNELS = (16, 32, 64, 128)
 DECODER_CHANNELS = (24, 40, 64)  # at 1/2, 1/4, 1/8
@@ -38,15 +39,24 @@ def block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class TimeAttention(nn.Module):
-    """Pre-norm attention and MLP over all places of the frames within REACH, and an exchange."""
+    """Pre-norm attention and MLP over all places of the frames within reach, and an exchange."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, reach: int) -> None:
         super().__init__()
+        self.reach = reach
         self.norm, self.mlp_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.time_bias = nn.Parameter(torch.zeros(HEADS, 2 * REACH + 1))
+        self.time_bias = nn.Parameter(torch.zeros(HEADS, 2 * reach + 1))
         self.exchange = nn.Linear(dim, dim)
         self.mlp = nn.Sequential(nn.Linear(dim, 3 * dim), nn.GELU(), nn.Linear(3 * dim, dim))
+
+    def start_absent(self) -> None:
+        """Let what comes in go out unchanged, until training says otherwise."""
+        last = self.mlp[-1]
+        assert isinstance(last, nn.Linear)
+        for layer in (self.out, self.exchange, last):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """x (B, N, T, S, D), positions (S, D) to (B, N, T, S, D)."""
@@ -54,7 +64,7 @@ class TimeAttention(nn.Module):
         y = self.norm(x).flatten(0, 1)  # (M, T, S, D)
         q, k, v = self.qkv(y + positions).chunk(3, -1)
         # Keys and values of the frames around each frame; those outside the clip are masked.
-        steps = torch.arange(-REACH, REACH + 1, device=x.device)
+        steps = torch.arange(-self.reach, self.reach + 1, device=x.device)
         around = torch.arange(t, device=x.device)[:, None] + steps  # (T, R)
         inside = (around >= 0) & (around < t)
         around = around.clamp(0, t - 1)
@@ -78,8 +88,14 @@ class TimeAttention(nn.Module):
 class OwnerNet(nn.Module):
     """Scores every object and 'nobody' at every pixel."""
 
-    def __init__(self) -> None:
+    def __init__(self, reaches: Sequence[int] = REACHES) -> None:
+        """reaches: frames to each side that each block of attention sees, at most CONTEXT in all.
+
+        Blocks that see their own frame alone, 0, begin as if they were not there.
+        """
         super().__init__()
+        assert reaches and min(reaches) >= 0 and sum(reaches) <= CONTEXT, reaches
+        self.reaches = tuple(reaches)
         image, obj, up = IMAGE_CHANNELS, OBJECT_CHANNELS, DECODER_CHANNELS
         self.image = nn.ModuleList()
         self.object = nn.ModuleList()
@@ -90,11 +106,15 @@ class OwnerNet(nn.Module):
             image_in, object_in = i, o + i
         dim = obj[3]
         self.join = nn.Linear(object_in, dim)
-        self.attention = nn.ModuleList(TimeAttention(dim) for _ in range(BLOCKS))
+        self.attention = nn.ModuleList(TimeAttention(dim, r) for r in self.reaches)
         self.up3 = nn.Sequential(block(dim + obj[2] + image[2], up[2]), block(up[2], up[2]))
         self.up2 = nn.Sequential(block(up[2] + obj[1] + image[1], up[1]), block(up[1], up[1]))
         self.up1 = nn.Sequential(block(up[1] + obj[0] + image[0], up[0]), block(up[0], up[0]))
         self.head = nn.Conv2d(up[0], 2, 3, padding=1)
+        for attention in self.attention:
+            assert isinstance(attention, TimeAttention)
+            if attention.reach == 0:
+                attention.start_absent()
 
     def forward(self, frames: Tensor, plates: Tensor, masks: Tensor) -> Tensor:
         """Logits of every object and of 'nobody', which comes last.

@@ -210,9 +210,12 @@ def load(file: WeightsFile, grid: tuple[int, int] | None = None) -> LayerNet:
 
 def load_owner(file: WeightsFile) -> OwnerNet:
     """The ownership network of a file, in eval mode; every key must be accounted for."""
-    from omnimatte_cli.matte.network import OwnerNet
+    from omnimatte_cli.matte.network import REACHES, OwnerNet
 
-    net = OwnerNet()
+    try:
+        net = OwnerNet(json.loads(file.metadata.get("reaches", json.dumps(REACHES))))
+    except (ValueError, TypeError, RecursionError, AssertionError) as e:
+        raise WeightsError(f"{file.path}: its metadata do not say the network's size.") from e
     check_header(file.path, net.state_dict())
     tensors = read_tensors(file.path)
     check_keys(tensors, net.state_dict(), file.path)
@@ -268,6 +271,7 @@ def save(
     import torch
     from safetensors.torch import save_file
 
+    from omnimatte_cli.matte.network import OwnerNet
     from omnimatte_cli.methods.centrifuge.network import Centrifuge
     from omnimatte_cli.methods.coordination.network import LayerNet
 
@@ -279,6 +283,8 @@ def save(
     if isinstance(net, LayerNet):
         size = {"width": str(net.width), "grid": json.dumps(net.grid)}
         metadata |= {"network": "coordination", **size}
+    if isinstance(net, OwnerNet):
+        metadata |= {"reaches": json.dumps(net.reaches)}
     if isinstance(net, Centrifuge):
         metadata |= {"network": CENTRIFUGE, "shape": json.dumps(asdict(net.shape))}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ from omnimatte_cli.training.objectives import Terms, coordination_loss, ownershi
 from omnimatte_cli.training.pool import Pool
 from omnimatte_cli.training.recipe import CENTRIFUGE, BlendRecipe, Recipe, Schedule
 from omnimatte_cli.training.validation import validate
-from omnimatte_cli.training.widen import widen
+from omnimatte_cli.training.widen import deepen, widen
 
 LOG_STEPS = 50  # steps that a line of the log averages over
 TIED_POSITION_STD = 0.9  # of positions that are tied at the start
@@ -92,7 +92,7 @@ def new_network(recipe: Recipe | BlendRecipe) -> nn.Module:
     if isinstance(recipe, BlendRecipe):
         return Centrifuge(shape_of(recipe))
     if recipe.network == "ownership":
-        return OwnerNet()
+        return OwnerNet(recipe.reaches)
     net = LayerNet(recipe.width, (recipe.height // 16, recipe.width_pixels // 16))
     if recipe.tie:
         tie_start(net)
@@ -292,9 +292,13 @@ def warm_start(net: nn.Module, path: Path, recipe: Recipe | BlendRecipe) -> int:
             raise OptionError(f"--warm-start {path} is of another network: {other.shape}.")
         net.load_state_dict(other.state_dict())
         return trained
-    if not isinstance(net, LayerNet) or isinstance(recipe, BlendRecipe):
-        net.load_state_dict(weights.load_owner(file).state_dict())
+    if isinstance(net, OwnerNet):
+        try:
+            deepen(weights.load_owner(file), net)
+        except OptionError as e:
+            raise OptionError(f"--warm-start {path}: {e}; change --set reaches.") from e
         return trained
+    assert isinstance(net, LayerNet) and isinstance(recipe, Recipe)
     if recipe.width % file.width:
         raise OptionError(
             f"--warm-start {path} has width {file.width}; "

@@ -60,13 +60,16 @@ def render_chunk(
     n = objects or int(rng.choice(recipe.objects))
     # Held-out clips of several effects are the same for every run.
     gap, effect = VALIDATION_GAP, recipe.effects[0] if len(recipe.effects) == 1 else "mixed"
+    width = recipe.width_pixels
     if base == TRAINING_SEEDS:
         gap, effect = int(rng.choice(recipe.gaps)), str(rng.choice(recipe.effects))
+        if recipe.aspects != (1.0,):  # whose runs drew nothing here
+            width = max(32, round(width * float(rng.choice(recipe.aspects)) / 16) * 16)
     options = SceneOptions(
         frames=recipe.frames,
         gap=gap,
         height=recipe.height,
-        width=recipe.width_pixels,
+        width=width,
         min_objects=n,
         max_objects=n,
         effect=effect,
@@ -84,11 +87,18 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
+def worker_count(recipe: Schedule, device: torch.device) -> int:
+    """Processes that make clips on the CPU; 0: the training process makes them on its device."""
+    if recipe.workers is None:
+        return 1 if device.type == "cpu" else 0
+    return recipe.workers
+
+
 class Chunks(Generic[C]):
     """The chunks that a training run draws from, by number. Use as a context manager.
 
-    make: makes a chunk, in a worker process on a CPU. drawn: clips that a step draws, of all
-    processes that train together.
+    make: makes a chunk, in a worker process where the recipe has some. drawn: clips that a step
+    draws, of all processes that train together.
     """
 
     def __init__(
@@ -98,9 +108,10 @@ class Chunks(Generic[C]):
         self.chunks: OrderedDict[int, C] = OrderedDict()
         self.jobs: dict[int, Future[C]] = {}
         self.workers: ProcessPoolExecutor | None = None
-        if device.type == "cpu":
+        if workers := worker_count(recipe, device):
             context = multiprocessing.get_context("spawn")
-            self.workers = ProcessPoolExecutor(recipe.workers, context, _start_worker)
+            self.workers = ProcessPoolExecutor(workers, context, _start_worker)
+        self.ahead = AHEAD * workers
 
     def __enter__(self: S) -> S:
         return self
@@ -132,7 +143,7 @@ class Chunks(Generic[C]):
             if number not in self.chunks:
                 self.chunks[number] = self.make(number)
             return self.chunks[number]
-        for n in [number, *range(newest, newest + 1 + AHEAD * self.recipe.workers)]:
+        for n in [number, *range(newest, newest + 1 + self.ahead)]:
             if n not in self.chunks and n not in self.jobs:
                 self.jobs[n] = self.workers.submit(self.make, n)
         if number not in self.chunks:
@@ -151,7 +162,7 @@ class Pool(Chunks[FilmedBatch]):
     def __init__(
         self, recipe: Recipe, device: torch.device, base: int = TRAINING_SEEDS, world: int = 1
     ) -> None:
-        where = "cpu" if device.type == "cpu" else str(device)
+        where = "cpu" if worker_count(recipe, device) else str(device)
         make = partial(render_chunk, recipe, base=base, device=where)
         super().__init__(recipe, device, make, recipe.batch_size * world)
 

@@ -40,15 +40,17 @@ class Schedule:
     chunk: int = 16  # clips made together
     pool: int = 48  # chunks held for replay
     reuse: float = 6.0  # how often each clip is trained on, on average
-    workers: int = 1  # processes that make clips on a CPU
+    workers: int | None = None  # processes that make clips on the CPU; None: 1 on a CPU, 0 on a
+    # GPU, which then makes them itself
     textures: Path | None = None  # folder of pictures for surfaces
 
     save_minutes: float = 5.0
     validate_steps: int = 500  # steps between two validations
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "chunk", "pool", "workers", "validate_steps"):
+        for name in ("steps", "batch_size", "chunk", "pool", "validate_steps"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1")
+        check(self.workers is None or self.workers >= 0, "workers must be 0 or more")
         for name in ("lr", "reuse", "clip_norm"):
             check(0 < getattr(self, name) < float("inf"), f"{name} must be above 0")
         for name in ("final_lr", "ema"):
@@ -73,6 +75,8 @@ class Recipe(Schedule):
 
     network: Network = "coordination"
     width: int = 16  # of the coordination network
+    reaches: tuple[int, ...] = (2, 2)  # of the ownership network's blocks of attention
+    aspects: tuple[float, ...] = (1.0,)  # width over --size's, drawn for each chunk
     gaps: tuple[int, ...] = (3,)  # ticks of 1/12 s between two frames, drawn for each chunk
     objects: tuple[int, ...] = (1, 2, 2, 2, 3, 4)  # drawn for each chunk of clips
     effects: tuple[str, ...] = ("mixed",)  # of EFFECTS, drawn for each chunk
@@ -93,7 +97,8 @@ class Recipe(Schedule):
     validation_objects: tuple[int, ...] = (2, 3, 4)  # objects in each held-out chunk scored
 
     def __post_init__(self) -> None:
-        from omnimatte_cli.methods.coordination.network import MAX_FRAMES  # imports torch
+        from omnimatte_cli.matte.network import CONTEXT  # imports torch
+        from omnimatte_cli.methods.coordination.network import MAX_FRAMES
 
         super().__post_init__()
         for name, words in (("network", get_args(Network)), ("hiding", get_args(Hiding))):
@@ -104,6 +109,13 @@ class Recipe(Schedule):
             check(0 <= getattr(self, name) <= 1, f"{name} must be from 0 to 1")
         for name in ("layer_weight", "effect_weight"):
             check(0 <= getattr(self, name) < float("inf"), f"{name} must be 0 or more")
+        check(bool(self.aspects) and min(self.aspects) > 0, "aspects must be above 0")
+        check(
+            bool(self.reaches) and min(self.reaches) >= 0 and sum(self.reaches) <= CONTEXT,
+            f"reaches must be 0 or more, {CONTEXT} in all at most",
+        )
+        square = self.network == "ownership" or self.aspects == (1.0,)
+        check(square, "the coordination network takes no aspects: its positions are of one size")
         check(bool(self.gaps) and min(self.gaps) >= 1, "gaps must be at least 1")
         for name in ("objects", "validation_objects"):
             counts = getattr(self, name)

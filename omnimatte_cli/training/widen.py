@@ -1,4 +1,4 @@
-"""A wider layer network that computes the same as a narrow one: a start for training it on.
+"""A larger network that computes the same as a smaller one: a start for training it on.
 
 "Net2Net: Accelerating Learning via Knowledge Transfer" (Chen et al., ICLR 2016), section 2.2: every
 channel is copied, and what reads it reads each copy by a random share. A wide network so begins
@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
+from omnimatte_cli.errors import OptionError
+from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.methods.coordination.network import LayerNet
 
 UNEVEN = 0.5  # standard deviation of the shares by which copies are read, relative to an even split
@@ -44,6 +46,29 @@ def widen(narrow: LayerNet, width: int, seed: int = 0) -> LayerNet:
         state[name] = value
     wide.load_state_dict(state)
     return wide
+
+
+@torch.no_grad()
+def deepen(shallow: OwnerNet, deep: OwnerNet) -> None:
+    """Put the weights of an ownership network into one with further blocks, in place.
+
+    Blocks that see other frames take over those of the same reach, in order; those that see their
+    own frame alone begin as if they were not there, unless both networks have equally many. Raises
+    OptionError where the blocks through time differ.
+    """
+    places = [i for i, r in enumerate(deep.reaches) if r > 0]
+    if shallow.reaches == deep.reaches:
+        places = list(range(len(deep.reaches)))
+    elif shallow.reaches != tuple(deep.reaches[i] for i in places):
+        raise OptionError(f"blocks of reach {shallow.reaches} do not fit {deep.reaches}")
+    state = deep.state_dict()
+    for name, value in shallow.state_dict().items():
+        kind, _, rest = name.partition(".")
+        if kind == "attention":
+            number, _, rest = rest.partition(".")
+            name = f"attention.{places[int(number)]}.{rest}"
+        state[name] = value
+    deep.load_state_dict(state)
 
 
 def _copied(value: Tensor, axis: int, length: int) -> Tensor:
