@@ -147,8 +147,12 @@ class Chunks(Generic[C]):
             if n not in self.chunks and n not in self.jobs:
                 self.jobs[n] = self.workers.submit(self.make, n)
         if number not in self.chunks:
-            self.chunks[number] = self.jobs.pop(number).result()
+            self.chunks[number] = self.kept(self.jobs.pop(number).result())
         return self.chunks[number]
+
+    def kept(self, chunk: C) -> C:
+        """A chunk that a worker made, as it is held from then on."""
+        return chunk
 
 
 class Pool(Chunks[FilmedBatch]):
@@ -165,6 +169,10 @@ class Pool(Chunks[FilmedBatch]):
         where = "cpu" if worker_count(recipe, device) else str(device)
         make = partial(render_chunk, recipe, base=base, device=where)
         super().__init__(recipe, device, make, recipe.batch_size * world)
+
+    def kept(self, chunk: FilmedBatch) -> FilmedBatch:
+        """On the device that trains: every clip is drawn several times."""
+        return changed(chunk, lambda x: x.to(self.device))
 
     def draw(self, step: int, rank: int = 0) -> FilmedBatch:
         """The clips of one step, float on the device."""
