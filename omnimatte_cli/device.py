@@ -69,6 +69,16 @@ def autocast(device: torch.device) -> AbstractContextManager:
     return nullcontext()
 
 
+def sent(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A CPU tensor on a device, which is not waited for: a plain copy to a GPU ends all before it.
+
+    The memory it is copied from belongs to torch's own allocator, which keeps it until then.
+    """
+    if device.type != "cuda" or x.device.type != "cpu":
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
+
+
 @contextmanager
 def deterministic() -> Iterator[None]:
     """Same input, same seed, same device: same numbers.

@@ -17,7 +17,7 @@ from omnimatte_cli.api import decompose
 from omnimatte_cli.device import deterministic, has_bfloat16
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.methods import weights
-from omnimatte_cli.methods.coordination.finetune import finetune
+from omnimatte_cli.methods.coordination.finetune import finetune, make_optimiser, step
 from omnimatte_cli.methods.coordination.network import LayerNet
 from omnimatte_cli.methods.coordination.options import Options
 from omnimatte_cli.progress import Silent
@@ -125,6 +125,24 @@ def test_finetuning_is_the_same_twice() -> None:
         found.append(net.state_dict())
     assert all(torch.equal(found[0][k], found[1][k]) for k in found[0])
     assert has_bfloat16(GPU) or torch.cuda.get_device_capability(GPU) < (8, 0)
+
+
+@pytest.mark.parametrize("width", [16, 64])
+def test_no_step_of_finetuning_waits_for_the_device(width: int) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (8, 64, 96, 3), np.uint8)
+    masks = rng.random((2, 8, 64, 96)) > 0.9
+    order = np.tile(np.arange(2), (8, 1))
+    clip = ClipTensors.from_arrays(frames, masks, frames[:1], order, GPU)
+    net, options = LayerNet(width, (8, 12)).to(GPU).train(), Options(iterations=10)
+    optimiser = make_optimiser(net, options)
+    with deterministic():
+        step(net, optimiser, clip, options, 0, 0)  # the first one prepares
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step(net, optimiser, clip, options, 0, 1)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def test_scenes_are_rendered_as_on_the_cpu() -> None:

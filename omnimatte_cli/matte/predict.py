@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from omnimatte_cli.device import BatchSize, autocast
+from omnimatte_cli.device import BatchSize, autocast, sent
 from omnimatte_cli.matte.network import CONTEXT, OwnerNet
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.still import average_static
@@ -82,7 +82,7 @@ def predict_ownership(
     net.eval()
 
     def answer(line: np.ndarray, kept: slice) -> np.ndarray:
-        index = torch.from_numpy(line).to(clip.frames.device)[None]
+        index = sent(torch.from_numpy(line), clip.frames.device)[None]
         frames, masks, plates, _ = everyone.windows(index)
         with torch.inference_mode(), autocast(frames.device):
             logits = net(frames, plates, masks).float()

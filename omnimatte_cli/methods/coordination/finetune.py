@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omnimatte_cli.device import BatchSize, autocast
+from omnimatte_cli.device import BatchSize, autocast, sent
 from omnimatte_cli.interrupt import held_interrupts
 from omnimatte_cli.matte.over import in_order, over
 from omnimatte_cli.methods.coordination.losses import (
@@ -161,9 +161,10 @@ def step(
     torch.manual_seed(int(rng.integers(2**63)))  # for dropout
     index, hidden = draw_windows(rng, len(clip), options)
     device = clip.frames.device
-    frames, masks, plates, order = clip.windows(index.to(device))
+    index = sent(index, device)
+    frames, masks, plates, order = clip.windows(index)
     crop = random_crop(rng, frames.shape, options, device)
-    start = None if clip.bootstrap is None else crop(clip.starts(index.to(device)), "bilinear")
+    start = None if clip.bootstrap is None else crop(clip.starts(index), "bilinear")
     frames, masks, plates = crop(frames), crop(masks, "nearest"), crop(plates)
     with autocast(device):
         terms = window_losses(net, frames, masks, plates, order, hidden, start)
@@ -198,8 +199,7 @@ def random_crop(
     theta = np.zeros((b, 2, 3), np.float32)
     theta[:, 0, 0], theta[:, 0, 2] = 1 - left - right, left - right
     theta[:, 1, 1], theta[:, 1, 2] = 1 - top - bottom, top - bottom
-    grid = F.affine_grid(torch.from_numpy(theta), [b, 1, h, w], align_corners=False)
-    grid = grid.to(device)
+    grid = F.affine_grid(sent(torch.from_numpy(theta), device), [b, 1, h, w], align_corners=False)
 
     def crop(x: Tensor, mode: str = "bilinear") -> Tensor:
         flat = F.grid_sample(x.flatten(1, -3), grid, mode, "border", align_corners=False)
@@ -223,7 +223,7 @@ def window_losses(
     start: (B, N, T, 1, H, W), the alpha that the mask loss pulls to in place of the masks.
     """
     total = frames.shape[1]
-    k = hidden_frames(hidden).to(frames.device)  # (B, K)
+    k = sent(hidden_frames(hidden), frames.device)  # (B, K)
     rgba = net(frames, masks, hidden).float()
     rows = torch.arange(len(k), device=k.device)[:, None]
     target, plate, order = frames[rows, k], plates[rows, k], order[rows, k]

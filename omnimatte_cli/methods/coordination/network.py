@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from omnimatte_cli.device import sent
+
 STRIDE = 16  # pixels a token: four stride-2 convolutions
 HEADS = 4
 LAYERS = 2
@@ -201,7 +203,7 @@ class LayerNet(nn.Module):
         h, w = height // STRIDE, width // STRIDE
         hidden = hidden.cpu()
         if decoded is None:
-            decoded = hidden_frames(hidden).to(frames.device)
+            decoded = sent(hidden_frames(hidden), frames.device)
 
         image, skip = self._encode_frames(frames, hidden)  # (B, T, D, h, w)
         mask, _ = self.mask_encoder(masks.reshape(b * n * t, 1, height, width) * 2 - 1)
@@ -230,14 +232,14 @@ class LayerNet(nn.Module):
         """
         b, t = hidden.shape
         device, where = frames.device, (~hidden).flatten().nonzero()[:, 0]
-        shown = frames.flatten(0, 1)[where.to(device)]  # (seen frames of all windows, 3, H, W)
+        shown = frames.flatten(0, 1)[sent(where, device)]  # (seen frames of all windows, 3, H, W)
         blank = frames.new_zeros(1, *frames.shape[2:])
         features, skip = self.image_encoder(torch.cat([shown, blank]) * 2 - 1)
         # Position of each frame's features in `features`; the blank one is the last.
         place = torch.full((b, t), len(shown))
         place[~hidden] = torch.arange(len(shown))
-        embedding = torch.where(hidden.to(device)[..., None], self.hidden, self.visible)
-        return features[place.to(device)] + embedding[..., None, None], skip[-1:]
+        embedding = torch.where(sent(hidden, device)[..., None], self.hidden, self.visible)
+        return features[sent(place, device)] + embedding[..., None, None], skip[-1:]
 
 
 def hidden_frames(hidden: Tensor) -> Tensor:

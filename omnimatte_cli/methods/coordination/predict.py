@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from omnimatte_cli.device import BatchSize, autocast
+from omnimatte_cli.device import BatchSize, autocast, sent
 from omnimatte_cli.methods.coordination.network import LayerNet
 from omnimatte_cli.methods.coordination.windows import FRAMES, HIDDEN, Window, inference_windows
 from omnimatte_cli.progress import Progress
@@ -29,7 +29,7 @@ def predict_layers(
     windows = list(inference_windows(len(clip), stride))
 
     def layers_of(batch: Sequence[Window]) -> Tensor:
-        index = torch.tensor([window.frames for window in batch], device=device)
+        index = sent(torch.tensor([window.frames for window in batch]), device)
         frames, masks, _, _ = clip.windows(index)
         hidden = torch.zeros(index.shape, dtype=torch.bool)
         hidden[:, -HIDDEN:] = True
