@@ -28,10 +28,10 @@ from omnimatte_cli.progress import Silent
 from omnimatte_cli.tensors import ClipTensors
 
 
-@pytest.fixture(scope="module", params=[(2, 2), (2, 0, 2, 0)], ids=str)
+@pytest.fixture(scope="module", params=[((2, 2),), ((2, 0, 2, 0), 1)], ids=str)
 def net(request: pytest.FixtureRequest) -> OwnerNet:
     torch.manual_seed(0)
-    net = OwnerNet(request.param).eval()
+    net = OwnerNet(*request.param).eval()
     for p in net.parameters():  # blocks within a frame begin as if they were not there
         if not p.any():
             torch.nn.init.normal_(p, std=0.05)

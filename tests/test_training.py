@@ -124,7 +124,7 @@ def test_a_deeper_network_begins_with_what_the_shallow_one_has_learned(
     chunk, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    shallow, deep = OwnerNet().eval(), OwnerNet((2, 0, 2, 0)).eval()
+    shallow, deep = OwnerNet().eval(), OwnerNet((2, 0, 2, 0), 1).eval()
     given = (chunk.frames, chunk.plate[:, None], chunk.masks)
     before = deep(*given)
     deepen(shallow, deep)
@@ -134,7 +134,8 @@ def test_a_deeper_network_begins_with_what_the_shallow_one_has_learned(
 
     weights.save(deep, tmp_path / "deep.safetensors")
     read = weights.load_owner(weights.find(str(tmp_path / "deep.safetensors"), "ownership"))
-    assert read.reaches == (2, 0, 2, 0) and torch.equal(read(*given), deep(*given))
+    assert read.reaches == (2, 0, 2, 0) and len(read.fine) == 1
+    assert torch.equal(read(*given), deep(*given))
 
 
 def test_chunks_have_the_shapes_that_the_recipe_draws() -> None:

@@ -5,7 +5,7 @@ picture and the neighbouring frames at 1/16 of the size: a shadow moves with its
 image can be far from it. Every object runs through the same weights; at the coarsest level each
 also sees the maximum over all objects, and a softmax over the objects and 'nobody' decides. So the
 result does not depend on the order of the objects, and any number of them works. Further blocks of
-attention within a frame compare what has been gathered.
+attention within a frame, at 1/16 and at 1/8, compare what has been gathered.
 
 Letters: B clips, N objects, T frames, C channels, H, W pixels; h = H/16, w = W/16.
 """
@@ -88,10 +88,11 @@ class TimeAttention(nn.Module):
 class OwnerNet(nn.Module):
     """Scores every object and 'nobody' at every pixel."""
 
-    def __init__(self, reaches: Sequence[int] = REACHES) -> None:
+    def __init__(self, reaches: Sequence[int] = REACHES, fine: int = 0) -> None:
         """reaches: frames to each side that each block of attention sees, at most CONTEXT in all.
 
-        Blocks that see their own frame alone, 0, begin as if they were not there.
+        fine: blocks of attention at 1/8 of the size. They and the others that see their own frame
+        alone begin as if they were not there.
         """
         super().__init__()
         assert reaches and min(reaches) >= 0 and sum(reaches) <= CONTEXT, reaches
@@ -111,7 +112,8 @@ class OwnerNet(nn.Module):
         self.up2 = nn.Sequential(block(up[2] + obj[1] + image[1], up[1]), block(up[1], up[1]))
         self.up1 = nn.Sequential(block(up[1] + obj[0] + image[0], up[0]), block(up[0], up[0]))
         self.head = nn.Conv2d(up[0], 2, 3, padding=1)
-        for attention in self.attention:
+        self.fine = nn.ModuleList(TimeAttention(up[2], 0) for _ in range(fine))
+        for attention in (*self.attention, *self.fine):
             assert isinstance(attention, TimeAttention)
             if attention.reach == 0:
                 attention.start_absent()
@@ -146,15 +148,21 @@ class OwnerNet(nn.Module):
             objects.append(features)
             x = torch.cat([features, shared(image)], 1)
 
-        h, w = x.shape[2:]
-        tokens = self.join(x.flatten(2).transpose(1, 2)).unflatten(0, (b, n, t))
-        positions = sine_positions(h, w, tokens.shape[-1], x.device).to(x.dtype)
-        for attention in self.attention:
-            tokens = attention(tokens, positions)
-        x = tokens.flatten(0, 2).transpose(1, 2).unflatten(2, (h, w))
+        def compared(blocks: nn.ModuleList, x: Tensor) -> Tensor:  # (B * N * T, C, h, w)
+            h, w = x.shape[2:]
+            tokens = x.flatten(2).transpose(1, 2).unflatten(0, (b, n, t))
+            positions = sine_positions(h, w, tokens.shape[-1], x.device).to(x.dtype)
+            for attention in blocks:
+                tokens = attention(tokens, positions)
+            return tokens.flatten(0, 2).transpose(1, 2).unflatten(2, (h, w))
+
+        x = self.join(x.movedim(1, -1)).movedim(-1, 1)
+        x = compared(self.attention, x)
         for up, level in ((self.up3, 2), (self.up2, 1), (self.up1, 0)):
             x = F.interpolate(x, scale_factor=2, mode="nearest")
             x = up(torch.cat([x, objects[level], shared(images[level])], 1))
+            if level == 2 and self.fine:
+                x = compared(self.fine, x)
         x = F.interpolate(self.head(x), scale_factor=2, mode="bilinear", align_corners=False)
         scores = x.unflatten(0, (b, n, t))
         own, nobody = scores[:, :, :, 0], scores[:, :, :, 1].mean(1, keepdim=True)

@@ -213,7 +213,8 @@ def load_owner(file: WeightsFile) -> OwnerNet:
     from omnimatte_cli.matte.network import REACHES, OwnerNet
 
     try:
-        net = OwnerNet(json.loads(file.metadata.get("reaches", json.dumps(REACHES))))
+        reaches = json.loads(file.metadata.get("reaches", json.dumps(REACHES)))
+        net = OwnerNet(reaches, int(file.metadata.get("fine", "0")))
     except (ValueError, TypeError, RecursionError, AssertionError) as e:
         raise WeightsError(f"{file.path}: its metadata do not say the network's size.") from e
     check_header(file.path, net.state_dict())
@@ -284,7 +285,7 @@ def save(
         size = {"width": str(net.width), "grid": json.dumps(net.grid)}
         metadata |= {"network": "coordination", **size}
     if isinstance(net, OwnerNet):
-        metadata |= {"reaches": json.dumps(net.reaches)}
+        metadata |= {"reaches": json.dumps(net.reaches), "fine": str(len(net.fine))}
     if isinstance(net, Centrifuge):
         metadata |= {"network": CENTRIFUGE, "shape": json.dumps(asdict(net.shape))}
     path.parent.mkdir(parents=True, exist_ok=True)

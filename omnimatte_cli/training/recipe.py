@@ -76,6 +76,7 @@ class Recipe(Schedule):
     network: Network = "coordination"
     width: int = 16  # of the coordination network
     reaches: tuple[int, ...] = (2, 2)  # of the ownership network's blocks of attention
+    fine: int = 0  # its blocks at 1/8 of the size
     aspects: tuple[float, ...] = (1.0,)  # width over --size's, drawn for each chunk
     gaps: tuple[int, ...] = (3,)  # ticks of 1/12 s between two frames, drawn for each chunk
     objects: tuple[int, ...] = (1, 2, 2, 2, 3, 4)  # drawn for each chunk of clips
@@ -114,6 +115,7 @@ class Recipe(Schedule):
             bool(self.reaches) and min(self.reaches) >= 0 and sum(self.reaches) <= CONTEXT,
             f"reaches must be 0 or more, {CONTEXT} in all at most",
         )
+        check(0 <= self.fine <= 4, "fine must be from 0 to 4")
         square = self.network == "ownership" or self.aspects == (1.0,)
         check(square, "the coordination network takes no aspects: its positions are of one size")
         check(bool(self.gaps) and min(self.gaps) >= 1, "gaps must be at least 1")
