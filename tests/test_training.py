@@ -28,6 +28,7 @@ from omnimatte_cli.training.loop import (
     learning_rate,
     new_network,
     pretrain,
+    share_done,
     tie_start,
 )
 from omnimatte_cli.training.objectives import coordination_loss, layer_error, ownership_truth
@@ -358,7 +359,7 @@ def test_validation_scenes_are_nobodys_training() -> None:
 
 def test_learning_rate_rises_and_falls() -> None:
     recipe = Recipe(steps=100, warmup=10, lr=1.0, final_lr=0.1)
-    rates = [learning_rate(recipe, s) for s in range(100)]
+    rates = [learning_rate(recipe, s, share_done(recipe, s, 0.0)) for s in range(100)]
     assert rates[0] == pytest.approx(0.1, rel=0.01) and max(rates) <= 1
     assert rates.index(max(rates)) in range(8, 12)
     assert rates[-1] == pytest.approx(0.1, abs=0.01)

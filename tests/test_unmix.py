@@ -306,6 +306,7 @@ def test_options_of_other_networks_are_refused(tmp_path: Path) -> None:
     for args, words in (
         (("--network", "centrifuge", "--width", 16), "--width is not for"),
         (("--network", "ownership", "--videos", tmp_path), "--videos is not for"),
+        (("--network", "coordination", "--photos", tmp_path), "--photos is not for"),
         (("--network", "elsewhere"), "network must be"),
     ):
         code, text = run("pretrain", "-o", out, *args)

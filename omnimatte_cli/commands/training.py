@@ -86,6 +86,14 @@ def pretrain(
             metavar="DIR",
         ),
     ] = None,
+    photos: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of photographs that the centrifuge's clips are filmed from, on the "
+            "training device; pictures with transparency are things that move in them.",
+            metavar="DIR",
+        ),
+    ] = None,
     warm_start: Annotated[
         Path | None, typer.Option(help="Weights to begin with.", metavar="FILE")
     ] = None,
@@ -117,6 +125,7 @@ def pretrain(
         ("width", width, not centrifuge),
         ("steps", steps, True),
         ("videos", videos, centrifuge),
+        ("photos", photos, centrifuge),
     ):
         check(value is None or fits, f"--{flag} is not for --network {network}")
         named |= {} if value is None else {flag: value}

@@ -15,6 +15,7 @@ from torch import Tensor
 KINDS = ("pair", "reflection", "fade", "filter", "shadow")
 CHANCES = (0.62, 0.14, 0.08, 0.06, 0.10)  # of the kinds, in training
 ALPHA = (0.25, 0.75)  # the second clip's share, the paper's range
+EVEN = 0.4  # share of the blends in which it is a half, as `unmix` takes it unless told
 REFLECTED = (0.25, 0.45)  # its share where it is a reflection
 BLUR = (0.6, 2.0)  # pixels, standard deviation of a reflection's blur
 SHADOWS = 3  # soft shapes a shadow layer has
@@ -48,7 +49,8 @@ def random_blends(first: Tensor, second: Tensor, generator: torch.Generator) -> 
     b, t = first.shape[:2]
     chances = torch.tensor(CHANCES, device=first.device)
     kinds = torch.multinomial(chances, b, replacement=True, generator=generator).tolist()
-    alpha = between(*ALPHA, b, generator)[:, None].expand(b, t).clone()
+    even = torch.rand(b, generator=generator, device=first.device) < EVEN
+    alpha = torch.where(even, 0.5, between(*ALPHA, b, generator))[:, None].repeat(1, t)
     layers = second.clone()
     for i, kind in enumerate(KINDS[k] for k in kinds):
         if kind == "reflection":

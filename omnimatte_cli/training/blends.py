@@ -27,6 +27,7 @@ from omnimatte_cli.synth.blends import BlendBatch, blend, random_blends
 from omnimatte_cli.synth.clips import ClipOptions, procedural_clip, rendered_clips
 from omnimatte_cli.synth.seeds import SEED_BITS, TRAINING_SEEDS, VALIDATION_SEEDS
 from omnimatte_cli.training.objectives import Terms
+from omnimatte_cli.training.photos import PhotoPool, held_out_blends
 from omnimatte_cli.training.pool import Chunks
 from omnimatte_cli.training.recipe import BlendRecipe
 
@@ -159,13 +160,25 @@ def blend_loss(
     return loss, terms
 
 
+def blend_pool(recipe: BlendRecipe, device: torch.device, world: int = 1) -> ClipPool | PhotoPool:
+    """Where the recipe's blends come from."""
+    if recipe.photos is not None:
+        return PhotoPool(recipe, device)
+    return ClipPool(recipe, device, world)
+
+
 def validation_blends(
-    recipe: BlendRecipe, frozen: tuple[bool, bool] = (False, False)
+    recipe: BlendRecipe,
+    frozen: tuple[bool, bool] = (False, False),
+    device: torch.device | None = None,
 ) -> BlendBatch:
     """Held-out pairs at a share of a half, as the paper's; the same for every run.
 
-    frozen: whether every first, every second clip is a frame that stands still.
+    Of the photographs held out where the recipe has some. frozen: whether every first, every second
+    clip is a frame that stands still. device: that photographs are filmed on; None: the CPU.
     """
+    if recipe.photos is not None:
+        return held_out_blends(recipe, device or torch.device("cpu"), VALIDATION_PAIRS, frozen)
     count = 2 * VALIDATION_PAIRS
     chunks = [make_chunk(recipe, n, VALIDATION_SEEDS) for n in range(-(-count // recipe.chunk))]
     rng = np.random.default_rng(VALIDATION_SEEDS)
@@ -208,7 +221,7 @@ def validate_blends(
     net: nn.Module, recipe: BlendRecipe, device: torch.device, sheet: Path | None = None
 ) -> dict[str, float]:
     """Scores on held-out blends, and a sheet: blend, true layers, the two outputs chosen."""
-    batch = validation_blends(recipe)
+    batch = validation_blends(recipe, device=device)
     scores, found = blend_scores(net, batch, device)
     if sheet is not None:
         rows = []

@@ -25,8 +25,15 @@ from omnimatte_cli.methods.centrifuge.network import Centrifuge
 from omnimatte_cli.methods.coordination.network import Block, LayerNet
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.synth.seeds import SCENES_VERSION
-from omnimatte_cli.training.blends import ClipPool, blend_loss, shape_of, validate_blends
+from omnimatte_cli.training.blends import (
+    ClipPool,
+    blend_loss,
+    blend_pool,
+    shape_of,
+    validate_blends,
+)
 from omnimatte_cli.training.objectives import Terms, coordination_loss, ownership_loss
+from omnimatte_cli.training.photos import PhotoPool
 from omnimatte_cli.training.pool import Pool
 from omnimatte_cli.training.recipe import CENTRIFUGE, BlendRecipe, Recipe, Schedule
 from omnimatte_cli.training.validation import validate
@@ -75,14 +82,14 @@ class Task:
     """What is trained: its loss of a batch, where batches come from, its scores."""
 
     loss: Callable[..., tuple[Tensor, Terms]]
-    pool: Callable[..., Pool | ClipPool]
+    pool: Callable[..., Pool | ClipPool | PhotoPool]
     validate: Callable[..., dict[str, float]]
 
 
 TASKS = {
     "ownership": Task(ownership_loss, Pool, validate),
     "coordination": Task(coordination_loss, Pool, validate),
-    CENTRIFUGE: Task(blend_loss, ClipPool, validate_blends),
+    CENTRIFUGE: Task(blend_loss, blend_pool, validate_blends),
 }
 
 
@@ -122,11 +129,18 @@ def tie_start(net: LayerNet) -> None:
             part.bias.zero_()
 
 
-def learning_rate(recipe: Schedule, step: int) -> float:
-    """Linear warm-up, then a cosine to `final_lr` of the rate."""
+def share_done(recipe: Schedule, step: int, seconds: float) -> float:
+    """How much of a run is done, from 0 to 1: by its steps, or by the clock where it is given so
+    long. seconds: spent on it, earlier parts included."""
+    if recipe.lasting is not None:
+        return min(1.0, seconds / (60 * recipe.lasting))
+    return min(1.0, step / recipe.steps)
+
+
+def learning_rate(recipe: Schedule, step: int, done: float) -> float:
+    """Linear warm-up over steps, then a cosine to `final_lr` of the rate; done: `share_done`."""
     rise = min(1.0, (step + 1) / max(1, recipe.warmup))
-    progress = min(1.0, step / max(1, recipe.steps))
-    fall = recipe.final_lr + (1 - recipe.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+    fall = recipe.final_lr + (1 - recipe.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
     return recipe.lr * rise * fall
 
 
@@ -134,8 +148,8 @@ def learning_rate(recipe: Schedule, step: int) -> float:
 def average(ema: dict[str, Tensor], net: nn.Module, decay: float, step: int) -> None:
     """Move the averaged weights towards the network's; faster in the first steps."""
     decay = min(decay, (1 + step) / (10 + step))
-    for key, value in net.state_dict().items():
-        ema[key].lerp_(value, 1 - decay)
+    now = net.state_dict()
+    torch._foreach_lerp_([ema[key] for key in now], list(now.values()), 1 - decay)
 
 
 def pretrain(
@@ -155,6 +169,8 @@ def pretrain(
     """
     machine = Machine.join(device)
     device, main = machine.device, machine.rank == 0
+    if machine.world > 1 and recipe.lasting is not None:  # clocks differ, and so would the rates
+        raise OptionError("--set lasting is for one process; give --steps.")
     net = new_network(recipe).to(device)
     before = 0  # clips that the weights to begin with were trained on
     if start_from is not None:
@@ -162,32 +178,39 @@ def pretrain(
     out.mkdir(parents=True, exist_ok=True)
     ema = {k: v.detach().clone() for k, v in net.state_dict().items()}
     optimiser = torch.optim.AdamW(
-        net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
+        net.parameters(),
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        betas=(0.9, 0.99),
+        fused=device.type == "cuda",
     )
+    torch.backends.cudnn.benchmark = True  # every step has the same sizes
     first, spent = load_run(out, recipe, net, ema, optimiser, device)
     if first:
-        progress.say(f"Resuming at step {first} of {recipe.steps}.")
+        progress.say(f"Resuming at step {first}.")
     model: nn.Module = net
     if machine.world > 1:
         model = nn.parallel.DistributedDataParallel(net)
     task = TASKS[recipe.network]
-    progress.stage("pretraining", recipe.steps)
+    progress.stage("pretraining", recipe.steps if recipe.lasting is None else None)
     started = saved = time.monotonic()
-    sums: dict[str, float] = {}
+    sums: dict[str, Tensor | float] = {}  # of tensors, so that no step waits for the device
     added = 0  # steps in the sums
     scores: dict[str, float] = {}
     if main:
         cut_log(out / "log.jsonl", first)
     net.train()
     with held_interrupts() as interrupt, task.pool(recipe, device, world=machine.world) as pool:
-        for step in range(first, recipe.steps):
+        done, last = first, share_done(recipe, first, spent) >= 1
+        while not last:
+            step, share = done, share_done(recipe, done, spent + time.monotonic() - started)
             rng = np.random.default_rng((recipe.seed, 7, machine.rank, step))
             torch.manual_seed(int(rng.integers(2**62)))
             samples = pool.draw(step, machine.rank)
             with autocast(device):
                 loss, terms = task.loss(model, samples, recipe, step, rng)
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate(recipe, step)
+                group["lr"] = learning_rate(recipe, step, share)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
@@ -196,17 +219,17 @@ def pretrain(
             average(ema, net, recipe.ema, step)
             done = step + 1
             for name, value in {"loss": loss, **terms}.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
+                sums[name] = sums.get(name, 0.0) + value.detach().float()
             added += 1
             if done % LOG_STEPS == 0 and main:
                 now = spent + time.monotonic() - started
-                means = {name: value / added for name, value in sums.items()}
+                means = {name: float(value) / added for name, value in sums.items()}
                 line = {"step": done, "seconds": round(now, 1), **_rounded(means)}
                 _append(out / "log.jsonl", line)
                 progress.step(done, f"loss {means['loss']:.4f}")
             if done % LOG_STEPS == 0:
                 sums, added = {}, 0
-            last = done == recipe.steps
+            last = share_done(recipe, done, spent + time.monotonic() - started) >= 1
             over_time = stop_after is not None and time.monotonic() - started > stop_after
             stop = machine.agree(interrupt.asked or over_time)
             due = last or done % recipe.validate_steps == 0

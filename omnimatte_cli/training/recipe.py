@@ -27,6 +27,7 @@ class Schedule:
     height: int = 64  # pixels
     width_pixels: int = 64  # pixels
     steps: int = 9000  # optimiser steps
+    lasting: float | None = None  # minutes that the run takes instead, whatever steps those are
     batch_size: int = 8  # clips a step, on each process
     lr: float = 1e-3  # AdamW's, at its highest
     warmup: int = 200  # steps over which the rate rises
@@ -51,6 +52,7 @@ class Schedule:
         for name in ("steps", "batch_size", "chunk", "pool", "validate_steps"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1")
         check(self.workers is None or self.workers >= 0, "workers must be 0 or more")
+        check(self.lasting is None or 0 < self.lasting < float("inf"), "lasting must be above 0")
         for name in ("lr", "reuse", "clip_norm"):
             check(0 < getattr(self, name) < float("inf"), f"{name} must be above 0")
         for name in ("final_lr", "ema"):
@@ -135,7 +137,7 @@ class BlendRecipe(Schedule):
     """A run of the centrifuge on pairs of clips that are blended anew at every step."""
 
     network: Literal["centrifuge"] = "centrifuge"
-    preset: Literal["mini", "paper"] = "mini"
+    preset: Literal["mini", "wide", "paper"] = "mini"
     outputs: int | None = None  # n; None: the preset's
     corrector: bool | None = None  # whether a second predictor corrects; None: the preset's
     loss: Literal["structure", "paper"] = "structure"  # of `methods/centrifuge/losses.py`
@@ -149,12 +151,17 @@ class BlendRecipe(Schedule):
     reuse: float = 20.0
     rendered: int = 2  # traced clips in each chunk; the others are procedural
     videos: Path | None = None  # folder of videos that most clips are cut from instead
+    photos: Path | None = None  # folder of photographs that all clips are filmed from instead
     frozen: float = 0.0  # share of the clips that are one frame that stands still
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_words(self, "")
         check(self.videos is None or self.videos.is_dir(), f"--videos: no folder {self.videos}")
+        check(self.photos is None or self.photos.is_dir(), f"--photos: no folder {self.photos}")
+        check(
+            self.photos is None or self.videos is None, "--photos and --videos exclude each other"
+        )
         check(2 <= (self.outputs or 2) <= 16, "outputs must be from 2 to 16")
         check(4 <= self.frames <= 64, "frames must be from 4 to 64")
         check(0 <= self.colour_weight < float("inf"), "colour_weight must be 0 or more")
