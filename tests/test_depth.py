@@ -28,6 +28,7 @@ from tests.moving_clips import plane, shoot
 LEVEL = 1 / 1023  # of 10 bits
 SIZE = (96, 160)
 FRAMES = 8
+DEEP = ("png16", "prores", "exr")
 
 
 def ramp(size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -85,10 +86,10 @@ def shot(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, np.ndarr
 
 @pytest.fixture(scope="module")
 def out(shot, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The clip's result with 16-bit layers and the residual plate."""
+    """The clip's result in the deep formats, with the residual plate."""
     video, masks, _, _ = shot
     out = tmp_path_factory.mktemp("result") / "out"
-    decompose(video, out, masks=masks, exact=True, formats=("png16",), strangers=False)
+    decompose(video, out, masks=masks, exact=True, formats=DEEP, strangers=False)
     return out
 
 
@@ -114,6 +115,28 @@ def test_layers_over_the_plate_are_the_ten_bit_clip(shot, out: Path) -> None:
     assert read16(out / "background" / "00003.png").shape == (*SIZE, 3)
     assert result.manifest["psnr"]["exact"] > 72  # 8 bits alone allow 59
     assert result.manifest["input"]["colour"]["depth"] == 10
+
+
+def test_exr_and_prores_of_a_ten_bit_clip_are_as_deep(shot, out: Path) -> None:
+    """8 bits alone would be off by one level of 10 bits on average."""
+    import OpenEXR
+
+    t, frames = 3, shot[2]
+    with OpenEXR.File(str(out / "exr" / f"clip.{t:04d}.exr"), separate_channels=True) as file:
+        c = {name: channel.pixels.astype(np.float64) for name, channel in file.channels().items()}
+    light = np.stack([c[x] for x in "RGB"], -1)
+    encoded = np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
+    assert np.abs(encoded - frames[t]).max() < LEVEL
+    assert len(np.unique(c["plate.R"])) > 500
+    full = "scale=in_range=limited:out_range=full:flags=bicubic+accurate_rnd+full_chroma_int"
+    raw = ("-vf", full, "-f", "rawvideo", "-pix_fmt")
+    data = ffmpeg("-i", str(out / "prores/plate.mov"), *raw, "rgb48le", "pipe:")
+    plate = np.frombuffer(data, "<u2").reshape(FRAMES, *SIZE, 3)[t] / 65535
+    layer = ffmpeg("-i", str(out / "prores/block.mov"), *raw, "rgba64le", "pipe:")
+    rgba = np.frombuffer(layer, "<u2").reshape(FRAMES, *SIZE, 4)[t] / 65535
+    back = plate + rgba[..., 3:] * (rgba[..., :3] - plate)
+    assert np.abs(back - frames[t])[rgba[..., 3] == 0].mean() < 0.6 * LEVEL
+    assert np.abs(back - frames[t]).mean() < 2 * LEVEL
 
 
 def test_composing_again_keeps_the_levels(shot, out: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from omnimatte_cli.arrays import Plate
+from omnimatte_cli.arrays import Plate, to_float
 from omnimatte_cli.deliver.finish import finish_result
 from omnimatte_cli.deliver.read import read_result
 from omnimatte_cli.deliver.result import ResultWriter
@@ -69,7 +69,10 @@ def run(
     exact: with a residual plate, so that the layer over it gives the video back around the square.
     """
     info = probe(video, options=ReadOptions(**options))
-    plate = Plate(np.full((*info.size, 3), 90, np.uint8), np.ones(info.size, bool))
+    grey = np.full((*info.size, 3), 90, np.uint8)
+    if info.depth > 8:
+        grey = grey.astype(np.uint16) * 257
+    plate = Plate(grey, np.ones(info.size, bool))
 
     def layers_at(t: int, frame: np.ndarray, below: np.ndarray) -> Layers:
         rgba = np.zeros((1, *info.size, 4), np.float32)
@@ -83,7 +86,7 @@ def run(
         ("a",),
         np.zeros((info.frames, 1), int),
         plate,
-        lambda: iter_frames(video, options=info.options),
+        lambda: iter_frames(video, deep=None, options=info.options),
         layers_at,
         delivery_of(info, find_ffmpeg()),
         info.frame_numbers,
@@ -222,30 +225,50 @@ def rgba(path: Path, size: tuple[int, int], t: int, plate: Path) -> tuple[np.nda
     return found[0], found[1]
 
 
+def in_mp4(folder: Path, size: tuple[int, int], t: int) -> np.ndarray:
+    """Frame t of a layer on black, its matte and the plate, put together, in [0, 1]."""
+    even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
+    layer, plate = rgba(folder / "a.mp4", even, t, folder / "plate.mp4")
+    matte, _ = rgba(folder / "a_matte.mp4", even, t, folder / "plate.mp4")
+    whole = layer[..., :3] + (1 - matte[..., :3]) * plate
+    return whole[: size[0], : size[1]]
+
+
 @pytest.mark.parametrize("pixels", ["yuv444p", "yuv444p10le"])
 @pytest.mark.parametrize("size", [(48, 64), (61, 83), (54, 90)])
 def test_layers_over_the_residual_plate_are_the_input(
     pixels: str, size: tuple[int, int], tmp_path: Path
 ) -> None:
-    """In every format, at even, odd and other sizes, from 8 and from 10 bits."""
+    """In every format, at even, odd and other sizes, from 8 and from 10 bits.
+
+    Bounds, largest and mean error, are in levels of 255; one of 10 bits is a quarter of that.
+    """
     import OpenEXR
 
     wide = f"scale={size[1]}:{size[0]}"  # the pattern itself has even sides
     filters = f"gblur=2,{wide}:out_color_matrix=bt709,format={pixels},setparams=colorspace=bt709"
     video = source(tmp_path / "in.mkv", filters, *X264, size=size)
-    info, out = run(tmp_path, video, ("png16", "prores", "webm", "exr"), exact=True)
+    info, out = run(tmp_path, video, ("png16", "prores", "webm", "exr", "mp4"), exact=True)
     assert info.size == size and info.depth == (10 if "10" in pixels else 8)
     t = 5
-    truth = list(iter_frames(video))[t] / 255
+    truth = to_float(list(iter_frames(video, deep=None))[t]).astype(np.float64)
     square = (slice(8, 24), slice(8, 24))
     truth[square] = 0.5
     names = (out / "layers16/a" / f"{t:05d}.png", out / "layers16/plate" / f"{t:05d}.png")
     deep = [cv2.imread(str(n), cv2.IMREAD_UNCHANGED)[..., :3:][..., ::-1] / 65535 for n in names]
     alpha = cv2.imread(str(names[0]), cv2.IMREAD_UNCHANGED)[..., 3:] / 65535
     found = {"png16": (alpha * deep[0] + (1 - alpha) * deep[1], 0.01, 0.001)}
+    eight = cv2.imread(str(out / "layers/a" / f"{t:05d}.png"), cv2.IMREAD_UNCHANGED)[
+        ..., [2, 1, 0, 3]
+    ]
+    below = cv2.imread(str(out / "background" / f"{t:05d}.png"), cv2.IMREAD_UNCHANGED)[..., ::-1]
+    layer = eight.astype(np.float64) / 255
+    ground = to_float(below)
+    found["png"] = (ground + layer[..., 3:] * (layer[..., :3] - ground), 0.6, 0.26)
     for form, suffix, *bounds in (("prores", ".mov", 8, 0.8), ("webm", ".webm", 56, 4.5)):
         layer, plate = rgba(out / form / f"a{suffix}", size, t, out / form / f"plate{suffix}")
         found[form] = (plate + layer[..., 3:] * (layer[..., :3] - plate), *bounds)
+    found["mp4"] = (in_mp4(out / "mp4", size, t), 56, 4.5)
     for form, (image, most, mean) in found.items():
         error = np.abs(image - truth) * 255
         assert error.max() <= most and error.mean() <= mean, (form, error.max(), error.mean())
