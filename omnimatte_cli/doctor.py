@@ -11,13 +11,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
 from omnimatte_cli import __version__
 from omnimatte_cli.errors import OmnimatteError
+from omnimatte_cli.versions import library_version
 
 LIBRARIES = ("torch", "numpy", "opencv-python", "av", "safetensors", "typer", "rich")
 EXTRAS = {  # what works only with them
@@ -83,18 +83,15 @@ def _libraries(ffmpeg: Path | None) -> Iterator[Finding]:
 def _needed(name: str) -> Finding:
     try:
         importlib.import_module({"opencv-python": "cv2"}.get(name, name))
-        return Finding(name, True, version(name))
-    except PackageNotFoundError:
-        return Finding(name, None, "works, but is not installed as a package of this name")
     except ImportError as error:
         return Finding(name, False, f"does not load: {error}")
+    found = library_version(name)
+    unnamed = "works, but is not installed as a package of this name"
+    return Finding(name, True if found else None, found or unnamed)
 
 
 def _wanted(name: str, use: str) -> Finding:
-    try:
-        return Finding(name, None, f"{version(name)} ({use})")
-    except PackageNotFoundError:
-        return Finding(name, None, f"not installed ({use})")
+    return Finding(name, None, f"{library_version(name) or 'not installed'} ({use})")
 
 
 def _device(ffmpeg: Path | None) -> Iterator[Finding]:

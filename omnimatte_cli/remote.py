@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from omnimatte_cli.errors import InputError, MissingLibraryError, OmnimatteError, OutputError
+from omnimatte_cli.media.atomic import write_json
 from omnimatte_cli.media.listing import MARK, files_in, parse_list
 from omnimatte_cli.settings import Settings
 
@@ -198,7 +199,7 @@ def with_urls(manifest: Path, names: dict[str, str]) -> None:
         return names.get(value, value) if isinstance(value, str) else value
 
     facts = told(json.loads(manifest.read_text(encoding="utf-8")))
-    manifest.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(manifest, facts, indent=2)
 
 
 def _reason(error: Exception) -> str:

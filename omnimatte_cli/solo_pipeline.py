@@ -18,7 +18,6 @@ from omnimatte_cli.deliver.manifest import (
     describe_camera,
     describe_masks,
     describe_plate,
-    library_versions,
     peak_memory_mb,
     write_manifest,
 )
@@ -57,6 +56,7 @@ from omnimatte_cli.plate.load import load_plate
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.settings import Settings
 from omnimatte_cli.shot import read_shot
+from omnimatte_cli.versions import library_versions
 
 FIT_WORDS = {
     "closed": "in closed form",

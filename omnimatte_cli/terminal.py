@@ -26,6 +26,12 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(_shown(c, keep) for c in text)
 
 
+def one_line(text: str, longest: int) -> str:
+    """A library's words, which may have many lines, as one of at most `longest` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else line[: longest - 3] + "..."
+
+
 def _shown(character: str, keep: str) -> str:
     if character in keep or character in JOINERS:
         return character

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +14,7 @@ from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.media import encode as export
 from omnimatte_cli.media import folder as output
 from omnimatte_cli.media import read as video
+from omnimatte_cli.media.atomic import write_json
 from omnimatte_cli.media.ffmpeg import try_ffmpeg
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods.generative.options import TrimaskSettings
@@ -66,8 +66,7 @@ def write_trimasks(
             "keep": 0 if invert else 255,
             "remove": 255 if invert else 0,
         }
-        text = json.dumps(facts, indent=1) + "\n"
-        (folder / "trimasks.json").write_text(text, encoding="utf-8")
+        write_json(folder / "trimasks.json", facts)
     return [out / (name if images else f"{name}.mp4") for name in names]
 
 

@@ -17,7 +17,6 @@ from omnimatte_cli.deliver.manifest import (
     SCHEMA,
     describe_camera,
     describe_input,
-    library_versions,
     peak_memory_mb,
     write_manifest,
 )
@@ -38,6 +37,7 @@ from omnimatte_cli.pipeline import StageTimer
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.settings import Settings
 from omnimatte_cli.shot import read_shot
+from omnimatte_cli.versions import library_versions
 
 NAMES = ("layer1", "layer2")  # back to front
 UNSURE = 0.5  # belief in the clip's motions below which the user is told

@@ -17,7 +17,8 @@ from omnimatte_cli.errors import MissingProgramError, OmnimatteError
 from omnimatte_cli.media import ffmpeg as module
 from omnimatte_cli.media.codecs import Timing, encoders
 from omnimatte_cli.media.encode import VideoWriter
-from omnimatte_cli.media.ffmpeg import find_ffmpeg, shortened, try_ffmpeg
+from omnimatte_cli.media.ffmpeg import find_ffmpeg, try_ffmpeg
+from omnimatte_cli.terminal import one_line
 from tests.conftest import FFMPEG, scene
 
 SIZE = (36, 64)
@@ -193,5 +194,5 @@ def test_an_error_within_stops_the_program(tmp_path: Path) -> None:
 
 
 def test_long_words_are_shortened() -> None:
-    assert shortened("a\n b\tc") == "a b c"
-    assert len(shortened("x" * 1000)) == 300 and os.linesep not in shortened("x\n" * 1000)
+    assert one_line("a\n b\tc", 300) == "a b c"
+    assert len(one_line("x" * 1000, 300)) == 300 and os.linesep not in one_line("x\n" * 1000, 300)

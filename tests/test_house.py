@@ -23,6 +23,7 @@ FLOORS = (
         "device",
         "tensors",
         "scratch",
+        "versions",
     ),
     ("media",),
     ("masks", "camera"),

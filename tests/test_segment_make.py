@@ -15,8 +15,8 @@ from omnimatte_cli.cli import app
 from omnimatte_cli.errors import InputError, OptionError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.media.read import iter_frames, probe
-from omnimatte_cli.segment import MaskSettings, make_masks
-from omnimatte_cli.segment.make import BUDGET, working_size
+from omnimatte_cli.segment.make import BUDGET, held_size, make_masks
+from omnimatte_cli.settings import MaskSettings
 from tests.segment_clips import TWO, iou, read, render, save
 from tests.test_segment_sam import checkpoint, one_thread
 
@@ -202,9 +202,9 @@ def test_two_runs_write_the_same_bytes(two: Two, tmp_path: Path) -> None:
 
 
 def test_working_frames_fit_in_memory() -> None:
-    assert working_size((1080, 1920), 90, 640) == (360, 640)
-    assert working_size((240, 321), 90, 640) == (240, 321)
-    h, w = working_size((1080, 1920), 20_000, 640)
+    assert held_size((1080, 1920), 90, 640) == (360, 640)
+    assert held_size((240, 321), 90, 640) == (240, 321)
+    h, w = held_size((1080, 1920), 20_000, 640)
     assert 0.9 * BUDGET < h * w * 3 * 20_000 <= 1.1 * BUDGET
 
 

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from omnimatte_cli.cli import app
 from omnimatte_cli.errors import OptionError
-from omnimatte_cli.segment import MaskSettings
 from omnimatte_cli.segment.prompts import Box, Point, Prompt, parse_prompts, within_part
+from omnimatte_cli.settings import MaskSettings
 
 
 def test_points_and_boxes_are_gathered_by_object_and_frame() -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from omnimatte_cli.media.atomic import write_text
+from omnimatte_cli.media.atomic import write_json
 from omnimatte_cli.media.listing import is_signed
 
 FOLDER = ".batch"  # below the output folder: a record and a log of each shot
@@ -52,7 +52,7 @@ def write_record(out: Path, record: Record) -> None:
     """Keep a record."""
     path = record_path(out, record.shot)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(asdict(record), indent=1) + "\n", f".{os.getpid()}")
+    write_json(path, asdict(record), tag=f".{os.getpid()}")
 
 
 def read_record(out: Path, shot: str) -> Record | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import Size
 from omnimatte_cli.errors import InputError
+from omnimatte_cli.media.atomic import write_json
 
 FORMAT = "omnimatte camera"
 VERSION = 1
@@ -148,7 +149,7 @@ def write_camera(camera: Camera, path: Path, extra: dict[str, Any] | None = None
         "rms_px": [None if np.isnan(r) else round(float(r), 4) for r in camera.rms],
         "homographies": camera.homographies.tolist(),
     }
-    path.write_text(json.dumps({**(extra or {}), **known}, indent=1) + "\n", encoding="utf-8")
+    write_json(path, {**(extra or {}), **known})
 
 
 def read_camera(path: Path, size: Size, frames: int) -> Camera:

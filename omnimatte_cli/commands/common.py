@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from omnimatte_cli.errors import OmnimatteError
-from omnimatte_cli.terminal import printable
+from omnimatte_cli.terminal import one_line, printable
 
 INTERRUPTED = 130
 LONGEST = 500  # characters of a library's words that are shown
@@ -73,21 +73,15 @@ def friendly(command: Callable[..., None]) -> Callable[..., None]:
             if type(e).__name__ == "OutOfMemoryError" or "not enough memory" in str(e):
                 fail(NO_MEMORY, 1)
             logging.getLogger(__name__).info("traceback", exc_info=True)
-            said = f"{type(e).__name__}: {one_line(str(e))}"
+            said = f"{type(e).__name__}: {one_line(str(e), LONGEST)}"
             fail(f"Internal error: {said} (-v shows where; please report it).", 1)
 
     return run
 
 
-def one_line(text: str) -> str:
-    """A library's words, which may have many lines, as one of at most LONGEST characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
-
-
 def missing_library(error: ImportError) -> str:
     """What to install for a library that does not load."""
-    text = one_line(str(error))
+    text = one_line(str(error), LONGEST)
     if "libGL" in text or "libgthread" in text or "libglib" in text:
         return (
             f"OpenCV needs a system library ({text.split(':')[0]}): on Debian or Ubuntu install it "

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import platform
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from omnimatte_cli import __version__
 from omnimatte_cli.arrays import Masks, Plate
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.deliver.source import describe_input
 from omnimatte_cli.matte.metrics import PSNR
-from omnimatte_cli.media.atomic import write_text
+from omnimatte_cli.media.atomic import write_json
 from omnimatte_cli.media.codecs import Audio
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods.base import Separation
@@ -23,23 +19,9 @@ from omnimatte_cli.methods.registry import Choice
 from omnimatte_cli.options import plain
 from omnimatte_cli.settings import Settings
 from omnimatte_cli.shot import Shot
+from omnimatte_cli.versions import library_versions
 
 SCHEMA = 2  # of the manifest; raised when a field changes its meaning or place
-LIBRARIES = ("torch", "numpy", "opencv-python", "av", "ffmpeg-python", "safetensors")
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the tool, Python and the libraries that the result depends on."""
-    found = {"omnimatte": __version__, "python": platform.python_version()}
-    return found | {name: library_version(name) for name in LIBRARIES}
-
-
-def library_version(name: str) -> str:
-    """The version of an installed distribution, or "unknown"."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def describe_masks(masks: Masks, given: Path | None) -> dict[str, Any]:
@@ -191,5 +173,4 @@ def describe_part(part: range, scores: Mapping[str, PSNR], audio: Audio | None) 
 
 def write_manifest(path: Path, facts: dict[str, Any]) -> None:
     """Write the manifest, readable and without NaN."""
-    text = json.dumps(facts, indent=2, allow_nan=False) + "\n"
-    write_text(path, text)
+    write_json(path, facts, indent=2)

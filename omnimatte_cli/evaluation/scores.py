@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from omnimatte_cli.arrays import to_float
 from omnimatte_cli.evaluation.truth import GroundTruth
 from omnimatte_cli.matte.metrics import PSNR, effect_region, iou, ssim
+from omnimatte_cli.media.atomic import write_json
 
 SCORES = (
     "iou",
@@ -82,7 +82,7 @@ def summarise(results: Sequence[dict]) -> list[dict]:
 
 def write_summary(out: Path, table: list[dict]) -> None:
     """summary.json and summary.csv."""
-    (out / "summary.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "summary.json", table)
     with (out / "summary.csv").open("w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, ["variant", "set", "videos", *SCORES])
         writer.writeheader()

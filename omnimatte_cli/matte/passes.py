@@ -9,15 +9,11 @@ t a; the shadow behind it then has r = (1 - t) a / (1 - t a), 0 where t is 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import cv2
 import numpy as np
 
-from omnimatte_cli.matte.compositing import merge, straight
+from omnimatte_cli.matte.compositing import straight
 from omnimatte_cli.matte.effects import Effect
-from omnimatte_cli.matte.quantise import QuantisedLayers, quantise_layers
 
 SHADOW, REFLECTION, BODY = "shadow", "reflection", "body"
 PASSES = (SHADOW, REFLECTION, BODY)  # stacking order, back to front
@@ -52,23 +48,3 @@ def _split(rgba: np.ndarray, front: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         return cv2.merge([*(c * (alpha > 0) for c in channels[:3]), alpha])
 
     return part(split_alpha(channels[3], front)), part(np.asarray(front, np.float32))
-
-
-def merge_passes(passes: np.ndarray) -> np.ndarray:
-    """The whole layer (H, W, 4) of its parts (P, H, W, 4), back to front."""
-    height, width = passes.shape[1:3]
-    return merge(passes, (height, width))
-
-
-def quantise_passes(
-    passes: np.ndarray, plate: np.ndarray, order: Sequence[int] | np.ndarray, bits: int = 8
-) -> QuantisedLayers:
-    """Integer passes that stacked over the plate look as the float layers do, to half a level.
-
-    passes: (N, P, H, W, 4), plate: (H, W, 3), float32; order: (N,) objects back to front. The
-    result's rgba has the shape of `passes`.
-    """
-    n, p = passes.shape[:2]
-    stack = [i * p + k for i in order for k in range(p)]
-    found = quantise_layers(passes.reshape(n * p, *passes.shape[2:]), plate, stack, bits)
-    return replace(found, rgba=found.rgba.reshape(passes.shape))

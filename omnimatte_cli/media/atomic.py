@@ -7,9 +7,11 @@ that the next write replaces.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from omnimatte_cli.errors import OutputError
 
@@ -49,3 +51,8 @@ def write_bytes(path: Path, data: bytes, tag: str = "") -> None:
 def write_text(path: Path, text: str, tag: str = "") -> None:
     """Write UTF-8 text whole or not at all. Raises OutputError."""
     write_bytes(path, text.encode("utf-8"), tag)
+
+
+def write_json(path: Path, facts: Any, indent: int = 1, tag: str = "") -> None:
+    """Write JSON, readable and without NaN, whole or not at all. Raises OutputError."""
+    write_text(path, json.dumps(facts, indent=indent, allow_nan=False) + "\n", tag)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from omnimatte_cli.errors import MissingProgramError
+from omnimatte_cli.terminal import one_line
 
 STALL = 120.0  # seconds without progress after which a program is given up
 TRIAL = 30.0  # seconds in which a program must answer a first question
@@ -77,7 +78,7 @@ def encoders_of(program: str, changed: int) -> frozenset[str]:
     """
     text = ask(program, "-hide_banner", "-encoders")
     if "Encoders:" not in text:
-        said = shortened(text) or "nothing"
+        said = one_line(text, LONGEST) or "nothing"
         raise MissingProgramError(
             f"{program} is not ffmpeg: asked for its encoders it says {said}."
         )
@@ -215,7 +216,7 @@ class Feeding:
         lines = self.said.text().splitlines()
         code = self.process.returncode
         return (
-            shortened(SPEAKER.sub("", lines[-1])).rstrip(".")
+            one_line(SPEAKER.sub("", lines[-1]), LONGEST).rstrip(".")
             if lines
             else f"it ended with status {code}"
         )
@@ -243,9 +244,3 @@ class Feeding:
                 self.stalled = True
                 end_group(self.process)
                 return
-
-
-def shortened(text: str) -> str:
-    """Text in one line of at most LONGEST characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omnimatte_cli import __version__
 from omnimatte_cli.errors import OutputError
-from omnimatte_cli.media.atomic import write_text
+from omnimatte_cli.media.atomic import write_json
 
 MARK = ".omnimatte.json"  # the list, in every folder that the tool has filled
 SIGNATURE = "written by omnimatte"
@@ -69,7 +69,7 @@ def write_list(folder: Path, files: Iterable[str] | None = None) -> None:
     """Sign a folder: these files, or all that are in it, were written by the tool."""
     listed = files_in(folder) if files is None else sorted(files)
     facts = {"signature": SIGNATURE, "version": __version__, "files": listed}
-    write_text(folder / MARK, json.dumps(facts, indent=0) + "\n")
+    write_json(folder / MARK, facts, indent=0)
 
 
 def add_to_list(folder: Path, written: Iterable[Path]) -> None:

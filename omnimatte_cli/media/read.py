@@ -6,7 +6,6 @@ uint16 of full range where that is asked for. container.py reads files, sequence
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from omnimatte_cli.media.codecs import ColourTags, Timing
 from omnimatte_cli.media.colour import ColourFacts
 from omnimatte_cli.media.container import FileReader, Picture, count_packets
 from omnimatte_cli.media.cuts import cuts_note, find_cuts
+from omnimatte_cli.media.digest import sha256_of, sha256_of_files
 from omnimatte_cli.media.images import list_images, quiet_opencv, read_deep
 from omnimatte_cli.media.limits import check_pixels
 from omnimatte_cli.media.options import ReadOptions
@@ -316,7 +316,7 @@ def _describe(
         times=times,
         codec=facts.codec,
         pixel_format=facts.pixel_format,
-        sha256=_sha256(source),
+        sha256=sha256_of_files(list_images(source)) if images else sha256_of(source),
         kind="images" if images else "video",
         colour=facts.colour,
         sar=facts.sar,
@@ -407,14 +407,3 @@ def read_palette(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     except (av.error.FFmpegError, IndexError, ValueError) as error:
         raise VideoError(f"{path} is a damaged PNG.") from error
     return indices, palette[:, 1:]  # the first of four is alpha
-
-
-def _sha256(source: Path) -> str:
-    digest = hashlib.sha256()
-    for path in list_images(source) if source.is_dir() else [source]:
-        if source.is_dir():
-            digest.update(path.name.encode() + b"\0")
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

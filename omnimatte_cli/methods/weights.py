@@ -6,7 +6,6 @@ for (`format`, `network`, `width`, `grid`) and how it was made (free text fields
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import struct
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omnimatte_cli.errors import WeightsError
 from omnimatte_cli.media.atomic import replacing
+from omnimatte_cli.media.digest import sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -104,16 +104,7 @@ def find(name: str, network: str | None = "coordination") -> WeightsFile:
             f"but the {network} network's are needed here."
         )
     log.info("Weights %s: %s", name, path)
-    return WeightsFile(path, metadata, file_hash(path))
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as f:
-        while block := f.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return WeightsFile(path, metadata, sha256_of(path))
 
 
 def read_metadata(path: Path) -> dict[str, str]:

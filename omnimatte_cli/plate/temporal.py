@@ -35,7 +35,6 @@ SPAN = 40  # frames to either side that neighbours are taken from
 ONE_SIDED = 1.5  # times the span, where the other side has too few frames
 MEMORY = 1 << 30  # bytes of decoded frames held; larger frames get a shorter span
 OVERLAP = 0.25  # share of the frame that a neighbour must show
-SURE = 4  # samples from which a pixel's median is trusted fully
 GUESS_VARIATION = 0.1  # of [0, 1]: how much a filled pixel may be off
 
 
@@ -57,12 +56,6 @@ class FramePlate:
     variation: np.ndarray
     light: Exposure = field(default_factory=Exposure.none)
     canvas: np.ndarray | None = None
-
-    @property
-    def certainty(self) -> np.ndarray:
-        """(H, W) float32 in [0, 1]: 1 where enough samples agree, 0 for a guess."""
-        enough = np.minimum(self.samples.astype(np.float32) / SURE, 1)
-        return enough * self.valid * np.exp(-8 * self.variation)
 
 
 def frame_plates(

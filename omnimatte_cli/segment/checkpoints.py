@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import re
@@ -12,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from omnimatte_cli.errors import WeightsError
+from omnimatte_cli.media.digest import sha256_of
 from omnimatte_cli.media.lock import WorkFolder
 from omnimatte_cli.progress import Progress, Silent
 
@@ -88,7 +88,7 @@ def _download(address: str, target: Path, advice: str, progress: Progress) -> No
             f"The SAM checkpoint cannot be downloaded ({reason}). {advice}"
         ) from error
     wanted = _digits(target.name)
-    found = sha256(part)
+    found = sha256_of(part)
     if wanted and not found.startswith(wanted):
         part.unlink()
         raise WeightsError(
@@ -96,15 +96,6 @@ def _download(address: str, target: Path, advice: str, progress: Progress) -> No
             f"Try again, or save the right file as {target}."
         )
     os.replace(part, target)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _fetch(address: str, part: Path, progress: Progress) -> None:

@@ -73,7 +73,7 @@ def make_masks(
             info, open_frames, working = known
         prompts = within_part(prompts, info.first, info.frames, info.size)
         kept = _load_kept(settings, info, progress)
-        size = working_size(info.size, info.frames, working.width)
+        size = held_size(info.size, info.frames, working.width)
         frames = working.array(size)
         if frames is None:
             frames = resize_frames(_steps(info, open_frames, progress), size)
@@ -111,7 +111,7 @@ class WorkingFrames:
 
     def add(self, t: int, frame: np.ndarray) -> None:
         """The next frame, (H, W, 3) uint8 or uint16."""
-        h, w = working_size(frame.shape[:2], 1, self.width)
+        h, w = held_size(frame.shape[:2], 1, self.width)
         self.frames.add(eight_bits(cv2.resize(frame, (w, h), interpolation=cv2.INTER_AREA)))
 
     def array(self, size: Size) -> np.ndarray | None:
@@ -119,7 +119,7 @@ class WorkingFrames:
         return self.frames.array() if self.frames.shape[:2] == size else None
 
 
-def working_size(size: Size, frames: int, width: int) -> Size:
+def held_size(size: Size, frames: int, width: int) -> Size:
     """Size (h, w) at which all frames are held: at most `width` wide, and within the budget."""
     h, w = size
     scale = min(1.0, width / w, (BUDGET / (frames * h * w * 3)) ** 0.5)

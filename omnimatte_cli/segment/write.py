@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from omnimatte_cli import __version__
 from omnimatte_cli.arrays import Masks, eight_bits, unpack_mask
+from omnimatte_cli.media.atomic import write_json
 from omnimatte_cli.media.encode import VideoWriter, write_image
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.segment.methods import Rough
 from omnimatte_cli.segment.refine import enlarge_mask, occlusion_order
 from omnimatte_cli.settings import MaskSettings
+from omnimatte_cli.versions import library_versions
 
 PREVIEW_WIDTH = 1280  # pixels at most
 COLOURS = (  # RGB of the outlines, told apart by most eyes on most pictures
@@ -75,8 +74,7 @@ def write_masks(
     lines = [" ".join(names[i] for i in row) for row in order]
     (folder / "order.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     facts = _facts(info, rough, settings, areas)
-    text = json.dumps(facts, indent=1, allow_nan=False)
-    (folder / "masks.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "masks.json", facts)
     return facts
 
 
@@ -115,7 +113,7 @@ def _facts(
         "repropagated": settings.corrected is not None,
         "objects": list(rough.masks),
         "options": options,
-        "versions": {"omnimatte": __version__, **{n: _version(n) for n in LIBRARIES}},
+        "versions": library_versions(LIBRARIES),
         "input": {
             "source": str(info.source),
             "sha256": info.sha256,
@@ -129,10 +127,3 @@ def _facts(
         "confidence": {n: [round(c, 3) for c in v] for n, v in rough.confidence.items()},
         "pixels": areas,
     }
-
-
-def _version(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return "not installed"

@@ -19,6 +19,7 @@ import torch
 from omnimatte_cli.arrays import integers
 from omnimatte_cli.errors import OutputError
 from omnimatte_cli.matte.metrics import REGION_THRESHOLD, effect_region
+from omnimatte_cli.media.atomic import write_json
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.synth.augment import masked_median
 from omnimatte_cli.synth.render import render_scenes
@@ -127,7 +128,7 @@ def _write(folder: Path, seed: int, options: SceneOptions, device: torch.device 
         "beta": REGION_THRESHOLD,
         "bg_est_rmse": round(float(np.sqrt(np.square(error).mean())), 4),
     }
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+    write_json(folder / "meta.json", meta)
 
 
 def write_dataset(
