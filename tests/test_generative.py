@@ -41,6 +41,7 @@ from omnimatte_cli.methods.generative.options import (
     StageOptions,
 )
 from omnimatte_cli.methods.generative.trimask import KEEP, REMOVE, REST, shrink_mask, trimask
+from omnimatte_cli.progress import Silent
 
 pytestmark = pytest.mark.slow
 
@@ -240,19 +241,28 @@ def test_optimising_finds_the_body_and_its_shadow() -> None:
     assert float((made - clip.solo).square().mean()) < 0.2 * before
 
 
+class Watcher(Silent):
+    """Remembers what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+class Stop(Silent):
+    """Interrupts at step 3."""
+
+    def step(self, done: int, note: str = "") -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+
 def test_a_resumed_optimisation_ends_with_the_same_numbers(tmp_path: Path) -> None:
     solo, plate, body, _ = shadow_scene()
     clip = solo_clip(solo, plate, body, torch.device("cpu"))
     whole = optimise(clip, TINY, seed=1)
-
-    class Stop:
-        def stage(self, name: str, total: int | None = None) -> None: ...
-
-        def say(self, message: str) -> None: ...
-
-        def step(self, done: int, note: str = "") -> None:
-            if done == 3:
-                raise KeyboardInterrupt
 
     state = tmp_path / "state.pt"
     with pytest.raises(KeyboardInterrupt):
@@ -262,8 +272,27 @@ def test_a_resumed_optimisation_ends_with_the_same_numbers(tmp_path: Path) -> No
     torch.testing.assert_close(resumed.alpha, whole.alpha, rtol=0, atol=0)
     other = optimise(clip, TINY, 1, None, state, "another key")  # starts anew
     torch.testing.assert_close(other.alpha, whole.alpha, rtol=0, atol=0)
-    state.write_bytes(b"damaged")
-    damaged = optimise(clip, TINY, 1, None, state, "key")
+
+
+@pytest.mark.parametrize("damage", ["no state", "no steps", "no optimiser", "other shapes"])
+def test_a_damaged_state_begins_anew(damage: str, tmp_path: Path) -> None:
+    solo, plate, body, _ = shadow_scene()
+    clip = solo_clip(solo, plate, body, torch.device("cpu"))
+    whole, state, watcher = optimise(clip, TINY, seed=1), tmp_path / "state.pt", Watcher()
+    with pytest.raises(KeyboardInterrupt):
+        optimise(clip, TINY, 1, Stop(), state, "key")
+    saved = torch.load(state, weights_only=True)
+    if damage == "no steps":
+        del saved["done"]
+    elif damage == "no optimiser":
+        saved["optimiser"] = {"state": {}}
+    elif damage == "other shapes":
+        saved["model"] = {k: v[..., :1] for k, v in saved["model"].items()}
+    torch.save(saved, state)
+    if damage == "no state":
+        state.write_bytes(b"no state")
+    damaged = optimise(clip, TINY, 1, watcher, state, "key")
+    assert len(watcher.said) == 1 and "damaged" in watcher.said[0]
     torch.testing.assert_close(damaged.alpha, whole.alpha, rtol=0, atol=0)
 
 

@@ -364,11 +364,23 @@ def test_an_interrupted_run_resumes_to_the_same_network(
     assert watcher.said == []  # a state of another input is not taken
 
 
-def test_a_damaged_state_starts_anew(scene, tmp_path: Path) -> None:
-    options = Options(width=4, batch_size=2, iterations=2)
+@pytest.mark.parametrize("damage", ["no state", "no history", "no optimiser"])
+def test_a_damaged_state_starts_anew(damage: str, scene, tmp_path: Path) -> None:
+    options = Options(width=4, batch_size=2, iterations=2, save_interval=0.0)
     state = tmp_path / "state.pt"
-    state.write_bytes(b"not a state")
-    assert same(trained(scene, options), trained(scene, options, Silent(), state, "key"))
+    with pytest.raises(KeyboardInterrupt):
+        trained(scene, options, Interrupting(1), state, "key")
+    saved = torch.load(state, weights_only=True)
+    if damage == "no history":
+        del saved["history"]
+    elif damage == "no optimiser":
+        saved["optimiser"] = {"state": {}}
+    torch.save(saved, state)
+    if damage == "no state":
+        state.write_bytes(b"no state")
+    watcher = Interrupting(99)
+    assert same(trained(scene, options), trained(scene, options, watcher, state, "key"))
+    assert "damaged" in watcher.said[0]
 
 
 def test_a_panning_camera(scene) -> None:

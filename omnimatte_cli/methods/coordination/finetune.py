@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from omnimatte_cli.methods.coordination.network import LayerNet, hidden_frames
 from omnimatte_cli.methods.coordination.options import Options
 from omnimatte_cli.methods.coordination.windows import draw_hidden, training_starts, training_window
 from omnimatte_cli.methods.guard import Guard
-from omnimatte_cli.methods.state import SaveClock, write_state
+from omnimatte_cli.methods.state import Parts, SaveClock, load_state, save_state
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.tensors import ClipTensors
 
@@ -78,7 +78,9 @@ def finetune(
     kept = 2 * SETTLED_SPAN if options.iterations == "auto" else LOSS_SPAN
     net.train()
     optimiser = make_optimiser(net, options)
-    first, read = load_state(state, key, net, optimiser, progress)
+    parts: Parts = {"net": net, "optimiser": optimiser}
+    device = next(net.parameters()).device
+    first, read = load_state(state, key, parts, saved_steps, device, progress) or (0, [])
     if first:
         progress.say(f"Resuming the finetuning at iteration {first}.")
     clock = SaveClock(options.save_interval)
@@ -114,7 +116,7 @@ def finetune(
             # weights may have moved.
             if state is not None and (interrupt.asked or clock.due()) and guard.sound():
                 with clock.saving():
-                    save_state(state, key, net, optimiser, done, [x.tolist() for x in history])
+                    save_state(state, key, parts, done=done, history=[x.tolist() for x in history])
             if interrupt.asked:
                 if state is not None:
                     progress.say(
@@ -246,53 +248,9 @@ def mask_weight(options: Options, iteration: int) -> float:
     return options.mask_weight * 0.1**drops
 
 
-def save_state(
-    path: Path,
-    key: str,
-    net: LayerNet,
-    optimiser: torch.optim.Optimizer,
-    done: int,
-    history: list[list[float]],
-) -> None:
-    """Write the training's state whole or not at all."""
-    state = {
-        "key": key,
-        "done": done,
-        "history": history,
-        "net": net.state_dict(),
-        "optimiser": optimiser.state_dict(),
-    }
-    write_state(path, state)
-
-
-def load_state(
-    path: Path | None,
-    key: str,
-    net: LayerNet,
-    optimiser: torch.optim.Optimizer,
-    progress: Progress,
-) -> tuple[int, list[list[float]]]:
-    """Resume from a saved state if there is one for this key. Returns iterations done, history.
-
-    A damaged state costs time and not correctness: network and optimiser stay as they were.
-    """
-    if path is None or not path.is_file():
-        return 0, []
-    device = next(net.parameters()).device
-    weights, moments = copy.deepcopy(net.state_dict()), copy.deepcopy(optimiser.state_dict())
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        if state["key"] != key:
-            return 0, []
-        done, history = int(state["done"]), [list(map(float, row)) for row in state["history"]]
-        if not done > 0 or any(len(row) != len(fields(Losses)) for row in history):
-            raise ValueError("counts that cannot be")
-        net.load_state_dict(state["net"])
-        optimiser.load_state_dict(state["optimiser"])
-    except Exception as error:  # whatever a damaged pickle or file raises
-        log.info("%s: %s", path, error)
-        progress.say(f"The saved finetuning {path} is damaged: it begins anew.")
-        net.load_state_dict(weights)
-        optimiser.load_state_dict(moments)
-        return 0, []
+def saved_steps(state: dict[str, Any]) -> tuple[int, list[list[float]]]:
+    """Iterations done and the history of losses in a saved state. Raises ValueError."""
+    done, history = int(state["done"]), [list(map(float, row)) for row in state["history"]]
+    if not done > 0 or any(len(row) != len(fields(Losses)) for row in history):
+        raise ValueError("counts that cannot be")
     return done, history

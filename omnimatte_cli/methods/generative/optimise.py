@@ -21,7 +21,7 @@ from omnimatte_cli.methods.generative.network import FreeColours, SoloUNet
 from omnimatte_cli.methods.generative.objective import Terms, edge_band, layer_losses, scheduled
 from omnimatte_cli.methods.generative.options import StageOptions
 from omnimatte_cli.methods.guard import Guard
-from omnimatte_cli.methods.state import SaveClock, write_state
+from omnimatte_cli.methods.state import Parts, SaveClock, load_state, save_state
 from omnimatte_cli.progress import Progress, Silent
 
 BETAS = (0.9, 0.99)  # AdamW's
@@ -221,7 +221,9 @@ def optimise(
     progress = progress or Silent()
     torch.manual_seed(seed)
     work = Optimisation(clip, stage, lower, edge_radius, start)
-    first = load_state(state, key, work)
+    parts: Parts = {"model": work.model, "optimiser": work.optimiser}
+    device = clip.solo.device
+    first = load_state(state, key, parts, lambda saved: int(saved["done"]), device, progress) or 0
     if first:
         progress.say(f"Resuming the optimisation at step {first}.")
     clock, done = SaveClock(SAVE_INTERVAL), first
@@ -244,10 +246,10 @@ def optimise(
                     raise KeyboardInterrupt
                 if state is not None and clock.due() and guard.sound():
                     with clock.saving():
-                        save_state(state, key, work, done)
+                        save_state(state, key, parts, done=done)
     except KeyboardInterrupt:
         if state is not None and done > first:
-            save_state(state, key, work, done)
+            save_state(state, key, parts, done=done)
             progress.say(f"Optimisation saved at step {done}; the same command resumes it.")
         raise
     rgb, alpha = work.predict()
@@ -276,24 +278,3 @@ def bootstrap(
     lower, colours = enlarge(base.alpha, size), enlarge(base.rgb, size)
     radius = max(1, round(size[0] / base.alpha.shape[-2]))  # one pixel of the base size
     return optimise(clip, stage, seed, progress, state, key, lower, radius, colours)
-
-
-def save_state(path: Path, key: str, work: Optimisation, done: int) -> None:
-    """Write the optimisation's state whole or not at all."""
-    model, optimiser = work.model.state_dict(), work.optimiser.state_dict()
-    write_state(path, {"key": key, "done": done, "model": model, "optimiser": optimiser})
-
-
-def load_state(path: Path | None, key: str, work: Optimisation) -> int:
-    """Resume from a saved state if there is one for this key. Returns the steps done."""
-    if path is None or not path.is_file():
-        return 0
-    try:
-        state = torch.load(path, map_location=work.clip.solo.device, weights_only=True)
-    except Exception:  # a damaged state costs time, not correctness: start anew
-        return 0
-    if state.get("key") != key:
-        return 0
-    work.model.load_state_dict(state["model"])
-    work.optimiser.load_state_dict(state["optimiser"])
-    return int(state["done"])

@@ -25,7 +25,7 @@ from omnimatte_cli.methods.omnimatte2021.network import (
     brighten,
 )
 from omnimatte_cli.methods.omnimatte2021.options import Options
-from omnimatte_cli.methods.state import SaveClock, write_state
+from omnimatte_cli.methods.state import Parts, SaveClock, load_state, save_state
 from omnimatte_cli.progress import Progress
 
 LOSS_SPAN = 20  # steps that the reported final losses are averaged over
@@ -38,6 +38,10 @@ class Run:
     done: int
     history: list[list[float]]
     schedule: Schedule
+
+    def facts(self) -> dict[str, Any]:
+        """What is saved of it."""
+        return {"done": self.done, "history": self.history, "fall": self.schedule.fall}
 
     @property
     def losses(self) -> dict[str, float]:
@@ -71,7 +75,10 @@ def optimise(
     """
     net.train()
     optimiser = torch.optim.Adam(net.parameters(), lr=options.lr)
-    run = load_state(state, key, net, optimiser, options)
+    parts: Parts = {"net": net, "optimiser": optimiser}
+    device = next(net.parameters()).device
+    saved = load_state(state, key, parts, lambda s: saved_run(s, options), device, progress)
+    run = saved or Run(0, [], Schedule(options))
     if run.done:
         progress.say(f"Resuming the optimisation at step {run.done}.")
     first, clock = run.done, SaveClock(options.save_interval)
@@ -98,10 +105,10 @@ def optimise(
                     raise KeyboardInterrupt
                 if state is not None and clock.due() and guard.sound():
                     with clock.saving():
-                        save_state(state, key, net, optimiser, run)
+                        save_state(state, key, parts, **run.facts())
     except KeyboardInterrupt:
         if state is not None and run.done > first:
-            save_state(state, key, net, optimiser, run)
+            save_state(state, key, parts, **run.facts())
             progress.say(f"Optimisation saved at step {run.done}; the same command resumes it.")
         raise
     return run
@@ -202,46 +209,12 @@ def _host(x: Tensor) -> np.ndarray:
     return ((x + 1) / 2).movedim(-3, -1).half().cpu().numpy()
 
 
-def save_state(
-    path: Path, key: str, net: Omnimatte, optimiser: torch.optim.Optimizer, run: Run
-) -> None:
-    """Write the run's state whole or not at all."""
-    state = {
-        "key": key,
-        "done": run.done,
-        "history": run.history,
-        "fall": run.schedule.fall,
-        "net": net.state_dict(),
-        "optimiser": optimiser.state_dict(),
-    }
-    write_state(path, state)
-
-
-def load_state(
-    path: Path | None,
-    key: str,
-    net: Omnimatte,
-    optimiser: torch.optim.Optimizer,
-    options: Options,
-) -> Run:
-    """Resume from a saved state if there is one for this key; else a run that is at its start."""
-    start = Run(0, [], Schedule(options))
-    if path is None or not path.is_file():
-        return start
-    before = {name: x.clone() for name, x in net.state_dict().items()}
-    try:
-        state: dict[str, Any] = torch.load(
-            path, map_location=next(net.parameters()).device, weights_only=True
-        )
-        if state["key"] != key:
-            return start
-        run = Run(state["done"], state["history"], Schedule(options, state["fall"]))
-        net.load_state_dict(state["net"])
-        optimiser.load_state_dict(state["optimiser"])
-    except Exception:  # a damaged state costs time, not correctness: start anew
-        net.load_state_dict(before)
-        return start
-    return run
+def saved_run(state: dict[str, Any], options: Options) -> Run:
+    """How far a saved run had come. Raises ValueError."""
+    done, history = int(state["done"]), [list(map(float, row)) for row in state["history"]]
+    if not done > 0 or any(len(row) != len(TERMS) + 1 for row in history):
+        raise ValueError("counts that cannot be")
+    return Run(done, history, Schedule(options, state["fall"]))
 
 
 @contextmanager
