@@ -8,20 +8,21 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from omnimatte_cli.errors import OptionError
+from omnimatte_cli.errors import OmnimatteError, OptionError
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.coordination.network import LayerNet
 from omnimatte_cli.progress import Silent
 from omnimatte_cli.synth.plate_faults import GivenClip
 from omnimatte_cli.synth.seeds import DATASET_SEEDS, SEED_BITS, TRAINING_SEEDS, VALIDATION_SEEDS
-from omnimatte_cli.training import loop
+from omnimatte_cli.training import loop, pool
 from omnimatte_cli.training.loop import (
     average,
     cut_log,
@@ -32,7 +33,7 @@ from omnimatte_cli.training.loop import (
     tie_start,
 )
 from omnimatte_cli.training.objectives import coordination_loss, layer_error, ownership_truth
-from omnimatte_cli.training.pool import Pool, render_chunk, restored
+from omnimatte_cli.training.pool import Chunks, Pool, render_chunk, restored
 from omnimatte_cli.training.recipe import Recipe, make_recipe
 from omnimatte_cli.training.validation import regions, shared_out, solo_predictions
 from omnimatte_cli.training.widen import deepen, widen
@@ -385,6 +386,7 @@ from omnimatte_cli.progress import Silent
 from omnimatte_cli.training.loop import pretrain
 from tests.test_training import TINY
 from dataclasses import replace
+from functools import partial
 if __name__ == "__main__":
     torch.set_num_threads(1)
     recipe = replace(TINY, network="coordination", steps=4)
@@ -441,3 +443,33 @@ def test_the_ablation_script_prints_its_table(tmp_path: Path) -> None:
     assert 0 <= scores["shadow"]["iou"] <= 1 and 0 <= scores["reflection"]["wrong"] <= 1
     other = subprocess.run([*command, "--steps", "2"], capture_output=True, text=True)
     assert other.returncode == 1 and "other options" in other.stderr
+
+
+def ended_once(flag: Path, number: int) -> int:
+    """Twice the number; the first process that is asked is ended as the system does it."""
+    if not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2 * number
+
+
+def always_ended(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_lost_worker_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Chunks(TINY, CPU, partial(ended_once, tmp_path / "flag"), 1) as chunks:
+        assert [chunks.chunk(n, n) for n in (0, 1, 2)] == [0, 2, 4]
+    assert [r.message for r in caplog.records] == [
+        "A process that makes training clips was lost: it is replaced."
+    ]
+
+
+def test_workers_that_are_always_lost_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "LOST", 1)
+    with (
+        Chunks(TINY, CPU, always_ended, 1) as chunks,
+        pytest.raises(OmnimatteError, match="too little memory"),
+    ):
+        chunks.chunk(0, 0)

@@ -6,11 +6,14 @@ fast the workers are; a resumed run renders the chunks of its pool again and goe
 
 from __future__ import annotations
 
+import itertools
+import logging
 import multiprocessing
 import signal
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields
 from functools import partial
 from types import TracebackType
@@ -20,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from omnimatte_cli.errors import OmnimatteError
 from omnimatte_cli.synth.augment import FilmedBatch, augment_views, filmed
 from omnimatte_cli.synth.render import render_scenes
 from omnimatte_cli.synth.scenes import SceneOptions
@@ -28,6 +32,9 @@ from omnimatte_cli.training.recipe import Recipe, Schedule
 
 VALIDATION_GAP = 3  # ticks; held-out clips are the same for every run
 AHEAD = 2  # chunks that are being made for each worker
+LOST = 3  # times in a row that lost workers are replaced
+
+log = logging.getLogger(__name__)
 
 C = TypeVar("C")
 S = TypeVar("S", bound="Chunks")
@@ -108,10 +115,10 @@ class Chunks(Generic[C]):
         self.chunks: OrderedDict[int, C] = OrderedDict()
         self.jobs: dict[int, Future[C]] = {}
         self.workers: ProcessPoolExecutor | None = None
-        if workers := worker_count(recipe, device):
-            context = multiprocessing.get_context("spawn")
-            self.workers = ProcessPoolExecutor(workers, context, _start_worker)
-        self.ahead = AHEAD * workers
+        self.count = worker_count(recipe, device)
+        if self.count:
+            self.workers = self._new_workers()
+        self.ahead = AHEAD * self.count
 
     def __enter__(self: S) -> S:
         return self
@@ -124,6 +131,10 @@ class Chunks(Generic[C]):
     ) -> None:
         if self.workers is not None:
             self.workers.shutdown(wait=False, cancel_futures=True)
+
+    def _new_workers(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self.count, context, _start_worker)
 
     def newest(self, step: int) -> int:
         """Number of the newest chunk that a step may draw from."""
@@ -138,16 +149,33 @@ class Chunks(Generic[C]):
         return oldest, newest
 
     def chunk(self, number: int, newest: int) -> C:
-        """A chunk, made if it is not there; the ones after the newest are begun meanwhile."""
+        """A chunk, made if it is not there; the ones after the newest are begun meanwhile.
+
+        A worker that the system ended (for want of memory, say) takes all that were being made with
+        it: they are made again, by new workers. Raises OmnimatteError where these are lost, too.
+        """
         if self.workers is None:
             if number not in self.chunks:
                 self.chunks[number] = self.make(number)
             return self.chunks[number]
-        for n in [number, *range(newest, newest + 1 + self.ahead)]:
-            if n not in self.chunks and n not in self.jobs:
-                self.jobs[n] = self.workers.submit(self.make, n)
-        if number not in self.chunks:
-            self.chunks[number] = self.kept(self.jobs.pop(number).result())
+        for lost in itertools.count(1):
+            try:
+                for n in [number, *range(newest, newest + 1 + self.ahead)]:
+                    if n not in self.chunks and n not in self.jobs:
+                        self.jobs[n] = self.workers.submit(self.make, n)
+                if number not in self.chunks:
+                    self.chunks[number] = self.kept(self.jobs.pop(number).result())
+                break
+            except BrokenProcessPool as error:
+                if lost > LOST:
+                    raise OmnimatteError(
+                        "The processes that make the training clips are ended before they are done "
+                        "(is there too little memory?): --set workers and chunk make them smaller. "
+                        "The same command goes on where the training was saved."
+                    ) from error
+                log.warning("A process that makes training clips was lost: it is replaced.")
+                self.workers.shutdown(wait=False, cancel_futures=True)
+                self.workers, self.jobs = self._new_workers(), {}
         return self.chunks[number]
 
     def kept(self, chunk: C) -> C:
