@@ -101,7 +101,7 @@ def test_networks_answer_as_on_the_cpu() -> None:
     frames = torch.rand(1, 5, 3, 64, 96, generator=generator)
     masks = (torch.rand(1, 2, 5, 1, 64, 96, generator=generator) > 0.8).float()
     owner = weights.load_owner(weights.find(weights.OWNERSHIP, "ownership"))
-    net = weights.load(weights.find("small", "coordination"), (8, 12))
+    net = weights.load(weights.find("small", "coordination"), (4, 6))
     hidden = torch.tensor([[False, True, False, True, True]])
     for network, given in ((owner, (frames, frames[:, :1], masks)), (net, (frames, masks, hidden))):
         here = network(*given)
@@ -118,7 +118,7 @@ def test_finetuning_is_the_same_twice() -> None:
     found = []
     for _ in range(2):
         torch.manual_seed(0)
-        net = LayerNet(16, (8, 12)).to(GPU)
+        net = LayerNet(16, (4, 6)).to(GPU)
         with deterministic():
             trained = finetune(net, clip, Options(iterations=5), 0, Silent())
         assert trained is not None and np.isfinite(trained.losses.total)
@@ -134,7 +134,7 @@ def test_no_step_of_finetuning_waits_for_the_device(width: int) -> None:
     masks = rng.random((2, 8, 64, 96)) > 0.9
     order = np.tile(np.arange(2), (8, 1))
     clip = ClipTensors.from_arrays(frames, masks, frames[:1], order, GPU)
-    net, options = LayerNet(width, (8, 12)).to(GPU).train(), Options(iterations=10)
+    net, options = LayerNet(width, (4, 6)).to(GPU).train(), Options(iterations=10)
     optimiser = make_optimiser(net, options)
     with deterministic():
         step(net, optimiser, clip, options, 0, 0)  # the first one prepares
