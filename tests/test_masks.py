@@ -184,6 +184,28 @@ def test_order(two: Path) -> None:
     assert loaded.order.tolist() == [[1, 0]] * FRAMES and loaded.order_source == "option"
 
 
+def test_order_of_names_with_spaces(tmp_path: Path, masks) -> None:
+    names = ("dog", "my dog", "my dog 2")
+    for name in names:
+        write_masks(tmp_path / name, masks)
+    lines = ["dog my dog my dog 2", "my dog 2 dog my dog", "my dog, dog, my dog 2", *["2 0 1"] * 3]
+    (tmp_path / "order.txt").write_text("\n".join(lines))
+    found = load(tmp_path)
+    assert found.names == names
+    rows = [[0, 1, 2], [2, 0, 1], [1, 0, 2], *[[2, 0, 1]] * 3]
+    assert found.order.tolist() == rows
+    assert load(tmp_path, "my dog 2, dog, my dog").order[0].tolist() == [2, 0, 1]
+
+
+def test_a_mask_may_fill_a_frame(tmp_path: Path, masks) -> None:
+    """Someone passes right before the lens."""
+    filled = masks.copy()
+    filled[2] = True
+    write_masks(tmp_path / "dog", filled)
+    loaded = load(tmp_path)
+    assert loaded.at(0, 2).all() and not loaded.at(0, 0).all()
+
+
 @pytest.mark.parametrize(
     ("order", "message"),
     [

@@ -44,10 +44,23 @@ def read_order(
             f"{path} has {len(lines)} lines for {frames} frames: line {wrong} is {state}."
         )
     rows = [
-        _ranks(line.split(), names, f"{path}, line {i}", numbers=True)
+        _ranks(words_of(line, names), names, f"{path}, line {i}", numbers=True)
         for i, line in enumerate(lines, start=above + 1)
     ]
     return np.stack(rows), "order.txt"
+
+
+def words_of(line: str, names: tuple[str, ...]) -> list[str]:
+    """The names in a line, with commas or spaces between; a name may have spaces in it."""
+    if "," in line:
+        return [word.strip() for word in line.split(",") if word.strip()]
+    found, rest = [], line.split()
+    while rest:
+        lengths = range(len(rest), 0, -1)
+        length = next((n for n in lengths if " ".join(rest[:n]) in names), 1)
+        found.append(" ".join(rest[:length]))
+        rest = rest[length:]
+    return found
 
 
 def _ranks(words: list[str], names: tuple[str, ...], where: str, numbers: bool) -> np.ndarray:
