@@ -139,14 +139,11 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def padded(x: Tensor, kernel: Kernel, stride: Kernel) -> tuple[Tensor, Kernel]:
-    """A tensor (B, C, T, H, W) for TensorFlow's 'same' padding, and what the operation itself is to
-    pad on both sides: all of it where that is even, so that nothing is copied."""
+def padded(x: Tensor, kernel: Kernel, stride: Kernel, value: float = 0.0) -> Tensor:
+    """A tensor (B, C, T, H, W) with TensorFlow's 'same' padding."""
     sides = [same_padding(*sizes) for sizes in zip(x.shape[2:], kernel, stride, strict=True)]
-    if all(before == behind for before, behind in sides):
-        t, h, w = (before for before, _ in sides)
-        return x, (t, h, w)
-    return F.pad(x, [side for pair in reversed(sides) for side in pair]), (0, 0, 0)
+    flat = [side for pair in reversed(sides) for side in pair]
+    return F.pad(x, flat, value=value) if any(flat) else x
 
 
 def cropped(x: Tensor, size: Kernel | torch.Size) -> Tensor:
@@ -165,8 +162,7 @@ class Unit(nn.Module):
         self.norm = Norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, padding = padded(x, self.kernel, self.stride)
-        return F.relu(self.norm(F.conv3d(x, self.conv.weight, None, self.stride, padding)))
+        return F.relu(self.norm(self.conv(padded(x, self.kernel, self.stride))))
 
 
 class Raised(nn.Module):
@@ -186,8 +182,7 @@ class Raised(nn.Module):
 
 def pooled(x: Tensor, kernel: Kernel, stride: Kernel) -> Tensor:
     """Maxima with 'same' padding; what comes in is never negative, so that zeros change nothing."""
-    x, padding = padded(x, kernel, stride)
-    return F.max_pool3d(x, kernel, stride, padding)
+    return F.max_pool3d(padded(x, kernel, stride), kernel, stride)
 
 
 class Mixed(nn.Module):
@@ -281,8 +276,7 @@ class Decoder(nn.Module):
         x = cropped(self.raise_[-1](x), clip.shape[2:])
         if self.join is not None:
             x = torch.cat([self.join(torch.cat([x, clip], 1)), clip], 1)
-        x, padding = padded(x, self.kernel, (1, 1, 1))
-        return F.conv3d(x, self.last.weight, self.last.bias, 1, padding)
+        return self.last(padded(x, self.kernel, (1, 1, 1)))
 
 
 class Predictor(nn.Module):
