@@ -195,7 +195,7 @@ def pretrain(
     progress.stage("pretraining", recipe.steps if recipe.lasting is None else None)
     started = saved = time.monotonic()
     sums: dict[str, Tensor | float] = {}  # of tensors, so that no step waits for the device
-    added = 0  # steps in the sums
+    added = skipped = 0  # steps in the sums, and those whose gradient was of no use
     scores: dict[str, float] = {}
     if main:
         cut_log(out / "log.jsonl", first)
@@ -216,6 +216,8 @@ def pretrain(
             norm = nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
             if bool(torch.isfinite(norm)):
                 optimiser.step()
+            else:
+                skipped += 1
             average(ema, net, recipe.ema, step)
             done = step + 1
             for name, value in {"loss": loss, **terms}.items():
@@ -228,7 +230,9 @@ def pretrain(
                 _append(out / "log.jsonl", line)
                 progress.step(done, f"loss {means['loss']:.4f}")
             if done % LOG_STEPS == 0:
-                sums, added = {}, 0
+                if skipped:
+                    progress.say(f"{skipped} of {added} steps were skipped: gradient not finite.")
+                sums, added, skipped = {}, 0, 0
             last = share_done(recipe, done, spent + time.monotonic() - started) >= 1
             over_time = stop_after is not None and time.monotonic() - started > stop_after
             stop = machine.agree(interrupt.asked or over_time)

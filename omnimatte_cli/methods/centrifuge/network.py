@@ -140,7 +140,11 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 def padded(x: Tensor, kernel: Kernel, stride: Kernel, value: float = 0.0) -> Tensor:
-    """A tensor (B, C, T, H, W) with TensorFlow's 'same' padding."""
+    """A tensor (B, C, T, H, W) with TensorFlow's 'same' padding.
+
+    Copied even where the convolution could pad by itself: on CPUs torch's bfloat16 gradient of a
+    padded 3D convolution is not finite at small sizes (torch 2.13).
+    """
     sides = [same_padding(*sizes) for sizes in zip(x.shape[2:], kernel, stride, strict=True)]
     flat = [side for pair in reversed(sides) for side in pair]
     return F.pad(x, flat, value=value) if any(flat) else x
