@@ -1,14 +1,16 @@
-"""Make the README's images from the shipped example: preview.png and compose.png.
+"""Make the README's images from the shipped example: preview.png, compose.png and report.jpg.
 
 usage: python examples/pictures.py [--result out/walk] [--out examples/walk]
 
 Without a result, the example is decomposed first, with the default options and --exact. Run it
-again when weights or methods change.
+again when weights or methods change. The report is drawn by Chromium, where there is one.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import subprocess
 import tempfile
 from itertools import islice
 from pathlib import Path
@@ -30,6 +32,9 @@ MOMENTS = (5, 14)  # frames of the preview
 CELL = 16  # pixels of the checkerboard
 ENLARGED = {"preview": 1.5, "compose": 2}
 FRAME = 17  # of the compose strip
+REPORT_HEIGHT = 820  # pixels of the report's image
+# Width and height of a window, and what makes Chromium dark: laptop, phone, laptop at night.
+WINDOWS = ((1280, 1640, False), (500, 1640, False), (1280, 1640, True))
 COMPOSED = {
     "input": ComposeSettings(),
     "--remove walker": ComposeSettings(remove=("walker",)),
@@ -68,6 +73,22 @@ def composed(result: FinishedResult) -> np.ndarray:
     return preview_frame(tiles)
 
 
+def screenshots(report: Path, chromium: str) -> np.ndarray:
+    """The report's beginning in several windows, side by side."""
+    shots = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for width, height, dark in WINDOWS:
+            image = Path(scratch) / "shot.png"
+            command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+            command += [f"--user-data-dir={scratch}/profile", f"--window-size={width},{height}"]
+            command += ["--force-dark-mode"] if dark else []
+            command += [f"--screenshot={image}", report.resolve().as_uri()]
+            subprocess.run(command, check=True, capture_output=True, timeout=120)
+            size = (round(width * REPORT_HEIGHT / height), REPORT_HEIGHT)
+            shots.append(cv2.resize(cv2.imread(str(image)), size, interpolation=cv2.INTER_AREA))
+    return np.hstack(shots)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--result", type=Path, help="of the example, made with --exact")
@@ -80,6 +101,10 @@ def main() -> None:
         result = read_result(folder)
         write_image(args.out / "preview.png", preview(result))
         write_image(args.out / "compose.png", composed(result))
+        chromium = shutil.which("chromium") or shutil.which("google-chrome")
+        if chromium is not None:
+            image = screenshots(folder / "report.html", chromium)
+            cv2.imwrite(str(args.out / "report.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 80])
 
 
 if __name__ == "__main__":
