@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from omnimatte_cli.errors import OptionError
 from omnimatte_cli.matte.compositing import lay_over, merge
 from omnimatte_cli.media.codecs import ColourTags, Timing
 from omnimatte_cli.media.encode import VideoWriter
+from omnimatte_cli.media.ffmpeg import find_ffmpeg
 from omnimatte_cli.media.read import probe
 from omnimatte_cli.media.timecode import time_code_after
 from tests.conftest import ffmpeg
@@ -190,8 +192,17 @@ def test_mp4_colour_over_a_ground_and_a_matte(size: tuple[int, int], tmp_path: P
     assert np.abs((colour - over)[away].mean(axis=0)).max() < LEVEL  # no bias of the conversion
 
 
+def described(path: Path) -> str:
+    """What the ffmpeg program says of a file."""
+    done = subprocess.run(
+        [str(find_ffmpeg()), "-hide_banner", "-i", str(path)], capture_output=True, text=True
+    )
+    return done.stderr
+
+
 @pytest.mark.parametrize("form", ["prores", "webm", "mp4"])
 def test_tags_rate_shape_and_time_code(form: str, tmp_path: Path) -> None:
+    """By PyAV's eyes and by those of the ffmpeg program."""
     timing = Timing(Fraction(24000, 1001), None, Fraction(4, 3), "01:00:00:00")
     tags = ColourTags("bt2020nc", "bt2020", "arib-std-b67")
     deliver(tmp_path, form, (48, 96), timing=timing, tags=tags)
@@ -205,8 +216,11 @@ def test_tags_rate_shape_and_time_code(form: str, tmp_path: Path) -> None:
             stream = container.streams.video[0]
             assert stream.average_rate == Fraction(24000, 1001)
             assert next(container.decode(video=0)).color_range == 1  # limited
+        said = described(path)
+        for words in ("tv, bt2020nc/bt2020/arib-std-b67", "SAR 4:3 DAR 8:3", "23.98 fps"):
+            assert words in said, (path, words, said)
         if form != "webm":  # WebM has no place for one
-            assert info.timecode == "01:00:00:00"
+            assert info.timecode == "01:00:00:00" and "timecode        : 01:00:00:00" in said
 
 
 @pytest.mark.parametrize(("form", "tick"), [("prores", 1e-5), ("mp4", 1e-5), ("webm", 1e-3)])
