@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from omnimatte_cli.cli import app
 from omnimatte_cli.compose.edits import Appearance, Edits, feet_of, moved, place, placement, plan
 from omnimatte_cli.compose.render import Composition, footage, weakening
+from omnimatte_cli.deliver import picture
 from omnimatte_cli.deliver.linear import to_linear
 from omnimatte_cli.deliver.read import read_result
 from omnimatte_cli.errors import OptionError, ResultError
@@ -374,6 +375,25 @@ def test_nothing_is_overwritten_unasked(out: Path, tmp_path: Path) -> None:
     assert run(out, "-o", out, "--overwrite").exit_code == 2  # the result itself
     assert (tmp_path / "o.mp4").read_text() == "mine"
     assert run(out, "-o", tmp_path / "o.mp4", "--overwrite", "-q").exit_code == 0
+
+
+def test_a_failed_run_leaves_the_frames_of_the_one_before(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(out, "-o", tmp_path / "o", "-q").exit_code == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / "o").iterdir()}
+    encode_image, calls = picture.encode_image, []
+
+    def third_fails(*args: object) -> bytes:
+        calls.append(args)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        return encode_image(*args)
+
+    monkeypatch.setattr(picture, "encode_image", third_fails)
+    failed = run(out, "-o", tmp_path / "o", "-q", "--overwrite", "--remove", "box")
+    assert failed.exit_code == 1 and "No space left" in failed.stderr
+    assert {p.name: p.read_bytes() for p in (tmp_path / "o").iterdir()} == before
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"input": {}}', '{"input": 3, "objects": 4}'])

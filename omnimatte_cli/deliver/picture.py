@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from omnimatte_cli.deliver.linear import linear_layers, to_linear
 from omnimatte_cli.deliver.video import OPAQUE, for_alpha_codec
 from omnimatte_cli.deliver.writer import PICTURE, Delivery, Writer, Writers
 from omnimatte_cli.errors import OptionError, OutputError
+from omnimatte_cli.interrupt import ignored_interrupts
 from omnimatte_cli.matte.quantise import integers
 from omnimatte_cli.media.atomic import write_bytes
 from omnimatte_cli.media.encode import VideoWriter, encode_image
@@ -103,7 +106,7 @@ class VideoPicture(PictureWriter):
 
 
 class SequencePicture(PictureWriter):
-    """A folder of `<shot>.1001.png` or .exr."""
+    """A folder of `<shot>.1001.png` or .exr, whose frames appear when all are written."""
 
     def __init__(self, folder: Path, form: str, info: Delivery) -> None:
         from omnimatte_cli.deliver import exr
@@ -116,11 +119,12 @@ class SequencePicture(PictureWriter):
         if self.folder.is_file():
             raise OutputError(f"{self.folder} is a file: give a folder to write to.")
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.work = Path(tempfile.mkdtemp(dir=self.folder, prefix=".compose-"))
 
     def write(self, t: int, image: np.ndarray) -> None:
         suffix = ".exr" if self.form == "exr" else ".png"
         number = self.info.first + t
-        path = self.exr.sequence_file(self.folder, self.info.shot, number, suffix)
+        path = self.exr.sequence_file(self.work, self.info.shot, number, suffix)
         self.written.append(path)
         if self.form == "exr":
             self._write_exr(path, t, image)
@@ -129,18 +133,18 @@ class SequencePicture(PictureWriter):
             write_bytes(path, encode_image(path, integers(deep, PNG_BITS[self.form])))
 
     def close(self, failed: bool = False) -> None:
-        """With `failed`, removes what was written; else frames of an earlier, other run."""
-        if failed:
-            stale = self.written
-        elif self.written:
-            shot, suffix = self.written[0].name.split(".")[0], self.written[0].suffix
-            ours = re.compile(rf"{re.escape(shot)}\.\d{{4,}}{re.escape(suffix)}")
-            there = {p for p in self.folder.iterdir() if ours.fullmatch(p.name)}
-            stale = sorted(there - set(self.written))
-        else:
-            stale = []
-        for path in stale:
-            path.unlink(missing_ok=True)
+        """Frames of an earlier run go when these come; with `failed`, they stay and these go."""
+        try:
+            if self.written and not failed:
+                shot, suffix = self.written[0].name.split(".")[0], self.written[0].suffix
+                ours = re.compile(rf"{re.escape(shot)}\.\d{{4,}}{re.escape(suffix)}")
+                with ignored_interrupts():
+                    for path in [p for p in self.folder.iterdir() if ours.fullmatch(p.name)]:
+                        path.unlink()
+                    for path in self.written:
+                        path.rename(self.folder / path.name)
+        finally:
+            shutil.rmtree(self.work, ignore_errors=True)
 
     def _write_exr(self, path: Path, t: int, image: np.ndarray) -> None:
         transfer = self.info.tags.transfer
