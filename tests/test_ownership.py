@@ -12,7 +12,7 @@ import torch
 
 from omnimatte_cli.arrays import Masks, Plate
 from omnimatte_cli.matte import predict as owners
-from omnimatte_cli.matte.network import CONTEXT, OwnerNet
+from omnimatte_cli.matte.network import CONTEXT, OwnerNet, join_channels, join_levels
 from omnimatte_cli.matte.ownership import Ownership, frame_weights, layer_weights, product, upsample
 from omnimatte_cli.matte.predict import (
     chunks,
@@ -68,6 +68,27 @@ def test_neighbouring_frames_count_and_far_ones_do_not(net: OwnerNet) -> None:
         )
     assert bool((difference[: CONTEXT + 1] > 0).all())
     assert float(difference[CONTEXT + 1 :].max()) < 1e-5
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_joined_parts_give_what_one_convolution_of_all_channels_gives(stride: int) -> None:
+    b, n, t, h, w = 2, 3, 4, 6, 10
+    rng = torch.Generator().manual_seed(0)
+    coarse = torch.rand(b * n * t, 5, h // 2, w // 2, generator=rng)
+    own = torch.rand(b * n * t, 4, h, w, generator=rng)
+    image = torch.rand(b * t, 3, h, w, generator=rng)
+    weight = torch.rand(7, 12, 3, 3, generator=rng) - 0.5
+    every = image.unflatten(0, (b, 1, t)).expand(-1, n, -1, -1, -1, -1).flatten(0, 2)
+
+    both = torch.nn.functional.conv2d(
+        torch.cat([own, every], 1), weight[:, 5:], stride=stride, padding=1
+    )
+    assert torch.allclose(join_channels(weight[:, 5:], own, image, t, stride), both, atol=1e-5)
+    if stride == 1:
+        large = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        all_three = torch.cat([large, own, every], 1)
+        expected = torch.nn.functional.conv2d(all_three, weight, padding=1)
+        assert torch.allclose(join_levels(weight, coarse, own, image, t), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("gap", [1, 2, 3])

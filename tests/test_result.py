@@ -26,7 +26,7 @@ def test_scores_are_those_of_all_pixels(kind: type, empty: bool) -> None:
         rgba[1, 25:44, 30:70] = rng.random((19, 40, 4)) * 0.5
     below, truth = to_float(plate), to_float(frame)
     written = quantise_layers(rgba, below, [1, 0])
-    found = frame_scores(frame, plate, truth, below, written)
+    found = frame_scores(frame, plate, written)
     seen = (written.rgba[..., 3] > VISIBLE_ALPHA * 255).any(0)
     for name, (picture, where) in {
         "after_detail": (written.composite, np.ones(SIZE, bool)),

@@ -122,7 +122,13 @@ class ResultWriter:
                         path, size = self.folder / f"{name}.mp4", (image.shape[0], image.shape[1])
                         sound = info.audio if name == "composite" else None
                         writer = VideoWriter(
-                            path, size, info.timing, info.ffmpeg, tags=info.tags, audio=sound
+                            path,
+                            size,
+                            info.timing,
+                            info.ffmpeg,
+                            profile="mp4" if name == "composite" else "preview",
+                            tags=info.tags,
+                            audio=sound,
                         )
                         movies[name] = stack.enter_context(writer)
                     movies[name].write(image)
@@ -135,6 +141,7 @@ class ResultWriter:
         """Every frame's result in order; the next few are computed meanwhile."""
         pending: deque[Future[FrameResult]] = deque()
         frames, plates = self.open_frames(), self.plate.stream()
+        fixed = to_float(self.plate.image) if self.plate.moving is None else None
         pictures = zip(frames, plates, strict=False)
         workers, ahead = self.concurrency()
         with ThreadPoolExecutor(workers) as pool:
@@ -144,7 +151,7 @@ class ResultWriter:
                         break
                     if self.part is not None and t < self.part.start:
                         continue
-                    pending.append(pool.submit(self.resolve, t, frame, plate))
+                    pending.append(pool.submit(self.resolve, t, frame, plate, fixed))
                     if len(pending) > ahead:
                         yield pending.popleft().result()
                 while pending:
@@ -164,22 +171,29 @@ class ResultWriter:
         kept = pixels * (16 + 4 * count) + (work if self._others else 0)
         return workers, max(workers, min(LOOKAHEAD, HELD_BYTES // kept))
 
-    def resolve(self, t: int, frame: np.ndarray, plate: np.ndarray) -> FrameResult:
-        """Frame t with its plate, both (H, W, 3), uint8 or uint16."""
+    def resolve(
+        self, t: int, frame: np.ndarray, plate: np.ndarray, below: np.ndarray | None = None
+    ) -> FrameResult:
+        """Frame t with its plate, both (H, W, 3), uint8 or uint16. below: the plate in floats."""
         layers = self.layers_at(t, frame, plate)
-        truth, below = to_float(frame), to_float(plate)
+        below = to_float(plate) if below is None else below
         order = tuple(self.order[t].tolist())
         passes = self._passes(layers)
-        output = FrameOutput(self.numbers[t], layers.rgba, below, truth, self.names, order, passes)
+        output = FrameOutput(
+            self.numbers[t], layers.rgba, below, below, self.names, order, passes, layers.box
+        )
         written = output.quantised(8)
-        scores = frame_scores(frame, plate, truth, below, written)
+        scores = frame_scores(frame, plate, written)
         rest = None
         if self.exact:
-            whole = residual_plate(truth, below, written.composite, written.transmittance)
-            rest = integers(whole, 8 * max(frame.itemsize, plate.itemsize))
-            change = to_float(rest) - below
+            truth = to_float(frame)
+            made, through = written.composite, written.transmittance
+            rest = integers(
+                residual_plate(truth, below, made, through),
+                8 * max(frame.itemsize, plate.itemsize),
+            )
             scores["exact"] = PSNR()
-            scores["exact"].add(written.composite + grey(written.transmittance) * change, truth)
+            scores["exact"].add(made + grey(through) * (to_float(rest) - below), truth)
         deep = None
         if self._others:
             image, seen_through = over(layers.rgba, below, order)
@@ -189,7 +203,7 @@ class ResultWriter:
             deep = replace(output, plate=below, composite=image, cache={})
         composite = eight_bits(plate).copy()
         if written.box is not None:
-            composite[written.box.slices] = integers(written.composite[written.box.slices])
+            composite[written.box.slices] = integers(written.made)
         tiles = [("input", eight_bits(frame)), ("composite", composite)]
         shown = self.shown or on_checker
         tiles += [(n, shown(x)) for n, x in zip(self.names, written.rgba, strict=True)]
@@ -215,18 +229,11 @@ class ResultWriter:
         }
 
 
-def frame_scores(
-    frame: np.ndarray,
-    plate: np.ndarray,
-    truth: np.ndarray,
-    below: np.ndarray,
-    written: QuantisedLayers,
-) -> dict[str, PSNR]:
+def frame_scores(frame: np.ndarray, plate: np.ndarray, written: QuantisedLayers) -> dict[str, PSNR]:
     """One frame's part of the scores that `ResultWriter` describes.
 
-    frame, plate: (H, W, 3) integers; truth, below: the same as float32 in [0, 1]. Outside the
-    layers' box the composite is the plate, and OpenCV sums squares of integers many times faster
-    than NumPy those of floats.
+    frame, plate: (H, W, 3) integers. Outside the layers' box the composite is the plate, and OpenCV
+    sums squares of integers many times faster than NumPy those of floats.
     """
     pixels = frame.shape[0] * frame.shape[1]
 
@@ -234,7 +241,7 @@ def frame_scores(
         if frame.dtype == plate.dtype:
             error = cv2.norm(frame[part], plate[part], cv2.NORM_L2SQR)
             return float(error) / full_scale(frame.dtype) ** 2
-        return float(np.square(below[part] - truth[part]).sum(dtype=np.float64))
+        return float(np.square(to_float(plate[part]) - to_float(frame[part])).sum(dtype=np.float64))
 
     everywhere = plate_error((slice(None), slice(None)))
     whole, inside, outside = PSNR(), PSNR(), PSNR()
@@ -250,9 +257,8 @@ def frame_scores(
     part = written.box.slices
     alpha = written.rgba[:, part[0], part[1], 3]
     seen = (alpha > VISIBLE_ALPHA * full_scale(alpha.dtype)).any(0)
-    made, given = (
-        channel_sum(np.square(x[part] - truth[part])) for x in (written.composite, below)
-    )
+    truth = to_float(frame[part])
+    made, given = (channel_sum(np.square(x - truth)) for x in (written.made, written.plate[part]))
     count = 3 * int(np.count_nonzero(seen))
     # Of integers, both: what is left of the difference is exact.
     around = everywhere - plate_error(part)

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from omnimatte_cli.arrays import Size
+from omnimatte_cli.matte.box import Box
 from omnimatte_cli.matte.quantise import QuantisedLayers, integers, quantise_layers
 from omnimatte_cli.media.codecs import ColourTags, Timing
 from omnimatte_cli.media.read import VideoInfo
@@ -35,7 +36,8 @@ class FrameOutput:
     number: the frame's number in file names. layers: (N, H, W, 4) straight alpha. plate and
     composite: (H, W, 3). names: of the N layers. order: indices into `names`, back to front.
     passes: more layers (H, W, 4), by (object, pass): an object's passes in their order back to
-    front, over each other, are its layer.
+    front, over each other, are its layer. box: outside of it every layer is empty; None: nobody
+    looked.
     """
 
     number: int
@@ -45,6 +47,7 @@ class FrameOutput:
     names: tuple[str, ...]
     order: tuple[int, ...]
     passes: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    box: Box | None = None
     cache: dict[int, QuantisedLayers] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -58,7 +61,9 @@ class FrameOutput:
     def quantised(self, bits: int) -> QuantisedLayers:
         """The layers as integers that over the plate look as the float ones do; computed once."""
         if bits not in self.cache:
-            self.cache[bits] = quantise_layers(self.layers, self.plate, self.order, bits)
+            self.cache[bits] = quantise_layers(
+                self.layers, self.plate, self.order, bits, within=self.box
+            )
         return self.cache[bits]
 
     def quantised_pass(self, name: str, part: str, bits: int = 8) -> np.ndarray:

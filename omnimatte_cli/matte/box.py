@@ -24,6 +24,11 @@ class Box:
         pairs = ((self.rows, other.rows), (self.columns, other.columns))
         return Box(*(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in pairs))
 
+    def seen_from(self, other: Box) -> Box:
+        """The same part, in the pixels of a box that holds it."""
+        pairs = ((self.rows, other.rows), (self.columns, other.columns))
+        return Box(*(slice(a.start - b.start, a.stop - b.start) for a, b in pairs))
+
 
 def bounding_box(mask: np.ndarray, margin: int = 0) -> Box | None:
     """The smallest box around a mask (H, W) bool, grown by a margin; None if it is empty.
@@ -36,6 +41,26 @@ def bounding_box(mask: np.ndarray, margin: int = 0) -> Box | None:
     spans = zip((rows, columns), mask.shape, strict=True)
     ends = [(max(0, int(x[0]) - margin), min(n, int(x[-1]) + margin + 1)) for x, n in spans]
     return Box(slice(*ends[0]), slice(*ends[1]))
+
+
+def alpha_box(rgba: np.ndarray, margin: int = 0, within: Box | None = None) -> Box | None:
+    """The box around a layer's alpha above 0, grown by a margin; None if there is none.
+
+    rgba: (H, W, 4). within: outside of it there is nothing; None: look everywhere.
+    """
+    height, width = rgba.shape[:2]
+    within = within or Box(slice(0, height), slice(0, width))
+    found = bounding_box(rgba[within.rows, within.columns, 3] > 0)
+    if found is None:
+        return None
+    ends = (
+        (part.start + start - margin, part.stop + start + margin, n)
+        for part, start, n in (
+            (found.rows, within.rows.start, height),
+            (found.columns, within.columns.start, width),
+        )
+    )
+    return Box(*(slice(max(0, start), min(n, stop)) for start, stop, n in ends))
 
 
 def cropped(x: np.ndarray | float, box: Box) -> np.ndarray | float:

@@ -56,7 +56,7 @@ def resolver(
             side,
         )
         rgba[:, box.rows, box.columns] = found.rgba
-        return Layers(rgba, lambda: placed(found, box, masks.size))
+        return Layers(rgba, lambda: placed(found, box, masks.size), box)
 
     return layers_at
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import integers
-from omnimatte_cli.matte.box import Box, bounding_box
+from omnimatte_cli.matte.box import Box, alpha_box
 from omnimatte_cli.matte.closed_form import min_alpha
 from omnimatte_cli.matte.compositing import grey, layer_over
 
@@ -28,17 +29,34 @@ EXTENSION = 5  # pixels by which colour continues under alpha 0, for filtering w
 class QuantisedLayers:
     """One frame's layers as they are written.
 
-    rgba: (N, H, W, 4) uint8 (8 bits) or uint16 (more), straight alpha, 0 .. 2 ** bits - 1.
-    composite: (H, W, 3) float32 in [0, 1], these very layers over the plate. transmittance: (H, W)
-    float32, how much of the plate is seen through them. box: the part outside of which there is
-    nothing but the plate; None where there is nothing at all, or where nobody looked.
+    rgba: (N, H, W, 4) uint8 (8 bits) or uint16 (more), straight alpha, 0 .. 2 ** bits - 1. plate:
+    (H, W, 3) float32 in [0, 1], what they are over. box: the part outside of which there is nothing
+    but the plate; None where there is nothing at all. made, seen: (h, w, 3) and (h, w) float32, of
+    that part, the composite of these very layers and how much of the plate is seen through them.
     """
 
     rgba: np.ndarray
-    composite: np.ndarray
-    transmittance: np.ndarray
+    plate: np.ndarray
+    box: Box | None
+    made: np.ndarray
+    seen: np.ndarray
     bits: int = 8
-    box: Box | None = None
+
+    @property
+    def composite(self) -> np.ndarray:
+        """These very layers over the plate, (H, W, 3) float32 in [0, 1]."""
+        out = self.plate.copy()
+        if self.box is not None:
+            out[self.box.slices] = self.made
+        return out
+
+    @property
+    def transmittance(self) -> np.ndarray:
+        """How much of the plate is seen through the layers, (H, W) float32."""
+        out = np.ones(self.plate.shape[:2], np.float32)
+        if self.box is not None:
+            out[self.box.slices] = self.seen
+        return out
 
 
 def highest(bits: int) -> int:
@@ -59,24 +77,26 @@ def quantise_layers(
     order: Sequence[int] | np.ndarray,
     bits: int = 8,
     extend: bool = True,
+    within: Box | None = None,
 ) -> QuantisedLayers:
     """Integer layers that over the plate look as the float layers do, to half a level.
 
     rgba: (N, H, W, 4) float32 straight alpha; plate: (H, W, 3) float32; both in [0, 1]. order: (N,)
-    indices back to front. extend: continue colours under alpha 0.
+    indices back to front. extend: continue colours under alpha 0. within: where there is any alpha;
+    None: look everywhere.
     """
     levels = highest(bits)
     out = np.zeros(rgba.shape, np.uint8 if bits == 8 else np.uint16)
-    goal, made = plate.copy(), plate.copy()
-    seen = np.ones(plate.shape[:2], np.float32)
-    whole: Box | None = None
-    for i in order:
-        box = bounding_box(rgba[i, ..., 3] > 0, EXTENSION)
-        if box is None:
-            continue
-        whole = box if whole is None else whole.around(box)
-        part = box.slices
-        layer, under = rgba[i][part], made[part]
+    found = {i: alpha_box(rgba[i], EXTENSION, within) for i in order}
+    boxes = {i: box for i, box in found.items() if box is not None}
+    if not boxes:
+        return QuantisedLayers(out, plate, None, plate[:0, :0], plate[:0, :0, 0], bits)
+    whole = reduce(Box.around, boxes.values())
+    goal, made = plate[whole.slices].copy(), plate[whole.slices].copy()
+    seen = np.ones(made.shape[:2], np.float32)
+    for i, box in boxes.items():
+        part = box.seen_from(whole).slices
+        layer, under = rgba[i][box.slices], made[part]
         alpha = layer[..., 3]
         touched = (alpha > 0).astype(np.float32)
         goal[part] = layer_over(layer, goal[part])
@@ -90,8 +110,8 @@ def quantise_layers(
         made[part] = under + grey(alpha) * (floats(colour_int, bits) - under)
         seen[part] *= 1 - alpha
         colour_int = edge_extend(colour_int, alpha, bits) if extend else colour_int
-        out[i][part] = cv2.merge([*cv2.split(colour_int), alpha_int])
-    return QuantisedLayers(out, made, seen, bits, whole)
+        out[i][box.slices] = cv2.merge([*cv2.split(colour_int), alpha_int])
+    return QuantisedLayers(out, plate, whole, made, seen, bits)
 
 
 def round_up(alpha: np.ndarray, bits: int) -> np.ndarray:

@@ -44,11 +44,13 @@ MIXED = (0.005, 0.1)  # blurred alpha at which pixels begin to be mixed, and are
 class Layers:
     """One frame's layers, float32 straight alpha in [0, 1].
 
-    rgba: (N, H, W, 4). split: makes `passes`; None where a method does not tell them apart.
+    rgba: (N, H, W, 4). split: makes `passes`; None where a method does not tell them apart. box:
+    outside of it every layer is empty; None: nobody looked.
     """
 
     rgba: np.ndarray
     split: Callable[[], np.ndarray] | None = None
+    box: Box | None = None
 
     @cached_property
     def passes(self) -> np.ndarray | None:

@@ -106,12 +106,15 @@ _MOV_AUDIO = frozenset(
     ["aac", "mp3", "ac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_f32le"]
 )
 _X264 = {"c:v": "libx264", "crf": 18, "preset": "medium", "movflags": "+faststart+write_colr"}
+# To look at: half the time for files a sixth larger that are 1.4 dB further from the pictures.
+_PREVIEW = {**_X264, "crf": 15, "preset": "veryfast"}
 LARGE = 4_000_000  # pixels of a frame from which x264 looks ahead less: it holds a third less
 _X264_LARGE = {"x264-params": "rc-lookahead=10"}  # frames, of 40
 _PRORES = {"c:v": "prores_ks", "profile:v": "4444", "vendor": "apl0", "movflags": "+write_colr"}
 
 CODECS: Mapping[str, Codec] = {
     "mp4": Codec(".mp4", "yuv420p", _X264, _MP4_AUDIO, {"c:a": "aac", "b:a": "256k"}, multiple=2),
+    "preview": Codec(".mp4", "yuv420p", _PREVIEW, frozenset(), {}, multiple=2),
     # prores_ks takes 10 bits of alpha and stores them in its 16-bit alpha plane.
     "prores": Codec(
         ".mov",

@@ -89,27 +89,31 @@ def match_exposure(frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
     A least-squares line is fitted again and again to the pixels that it explains best, so that
     movers over less than half of the picture do not pull it.
     """
-    source = frame[::4, ::4].reshape(-1, 3).astype(np.float32)
-    target = plate[::4, ::4].reshape(-1, 3)
+    source, target = (
+        np.ascontiguousarray(x[::4, ::4].reshape(-1, 3).T, np.float64) for x in (frame, plate)
+    )
     out = frame.astype(np.float32)
     # Clipped pixels say nothing about the exposure.
-    inside = (source > 4) & (source < 251) & (target > 4) & (target < 251)
-    usable = inside[:, 0] & inside[:, 1] & inside[:, 2]
+    usable = ((source > 4) & (source < 251) & (target > 4) & (target < 251)).all(0)
     if usable.sum() < 100:
         return out
-    source, target = source[usable], target[usable]
-    gain, offset = np.ones(3, np.float32), np.zeros(3, np.float32)
+    source, target = source[:, usable], target[:, usable]
+    gain, offset = np.ones(3), np.zeros(3)
     for _ in range(6):
-        miss = channel_max(np.abs(source * gain + offset - target))
+        miss = np.abs(source * gain[:, None] + (offset[:, None] - target)).max(0)
         kept = miss <= max(float(np.percentile(miss, 60)), 2.0)
-        x, y = source[kept], target[kept]
-        x_mean, y_mean = x.mean(0), y.mean(0)
-        spread = ((x - x_mean) ** 2).mean(0)
-        slope = ((x - x_mean) * (y - y_mean)).mean(0) / np.maximum(spread, 1e-3)
+        x, y = source[:, kept], target[:, kept]
+        x_mean, y_mean = x.mean(1), y.mean(1)
+        spread = (x * x).mean(1) - x_mean**2
+        slope = ((x * y).mean(1) - x_mean * y_mean) / np.maximum(spread, 1e-3)
         # A flat picture cannot tell a gain; a strange gain is an artefact of the fit.
-        gain = np.where(spread > 25, np.clip(slope, 0.7, 1.4), 1).astype(np.float32)
-        offset = (y_mean - gain * x_mean).astype(np.float32)
-    return out * gain + offset
+        gain = np.where(spread > 25, np.clip(slope, 0.7, 1.4), 1)
+        offset = y_mean - gain * x_mean
+    # By rows of all channels: NumPy is slow where it repeats a last axis of three.
+    rows = out.reshape(len(out), -1)
+    rows *= np.tile(gain.astype(np.float32), out.shape[1])
+    rows += np.tile(offset.astype(np.float32), out.shape[1])
+    return out
 
 
 def study_scene(frames: Frames, resting: bool = True) -> Scene:

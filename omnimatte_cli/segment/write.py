@@ -56,7 +56,8 @@ def write_masks(
     shown = (max(round(h * scale), 2), max(round(w * scale), 2))
     areas: dict[str, list[int]] = {n: [] for n in names}
     progress.stage("writing masks", info.frames)
-    with VideoWriter(folder / "preview.mp4", shown, info.fps, ffmpeg) as preview:
+    film = folder / "preview.mp4"
+    with VideoWriter(film, shown, info.fps, ffmpeg, profile="preview") as preview:
         for t, frame in enumerate(open_frames()):
             masks = []
             for i, name in enumerate(names):
