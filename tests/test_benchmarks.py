@@ -15,6 +15,7 @@ RUNS = {
     "inference": ["--widths", "8"],
     "writing": ["--size", "160x96", "--frames", "3"],
     "startup": ["--repeat", "1"],
+    "structure": ["."],
     "formats": ["--size", "160x96", "--frames", "2"],
     "systems": ["--size", "48", "--frames", "4", "--only", "masks"],
 }
