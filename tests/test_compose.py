@@ -369,6 +369,13 @@ def test_mistakes_are_named_before_any_work(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("more", [[], ["--format", "png16"], ["--format", "mp4"]])
+def test_an_image_is_no_place_for_a_film(more: list[str], out: Path, tmp_path: Path) -> None:
+    done = run(out, "-o", tmp_path / "o.png", *more)
+    assert done.exit_code == 2 and "or a folder" in " ".join(done.stderr.split())
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_overwritten_unasked(out: Path, tmp_path: Path) -> None:
     (tmp_path / "o.mp4").write_text("mine")
     assert run(out, "-o", tmp_path / "o.mp4").exit_code == 2

@@ -21,6 +21,7 @@ from omnimatte_cli.interrupt import ignored_interrupts
 from omnimatte_cli.matte.quantise import integers
 from omnimatte_cli.media.atomic import write_bytes
 from omnimatte_cli.media.encode import VideoWriter, encode_image
+from omnimatte_cli.media.images import IMAGE_SUFFIXES
 from omnimatte_cli.settings import check_formats
 
 MIDDLE_GREY = 0.5  # of the encoded signal: a shadow's share of light hardly depends on it
@@ -41,7 +42,7 @@ def picture_places(out: Path, formats: Sequence[str], alpha: bool) -> tuple[tupl
     by_name = BY_SUFFIX.get(suffix)
     check_formats(formats)
     asked = tuple(dict.fromkeys(formats))
-    if not asked and by_name is None and suffix:
+    if by_name is None and suffix and (not asked or suffix in IMAGE_SUFFIXES):
         raise OptionError(f"{out.name}: give a name that ends in .mp4, .mov or .webm, or a folder.")
     if by_name and asked and asked != (by_name,):
         wrong = next(form for form in asked if form != by_name)
