@@ -129,3 +129,8 @@ def _type_of(spec: Any, oiio: Any) -> Any:
     """As deep as the file: 8 bits, 16 bits, or floating point."""
     kind = str(spec.format)
     return oiio.UINT8 if kind == "uint8" else oiio.UINT16 if kind == "uint16" else oiio.FLOAT
+
+
+def luma(frame: np.ndarray) -> np.ndarray:
+    """The brightness (H, W) float32 in [0, 1] of a frame (H, W, 3) uint8."""
+    return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255

@@ -15,6 +15,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import pack_mask, unpack_mask
 from omnimatte_cli.camera.flow import agreement, mismatch, warp, warp_mask
+from omnimatte_cli.media.images import luma
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment.evidence import Evidence, Seen
 from omnimatte_cli.segment.followed import (
@@ -160,7 +161,7 @@ class _Way:
                     carried[name] = mask & ~left
             self.strange = warp(self.strange, flow, cv2.BORDER_CONSTANT)
             self.strange[~seen.foreground] = 0
-        view = View(seen, _grey(frame), flow, scene, sound)
+        view = View(seen, luma(frame), flow, scene, sound)
         masks, sures = self._decide(t, view, carried)
         self._keep(t, view, masks, sures)
         self._estrange(t, seen)
@@ -409,10 +410,6 @@ class _Way:
             each.looks = Looks.of(view.seen, motion, mask, around)
         else:
             each.looks.learn(view.seen, motion, mask if sure else None, around)
-
-
-def _grey(frame: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
 
 
 def _depth(mask: np.ndarray) -> np.ndarray:

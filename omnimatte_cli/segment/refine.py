@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Size, unpack_mask
+from omnimatte_cli.media.images import luma
 
 RADIUS = 4  # pixels at working size over which mask and picture are related
 SMOOTH = 0.004  # variance of brightness (range 0 to 1) below which an edge is none
@@ -22,7 +23,7 @@ def enlarge_mask(mask: np.ndarray, frame: np.ndarray) -> np.ndarray:
     height, width = frame.shape[:2]
     if (h, w) == (height, width) or not mask.any():
         return mask if mask.shape == frame.shape[:2] else np.zeros((height, width), bool)
-    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    grey = luma(frame)
     guide = cv2.resize(grey, (w, h), interpolation=cv2.INTER_AREA)
     target = mask.astype(np.float32)
     box = (2 * RADIUS + 1, 2 * RADIUS + 1)

@@ -16,7 +16,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import Size
 from omnimatte_cli.errors import InputError, VideoError
-from omnimatte_cli.media.images import wxh
+from omnimatte_cli.media.images import luma, wxh
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import VideoInfo, iter_frames, same_part
 
@@ -136,7 +136,7 @@ def measure_shift(
     for t, frame in enumerate(shot):
         if t not in probes:
             continue
-        here, there = (grey(x) for x in (frame, probes[t]))
+        here, there = (luma(x) for x in (frame, probes[t]))
         mask = cv2.resize(covered[t].astype(np.uint8), here.shape[::-1]) > 0
         free = ~mask if (~mask).mean() > 0.2 else np.ones_like(mask)
         alike.append(likeness(here[free], there[free]))
@@ -182,8 +182,3 @@ def gain_of_shift(
         before.append(float(np.median(np.abs(here - there))))
         after.append(float(np.median(np.abs(here - moved))))
     return 1 - sum(after) / max(sum(before), 1e-6)
-
-
-def grey(frame: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 to (H, W) float32 in [0, 1]."""
-    return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
