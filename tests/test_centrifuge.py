@@ -115,13 +115,17 @@ def test_the_paper_network_costs_what_was_counted() -> None:
     assert both - encoder == pytest.approx(6.2, rel=0.1)
 
 
+@pytest.mark.slow
 def test_mini_is_a_twentieth_of_it() -> None:
     with torch.device("meta"):
         assert parameters(Centrifuge(MINI)) == 2_016_492
 
 
 @pytest.mark.parametrize("shape", [MINI, TINY, replace(TINY, kernel=4, depth="5c", outputs=2)])
-@pytest.mark.parametrize("size", [(8, 64, 64), (5, 50, 37), (1, 33, 32)])
+@pytest.mark.parametrize(
+    "size",
+    [pytest.param((8, 64, 64), marks=pytest.mark.slow), (5, 50, 37), (1, 33, 32)],
+)
 def test_a_clip_of_any_size_comes_back_at_that_size(
     shape: Shape, size: tuple[int, int, int]
 ) -> None:
@@ -327,7 +331,14 @@ class Shuffled(nn.Module):
         return torch.stack([outputs[i] for i in self.rng.permutation(4)], 1)
 
 
-@pytest.mark.parametrize("size", [(40, 32, 48), (WINDOW, 32, TILE + 100), (20, TILE + 50, 300)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        (40, 32, 48),
+        (WINDOW, 32, TILE + 100),
+        pytest.param((20, TILE + 50, 300), marks=pytest.mark.slow),
+    ],
+)
 def test_an_output_stays_the_same_layer_through_windows_and_tiles(size) -> None:
     t, h, w = size
     clip = torch.rand(t, 3, h, w, generator=torch.Generator().manual_seed(1))

@@ -74,7 +74,7 @@ def test_found_by_option_variable_path_and_package(tmp_path: Path, monkeypatch) 
         ("exit 0", "it says nothing"),
         ("yes | head -c 3000000; yes >&2 & sleep 0.2", r"it says y y .{290,310}\.\.\.\.$"),
         ("sleep 61.25", "does not answer"),
-        ("sleep 61.25 & sleep 61.25", "does not answer"),
+        pytest.param("sleep 61.25 & sleep 61.25", "does not answer", marks=pytest.mark.slow),
         ('echo Encoders:; echo " V mpeg4 x"', "has no encoder libx264"),
         ("\0\1", "cannot be run|is not ffmpeg"),
     ],
@@ -159,6 +159,7 @@ def test_a_stall_with_frame_times_ends_too(tmp_path: Path, monkeypatch) -> None:
         write_with(wrong, tmp_path / "v.mp4", 50, (360, 640), timing)
 
 
+@pytest.mark.slow
 def test_slow_is_not_stalled(tmp_path: Path, monkeypatch) -> None:
     """A program that takes a long time but goes on working is waited for."""
     monkeypatch.setattr(module, "STALL", 2.0)

@@ -362,6 +362,7 @@ def test_folder_has_ordinary_permissions(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / MARK).read_text())["files"] == []
 
 
+@pytest.mark.slow
 def test_a_folder_that_owners_come_and_go_in_is_claimed_or_not_and_nothing_else(
     tmp_path: Path,
 ) -> None:

@@ -72,6 +72,7 @@ def store(folder: Path, masks: np.ndarray, kind: str) -> None:
             assert cv2.imwrite(str(place / name), image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @given(shapes=st.lists(boxes, min_size=3, max_size=5))
 @house

@@ -46,6 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_photographs_and_things_are_told_apart_and_some_are_held_out(folder: Path) -> None:
     bank, held = load_bank(folder), load_bank(folder, held_out=True)
     assert bank.scenes.shape[1:] == (3, SCENE, SCENE) and bank.things.shape[1:] == (4, THING, THING)

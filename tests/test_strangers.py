@@ -145,7 +145,12 @@ def test_the_shares_that_objects_own(clip) -> None:
 
 @pytest.mark.parametrize(
     ("first", "second", "strangers"),
-    [(0.0, 0.0, 1), (0.2, 0.2, 1), (0.29, 0.29, 0), (0.0, 0.35, 0)],
+    [
+        (0.0, 0.0, 1),
+        pytest.param(0.2, 0.2, 1, marks=pytest.mark.slow),
+        pytest.param(0.29, 0.29, 0, marks=pytest.mark.slow),
+        (0.0, 0.35, 0),
+    ],
     ids=["nobody's", "a little of two's, as a car that passes", "two images", "one's image"],
 )
 def test_a_mover_that_one_object_owns_is_its_mirror_image(
@@ -177,8 +182,9 @@ def test_a_mover_that_one_object_owns_is_its_mirror_image(
         assert told.said[0].startswith(
             "1 more thing moves than the masks show: what it changes stays out"
         )
-    unknown = with_strangers(shot, None, told).strangers
-    assert unknown is not None and len(unknown) == 1
+    if not first + second:  # it is the same where nobody can be asked
+        unknown = with_strangers(shot, None, told).strangers
+        assert unknown is not None and len(unknown) == 1
 
 
 @pytest.mark.slow
