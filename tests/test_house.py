@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,19 +47,33 @@ def modules() -> list[Path]:
     return sorted(ROOT.rglob("*.py"))
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imported(path: Path) -> tuple[str, ...]:
     """Modules of this package and of others that a file imports, but for type checking alone."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            node.body = []
-    for node in ast.walk(tree):
+    return tuple(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[str]:
+    for node in running(parsed(path)):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             yield node.module or ""
             yield from (f"{node.module}.{name.name}" for name in node.names)
         elif isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
+
+
+def running(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those that stand there for type checking alone."""
+    yield node
+    checks = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    for child in node.orelse if checks else ast.iter_child_nodes(node):  # type: ignore[attr-defined]
+        yield from running(child)
 
 
 def room(module: str) -> str | None:
@@ -120,10 +135,11 @@ def test_nobody_asks_which_method_runs() -> None:
     """Names of methods stand in the registry, in texts for people, and nowhere else."""
     names = ("coordination", "ownership", "omnimatte2021", "generative", "centrifuge")
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Compare):
                 texts = [x.value for x in ast.walk(node) if isinstance(x, ast.Constant)]
-                named = [t for t in texts if t in names and "method" in ast.unparse(node)]
+                named = {t for t in texts if isinstance(t, str)} & set(names)
+                named = {t for t in named if "method" in ast.unparse(node)}
                 assert not named, f"{path}: {ast.unparse(node)}"
 
 
