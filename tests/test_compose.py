@@ -292,6 +292,17 @@ def test_sound_goes_along_unless_unwanted(tmp_path: Path) -> None:
         assert (heard.codec if heard else None) == sound
 
 
+def test_frame_times_that_a_format_cannot_keep_are_said(tmp_path: Path) -> None:
+    out = make_result(tmp_path)
+    facts = json.loads((out / "manifest.json").read_text())
+    times = [0.1 * t + 0.03 * (t % 2) for t in range(FRAMES)]
+    facts["input"] |= {"variable": True, "times": times}
+    (out / "manifest.json").write_text(json.dumps(facts))
+    for name, said in (("a.mp4", False), ("a.webm", True), ("images", True)):
+        done = run(out, "-o", tmp_path / name)
+        assert done.exit_code == 0 and ("times of their own" in done.stderr) == said, name
+
+
 def test_an_image_of_another_size_goes_below(out: Path, tmp_path: Path) -> None:
     image = np.zeros((100, 100, 3), np.float32)
     image[..., 2] = 1

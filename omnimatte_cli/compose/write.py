@@ -11,9 +11,12 @@ from omnimatte_cli.compose.parse import parse_edits
 from omnimatte_cli.compose.render import Composition, footage, render, solid, weakening
 from omnimatte_cli.deliver.picture import open_pictures, picture_places
 from omnimatte_cli.deliver.read import FinishedResult
+from omnimatte_cli.deliver.writer import times_note
 from omnimatte_cli.errors import OutputError
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.settings import parse_colour
+
+KEEP_TIMES = {"mp4", "prores"}  # formats that keep any time of a frame
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ def write_composition(
         audio=None if settings.no_audio else result.input.audio,
         ffmpeg=settings.ffmpeg,
     )
+    if info.timing.variable and not {form for _, form in places} <= KEEP_TIMES:
+        progress.say(times_note(info))
     writer = open_pictures(places, info, settings.transparent)
     untouched = not parse_edits(settings).any and settings.background is None
     psnr = render(composition, writer, progress, measure=untouched)

@@ -13,7 +13,7 @@ from pathlib import Path
 from omnimatte_cli.deliver import aftereffects, nuke, otio
 from omnimatte_cli.deliver.footage import PNG_DIGITS, Footage, Stack, stack_of, usual_order
 from omnimatte_cli.deliver.read import FinishedResult
-from omnimatte_cli.deliver.writer import Delivery
+from omnimatte_cli.deliver.writer import Delivery, times_note
 from omnimatte_cli.errors import MissingLibraryError
 from omnimatte_cli.media.folder import add_to_list
 from omnimatte_cli.progress import Progress
@@ -67,10 +67,7 @@ def write_scripts(
             continue
         written.append(folder / file)
     if info.timing.variable:
-        progress.say(
-            "The frames have times of their own: movies keep them (WebM to 1 ms), image sequences "
-            f"and time lines run at the mean, {float(info.timing.fps):.3f} frames a second."
-        )
+        progress.say(times_note(info))
     add_to_list(folder, written)
     return written
 

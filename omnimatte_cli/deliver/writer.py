@@ -164,6 +164,14 @@ def delivery_of(
     )
 
 
+def times_note(info: Delivery) -> str:
+    """What the user should know where frames follow each other unevenly."""
+    return (
+        "The frames have times of their own: movies keep them (WebM to 1 ms), image sequences and "
+        f"time lines run at the mean, {float(info.timing.fps):.3f} frames a second."
+    )
+
+
 def frame_layers(frame: FrameOutput) -> dict[str, np.ndarray]:
     """Every layer of a frame by its file name, passes as "object_pass"; (H, W, 4) float32."""
     found = dict(zip(frame.names, frame.layers, strict=True))
