@@ -1,4 +1,8 @@
-"""SAM 2 behind the same prompts: a stand-in of its package, with the interface of sam2 1.1."""
+"""SAM 2 behind the same prompts: a stand-in of its package, with the interface of sam2 1.1.
+
+The package itself is tried where it is installed, with random weights: its predictor runs on a CPU, and
+without torchvision, which it asks for.
+"""
 
 from __future__ import annotations
 
@@ -188,3 +192,28 @@ def test_without_the_package_the_sentence_says_what_to_install(
     with pytest.raises(OptionError, match=r"pip install 'omnimatte\[sam2\]'"):
         make_masks(video, tmp_path / "out", MaskSettings(sam=str(checkpoint), device="cpu"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of hydra and torch, which the package calls in old ways
+def test_the_package_itself_with_random_weights(capsys) -> None:
+    """It keeps its memory in bfloat16: a clip of several frames needs autocast on a CPU, too."""
+    build = pytest.importorskip("sam2.build_sam", reason="the package sam2 is not installed")
+    torch.manual_seed(0)
+    # A quarter of the size that the published models look at, for time.
+    predictor = build.build_sam2_video_predictor(
+        "configs/sam2.1/sam2.1_hiera_t.yaml",
+        None,
+        device="cpu",
+        hydra_overrides_extra=["++model.image_size=256"],
+    )
+    assert config_of({"model": predictor.state_dict()}, Path("x")).endswith("2.1_hiera_t.yaml")
+    predictor.fill_hole_area = 0  # as load_sam2 does
+    frames, masks = clip()
+    known = {"red": {0: Prompt("red", 0, (Point(9.0, 11.0),))}, "blue": {2: masks[1, 2]}}
+    found = Sam2(predictor, frames[:5], stretch=3).follow(known, Silent())
+    assert {len(f) for f in found.values()} == {5}
+    kept = found["blue"][2]
+    assert kept.confidence == 1 and (unpack_mask(kept.mask, (48, 80)) == masks[1, 2]).all()
+    assert all(c.confidence > 0 for c in found["red"])
+    assert capsys.readouterr().err == ""

@@ -99,9 +99,10 @@ class Sam2:
                 quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
                 if not cv2.imwrite(str(Path(folder) / f"{place:05d}.jpg"), picture, quality):
                     raise OutputError(f"No picture can be written to {folder}: is it full?")
-            state = self.predictor.init_state(
-                folder, offload_video_to_cpu=True, offload_state_to_cpu=True
-            )
+            with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+                state = self.predictor.init_state(
+                    folder, offload_video_to_cpu=True, offload_state_to_cpu=True
+                )
             starts = []
             for number, name in enumerate(names):
                 inside = {t: p for t, p in known[name].items() if t in window}
@@ -135,9 +136,9 @@ class Sam2:
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
-        """No gradients; on a GPU in bfloat16, as the authors run it."""
+        """No gradients, and bfloat16, in which the package keeps its memory of other frames."""
         kind = torch.device(getattr(self.predictor, "device", "cpu")).type
-        half = torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda")
+        half = torch.autocast(kind, torch.bfloat16)
         with torch.inference_mode(), half:
             yield
 
@@ -213,9 +214,12 @@ def load_sam2(state: Mapping[str, Any], path: Path, device: torch.device) -> Any
     build = import_sam2().build_sam2_video_predictor
     config = config_of(state, path)
     try:
-        return build(config, str(path), device=str(device))
+        predictor = build(config, str(path), device=str(device))
     except (RuntimeError, KeyError, ValueError) as error:
         raise WeightsError(f"The SAM 2 checkpoint {path} does not fit its model.") from error
+    if device.type != "cuda":
+        predictor.fill_hole_area = 0  # the package can do this on a GPU only, and warns elsewhere
+    return predictor
 
 
 def import_sam2() -> ModuleType:
