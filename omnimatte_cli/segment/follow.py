@@ -23,12 +23,14 @@ from omnimatte_cli.segment.followed import (
     SMOOTH_RADIUS,
     Followed,
     View,
+    cleaned,
     find_again,
     smooth,
     taken_over,
+    to_usual_area,
+    tracked_mover,
 )
 from omnimatte_cli.segment.looks import Looks, grown, ring
-from omnimatte_cli.segment.motion import fill_holes
 from omnimatte_cli.segment.propagate import (
     REMNANT,
     SMALLEST,
@@ -51,20 +53,18 @@ RING = (0.06, 0.5)  # of the root of the area: between which distances the groun
 CALM = (0.015, 2.0, 0.25)
 JOINED = 1.0  # widths from the carried outline that count for what joins the object there
 TRACKED = 1.0  # logarithm of a likelihood ratio by which a tracked mover speaks for its pixels
-AGREES = 0.6  # IoU of a mover and a carried mask from which they are the same
-MERGED = 0.2  # share of another object in a mover, from which it is both
 GROUND = 2.0  # ... by which ground that looks as in a known frame is still the ground
 ALIKE = 10.0  # grey levels up to which it looks the same
 STRANGE_FRAMES = 4  # frames after which a mover that was nobody's is a stranger
 STRANGE = 3.0  # logarithm of a likelihood ratio by which it then is nobody's again
-SPECK = 0.03  # share of an object below which a separate piece is none of it
-HELD = 0.2  # share of a piece, or of the carried mask, that must lie in the other
-HOLE = 0.02  # ... a hole is closed
 FADE = 0.995  # confidence kept from one frame to the next
 RECOVER = 0.15  # share of the way by which it follows what the frame says
 AREAS = (0.25, 3.0)  # times the known area that are believed, where no edge cuts the object off
 LEARNS = 0.55  # confidence from which an object's looks are learned
 STEADY = 0.6  # share of the speed so far in an object's speed
+REMEMBERED = 1.0  # logarithm of a likelihood ratio by which what was an object's still is
+MOSTLY = 0.5  # share of its usual area from which a carried mask is still the object
+TOUCH = 6  # pixels between two objects, at which one may hide the other
 AHEAD = 6  # frames before one in which a mask is asked for, from which looks are learned
 
 
@@ -95,6 +95,18 @@ def follow(
     return result
 
 
+def carried_to(
+    t: int, frames: np.ndarray, keys: Keys, evidence: Evidence, tracks: Sequence[Track]
+) -> dict[str, np.ndarray]:
+    """Where the objects of some keys, all in frames before t, are in frame t: (h, w) bool each."""
+    before = {name: known for name, known in keys.items() if known}
+    if not before:
+        return {}
+    states = _Way(frames, before, evidence, tracks, 1).run(Silent(), t)[t]
+    size = (frames.shape[1], frames.shape[2])
+    return {name: unpack_mask(state.mask, size) for name, state in states.items()}
+
+
 class _Way:
     """One pass through the clip, forwards (1) or backwards (-1)."""
 
@@ -112,8 +124,8 @@ class _Way:
         self.shape = (frames.shape[1], frames.shape[2])
         self.strange = np.zeros(self.shape, np.float32)  # frames for which a mover was nobody's
 
-    def run(self, progress: Progress) -> list[dict[str, Carried]]:
-        """By frame, the objects met so far."""
+    def run(self, progress: Progress, last: int | None = None) -> list[dict[str, Carried]]:
+        """By frame, the objects met so far. last: the frame after which no more are asked for."""
         count = len(self.frames)
         result: list[dict[str, Carried]] = [{} for _ in range(count)]
         order = range(count) if self.direction > 0 else range(count - 1, -1, -1)
@@ -125,6 +137,8 @@ class _Way:
                 self._step(t)
             result[t] = {n: o.state for n, o in self.objects.items() if o.state is not None}
             progress.step(done + (0 if self.direction > 0 else count))
+            if t == last:
+                break
         return result
 
     def _all_known(self, t: int) -> bool:
@@ -156,6 +170,7 @@ class _Way:
             sound = agreement(flow, self.evidence.flow(other, t))
             left = (~sound) & (mismatch(frame, self.frames[other], flow) > UNLIKE)
             for name, each in self.objects.items():
+                each.recall(flow, sound & ~left)
                 if each.state is not None:
                     mask = warp_mask(unpack_mask(each.state.mask, self.shape), flow)
                     carried[name] = mask & ~left
@@ -229,11 +244,21 @@ class _Way:
             outside = np.where(joined[window], np.minimum(outside, JOINED), outside)
             strange = self.strange[window] * (STRANGE / STRANGE_FRAMES) * (inside == 0)
             still = self._still_ground(t, name, each)[window] & (inside == 0)
-            mover = self._mover(t, name, carried)
+            others = [m for n, m in carried.items() if n != name and m.any()]
+            mover = tracked_mover(self.tracks, t, mask, others)
             tracked = TRACKED * (2.0 * mover[window] - 1) if mover is not None else 0
+            memory = np.zeros_like(ratio) if each.memory is None else each.memory[window].copy()
+            for m in others:
+                memory[m[window]] = 0
+            remembered = REMEMBERED * min(area / max(each.usual, 1), 1)  # of what is left
             total = smooth(
-                ratio + place - outside - strange - GROUND * still + tracked, view.grey[window]
+                ratio + place - outside - strange - GROUND * still + tracked + remembered * memory,
+                view.grey[window],
             )
+            close = grown(mask, TOUCH)
+            whole = area > MOSTLY * each.usual and not at_edge(mask)
+            if whole and not any((close & m).any() for m in others):
+                total = total + to_usual_area(total, min(each.usual, area))
             total[outside > OUTSIDE] = -1
             total[known[window]] = -1
             ratios[name] = window, ratio
@@ -242,8 +267,8 @@ class _Way:
         for i, name in enumerate(names):
             if name in ratios:
                 window, ratio = ratios[name]
-                cleaned = self._cleaned(owner == i, carried[name])
-                masks[name] = cleaned & ((owner == i) | (owner < 0)) & ~known
+                tidy = cleaned(owner == i, carried[name])
+                masks[name] = tidy & ((owner == i) | (owner < 0)) & ~known
                 own = masks[name][window]
                 sures[name] = float(ratio[own].mean()) if own.any() else 0.0
         return masks, sures
@@ -256,21 +281,6 @@ class _Way:
         alike = mismatch(self.frames[t], self.frames[each.known], flow) < ALIKE
         ground = ~grown(self.keys[name][each.known], 2)
         return alike & warp_mask(ground, flow)
-
-    def _mover(self, t: int, name: str, carried: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """The mover (h, w) bool that a carried mask shows, None if there is none or it is two."""
-        mask = carried[name]
-        for track in self.tracks:
-            if t not in track.masks:
-                continue
-            mover = track.at(t)
-            if np.count_nonzero(mover & mask) < AGREES * np.count_nonzero(mover | mask):
-                continue
-            others = [m for n, m in carried.items() if n != name and m.any()]
-            if any((mover & m).sum() > MERGED * m.sum() for m in others):
-                return None
-            return mover
-        return None
 
     def _joined(
         self, each: Followed, mask: np.ndarray, others: Mapping[str, np.ndarray], seen: Seen
@@ -301,19 +311,6 @@ class _Way:
         x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
         r = int(np.ceil(reach))
         return np.s_[max(y - r, 0) : y + h + r, max(x - r, 0) : x + w + r]
-
-    def _cleaned(self, mask: np.ndarray, carried: np.ndarray) -> np.ndarray:
-        """A mask (h, w) bool without specks that the carried one did not have, and small holes."""
-        area = int(np.count_nonzero(mask))
-        if area == 0:
-            return mask
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-        size = stats[:, cv2.CC_STAT_AREA]
-        held = np.bincount(labels[carried], minlength=count)
-        keep = (size >= SPECK * area) & (held > HELD * np.minimum(size, carried.sum()))
-        keep[0] = False
-        kept = keep[labels]
-        return fill_holes(kept.astype(np.uint8), HOLE * area / mask.size) > 0
 
     def _keep(
         self,
@@ -383,6 +380,7 @@ class _Way:
     def _put(self, each: Followed, mask: np.ndarray, confidence: float, distance: int) -> None:
         area = int(np.count_nonzero(mask))
         largest = max(area, each.state.largest if each.state else 0)
+        each.remember(mask, distance == 0)
         if area:
             x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
             each.centre, each.away = np.array([x + w / 2, y + h / 2]), 0
@@ -402,6 +400,8 @@ class _Way:
             return
         root = float(np.sqrt(np.count_nonzero(mask)))
         taken = taken | self._joined(each, mask, {}, view.seen)
+        if each.memory is not None:
+            taken = taken | (each.memory > 0.5)
         around = ring(mask, taken, max(round(RING[0] * root), 2), max(round(RING[1] * root), 8))
         motion = view.motion(mask)
         if sure:  # the flow leads back to where the object was

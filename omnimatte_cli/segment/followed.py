@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
+from omnimatte_cli.camera.flow import warp
 from omnimatte_cli.segment.colours import colour_histogram, similarity
 from omnimatte_cli.segment.evidence import Seen, motion_bins
 from omnimatte_cli.segment.looks import Looks, grown
+from omnimatte_cli.segment.motion import fill_holes
 from omnimatte_cli.segment.propagate import SMALLEST, Carried
+from omnimatte_cli.segment.track import Track
 
 BACK_ALIKE = 0.55  # Bhattacharyya coefficient of colours from which an object is known again
 BACK_SURE = 0.3  # share of the likelihood on its known mask that it then must have
@@ -19,6 +23,15 @@ BACK_REACH = (1.5, 2.0)  # in roots of its area, and pixels a frame: how far fro
 PIECE = 0.25  # share of a lost object's largest area that a piece of another's mask must have
 GOES_ON = 15  # frames for which it is taken to go on as it did
 AWAY = 45  # frames after which it is not looked for any more
+AGREES = 0.6  # IoU of a mover and a carried mask from which they are the same
+MERGED = 0.2  # share of another object in a mover, from which it is both
+SPECK = 0.03  # share of an object below which a separate piece is none of it
+HELD = 0.2  # share of a piece, or of the carried mask, that must lie in the other
+HOLE = 0.02  # ... a hole is closed
+USUAL_SHARE = 0.2  # of a mask's area in the area that is usual for its object
+AREA_FREE = 0.1  # share by which an area may differ from it
+BIAS = 1.0  # logarithm of a likelihood ratio by which it is brought nearer
+MEMORY_SHARE = 0.15  # of a decided mask in what is remembered of the frames before
 SMOOTH_RADIUS = 4  # pixels over which neighbours are asked, where the picture shows no edge
 SMOOTH_EDGE = 0.002  # variance of brightness (range 0 to 1) that is an edge
 
@@ -48,7 +61,8 @@ class Followed:
     """One object on its way; `looks` and `state` are None before it was met.
 
     centre: of its box, (x, y). speed: pixels a frame of the way. away: frames since it was seen.
-    known: the last frame in which its mask was known.
+    known: the last frame in which its mask was known. memory: (h, w) float32 in [0, 1], in how
+    much of the frames before what is seen at a pixel was the object's. usual: its area.
     """
 
     looks: Looks | None = None
@@ -57,6 +71,70 @@ class Followed:
     speed: np.ndarray = field(default_factory=lambda: np.zeros(2))
     away: int = 0
     known: int | None = None
+    memory: np.ndarray | None = None
+    usual: float = 0.0
+
+    def recall(self, flow: np.ndarray, sound: np.ndarray) -> None:
+        """Carry the memory into the next frame on the way; where no flow leads, there is none.
+
+        flow: (h, w, 2) offsets into the frame before; sound: (h, w) bool, where it holds.
+        """
+        if self.memory is not None:
+            self.memory = warp(self.memory, flow, cv2.BORDER_CONSTANT)
+            self.memory[~sound] = 0
+
+    def remember(self, mask: np.ndarray, known: bool) -> None:
+        """Take a mask (h, w) bool into the memory: all of it where it is known, else a share."""
+        area = int(np.count_nonzero(mask))
+        if self.memory is None or known:
+            self.memory, self.usual = mask.astype(np.float32), float(area)
+        else:
+            self.memory += MEMORY_SHARE * (mask - self.memory)
+            self.usual += USUAL_SHARE * (area - self.usual) if area else 0.0
+
+
+def to_usual_area(total: np.ndarray, usual: float) -> float:
+    """What to add to a likelihood (h, w), so that the area above 0 comes near the usual one.
+
+    Else a mask that loses a little of its rim in every frame is gone after twenty.
+    """
+    area = int(np.count_nonzero(total > 0))
+    wanted = int((1 - AREA_FREE) * usual)
+    if area >= wanted or wanted >= total.size:
+        return 0.0
+    level = np.partition(total, total.size - wanted, axis=None)[total.size - wanted]
+    return float(min(-level, BIAS))
+
+
+def tracked_mover(
+    tracks: Sequence[Track], t: int, mask: np.ndarray, others: Sequence[np.ndarray]
+) -> np.ndarray | None:
+    """The mover (h, w) bool that a carried mask shows in frame t; None where it is two.
+
+    others: what other objects were carried to, (h, w) bool each.
+    """
+    for track in tracks:
+        if t not in track.masks:
+            continue
+        mover = track.at(t)
+        if np.count_nonzero(mover & mask) >= AGREES * np.count_nonzero(mover | mask):
+            both = any((mover & m).sum() > MERGED * m.sum() for m in others)
+            return None if both else mover
+    return None
+
+
+def cleaned(mask: np.ndarray, carried: np.ndarray) -> np.ndarray:
+    """A mask (h, w) bool without specks that the carried one did not have, and small holes."""
+    area = int(np.count_nonzero(mask))
+    if area == 0:
+        return mask
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    size = stats[:, cv2.CC_STAT_AREA]
+    held = np.bincount(labels[carried], minlength=count)
+    keep = (size >= SPECK * area) & (held > HELD * np.minimum(size, carried.sum()))
+    keep[0] = False
+    kept = keep[labels]
+    return fill_holes(kept.astype(np.uint8), HOLE * area / mask.size) > 0
 
 
 def find_again(each: Followed, view: View, taken: np.ndarray) -> np.ndarray:

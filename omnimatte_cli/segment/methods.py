@@ -15,7 +15,7 @@ from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment.clean import away, clean_frames
 from omnimatte_cli.segment.cut import complete
 from omnimatte_cli.segment.doubts import doubt_of_first
-from omnimatte_cli.segment.follow import follow
+from omnimatte_cli.segment.follow import carried_to, follow
 from omnimatte_cli.segment.motion import fill_holes
 from omnimatte_cli.segment.moving import (
     Moving,
@@ -90,7 +90,9 @@ def by_motion(
     result = Rough(moving.size, {}, {})
     for t in sorted({p.frame for p in prompts}):
         here = [p for p in prompts if p.frame == t]
-        cut_out = first_masks(frames, here, moving.evidence, moving.tracks, seed)
+        # Two that are pointed at in different frames may be one behind the other in both.
+        present = carried_to(t, frames, keys, moving.evidence, moving.tracks)
+        cut_out = first_masks(frames, here, moving.evidence, moving.tracks, seed, present)
         for name, found in cut_out.items():
             if not found.mask.any():
                 raise MaskError(

@@ -7,7 +7,7 @@ is taken that differs most from the ground around it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -21,23 +21,27 @@ from omnimatte_cli.segment.parting import share
 from omnimatte_cli.segment.prompts import Box, Prompt
 from omnimatte_cli.segment.track import Track
 
+BESIDE = 0.02  # share of the picture's width around a point that is no other object's
 NEAR_POINT = 0.01  # share of the picture's width by which a point may miss what moves
 BOX_FITS = 0.3  # IoU of a user's box with that of what moves in it, from which they are the same
 BOX_PART = 0.5  # ... below which it is only a part of what the box was drawn around
 BOX_WHOLE = 0.7  # ... from which it is all that the box was drawn around
 LARGEST = 0.5  # share of the picture that one object may cover
 CALM = 0.25  # share of the ground around a mover, below which what moves there is the object
-CALM_BONUS = 0.5  # ... in its favour
+CALM_BONUS = 0.5  # ... in its favour, in a box that it fills
 AROUND = 0.3  # of the root of a box's area, to which the ground around it is looked at
 HEIGHTS = (0.35, 0.5, 0.65)  # of a box, at which its object is taken to be in the middle
 CORE = 0.6  # share of a box that may be taken to be its object at first
 SCALES = (0.018, 0.03, 0.05, 0.08, 0.13, 0.2)  # of the picture's width: radii that are tried
 STEPS = (-3, 3)  # frames over which motion is compared
 TOGETHER = 1.5  # pixels at least that a point must move over the scene for this to tell anything
-# Of colour, change, motion, edges, what runs into the limit of a search, and the fit to a box. It
-# gives the extent, so that colours tell more.
-SCORES = (1.0, 0.6, 0.6, 0.4, 2.0, 0.0)
-SCORES_IN_BOX = (3.0, 0.6, 0.6, 0.4, 2.0, 1.5)
+SMALL = 0.01  # share of the picture that who points at something points at, mostly
+# Of colour, change, motion, edges, what runs into the limit of a search, smallness, and the fit to a
+# box. A box gives the extent, so that colours tell more. Those of points were chosen on 147 clicks on
+# rendered objects, where the best of the masks that are tried has a mean IoU of 0.80, the one that
+# is taken 0.71 (and 0.65 where a calm mover is preferred, as in a box: it holds its reflection).
+SCORES = (1.0, 0.6, 0.6, 0.4, 2.0, 0.5, 0.0)
+SCORES_IN_BOX = (3.0, 0.6, 0.6, 0.4, 2.0, 0.0, 1.5)
 
 
 @dataclass(frozen=True)
@@ -56,19 +60,21 @@ class First:
 
 def first_masks(
     frames: np.ndarray, prompts: Sequence[Prompt], evidence: Evidence,
-    tracks: Sequence[Track], seed: int,
+    tracks: Sequence[Track], seed: int, present: Mapping[str, np.ndarray],
 ) -> dict[str, First]:  # fmt: skip
     """The objects that were pointed at in one frame, by name.
 
-    frames: (T, h, w, 3) uint8; prompts in their pixels, one an object. tracks: what moves. A mask
-    may be empty.
+    frames: (T, h, w, 3) uint8; prompts in their pixels, one an object. tracks: what moves.
+    present: where objects are here that were pointed at in other frames, (h, w) bool. A mask may
+    be empty.
     """
     t = prompts[0].frame
     seen = evidence.at(t)
-    movers = _movers(frames[t], t, prompts, seen, tracks)
+    taken = _taken(present, prompts, seen)
+    movers = _movers(frames[t], t, prompts, seen, tracks, taken)
     found: dict[str, First] = {}
     for p in prompts:
-        others = np.any([f.mask for f in found.values()] or [_none(seen)], axis=0)
+        others = np.any([taken, *(f.mask for f in found.values())], axis=0)
         rivals = np.any([m for n, m in movers.items() if n != p.name] or [_none(seen)], axis=0)
         for q in prompts:
             if q.name != p.name:
@@ -84,13 +90,23 @@ def first_masks(
         terms = [_terms(frames[t], c, limit, seen, together, others, p.box) for c, limit in cuts]
         weights = SCORES if p.box is None else SCORES_IN_BOX
         scores = [float(np.dot(weights, x)) if x else -np.inf for x in terms]
-        whole = p.box is None or _fit(mask, p.box) >= BOX_WHOLE
+        whole = p.box is not None and _fit(mask, p.box) >= BOX_WHOLE
         if mask.any() and whole and _is_calm(mask, others, seen):
             scores[0] += CALM_BONUS
         best = max(range(len(cuts)), key=scores.__getitem__)
         colour, change, motion = (terms[best] or (0.0, 0.0, 0.0))[:3]
         found[p.name] = First(cuts[best][0] & ~others, colour, change, motion)
     return found
+
+
+def _taken(present: Mapping[str, np.ndarray], prompts: Sequence[Prompt], seen: Seen) -> np.ndarray:
+    """What other objects hold in a frame, (h, w) bool, but around what is pointed at there."""
+    here = {p.name for p in prompts}
+    taken: np.ndarray = np.any([_none(seen), *(m for n, m in present.items() if n not in here)], 0)
+    near = max(round(BESIDE * taken.shape[1]), 4)
+    for p in prompts:
+        taken = taken & ~grown(_dots(p, taken.shape, True), near)
+    return taken
 
 
 def _none(seen: Seen) -> np.ndarray:
@@ -107,13 +123,15 @@ def _dots(prompt: Prompt, shape: tuple[int, ...], inside: bool) -> np.ndarray:
 
 
 def _movers(
-    frame: np.ndarray, t: int, prompts: Sequence[Prompt], seen: Seen, tracks: Sequence[Track]
-) -> dict[str, np.ndarray]:
+    frame: np.ndarray, t: int, prompts: Sequence[Prompt], seen: Seen,
+    tracks: Sequence[Track], taken: np.ndarray,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """What moves where each object was pointed at; what several share is parted among them."""
     count, labels = cv2.connectedComponents(seen.foreground.astype(np.uint8))
     parts = [t_.at(t) for t_ in tracks if t in t_.masks]
     covered = np.any(parts or [_none(seen)], axis=0)
     parts += [(labels == k) & ~covered for k in range(1, count)]
+    parts = [part & ~taken for part in parts]
     owners: dict[int, list[Prompt]] = {}
     for p in prompts:
         for k, part in enumerate(parts):
@@ -277,7 +295,8 @@ def _terms(
 ) -> tuple[float, ...] | None:  # fmt: skip
     """How much a mask looks like an object, term by term (SCORES); None: it is none.
 
-    The last two are how little it runs into the limit of the search, and how well it fits a box.
+    The last three: how little it runs into the limit of the search, how little it is smaller than
+    what people point at, and how well it fits a box.
     """
     area = int(mask.sum())
     if area < 20 or mask.mean() > LARGEST:
@@ -299,4 +318,5 @@ def _terms(
     edge_of_search = grown(~limit, 2) if not limit.all() else ~limit
     runs = float((rim & edge_of_search).sum()) / max(int(rim.sum()), 1)
     fits = min(_fit(mask, box) / BOX_WHOLE, 1.0) if box is not None else 0.0
-    return colour, change, motion, edges, -runs, fits
+    small = min(float(np.log(mask.mean() / SMALL)), 0.0)
+    return colour, change, motion, edges, -runs, small, fits
