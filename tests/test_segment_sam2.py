@@ -1,6 +1,6 @@
 """SAM 2 behind the same prompts: a stand-in of its package, with the interface of sam2 1.1.
 
-The package itself is tried where it is installed, with random weights: its predictor runs on a CPU, and
+The package itself is tried where it is installed, with random weights: it runs on a CPU, and
 without torchvision, which it asks for.
 """
 
