@@ -37,9 +37,9 @@ STEPS = (-3, 3)  # frames over which motion is compared
 TOGETHER = 1.5  # pixels at least that a point must move over the scene for this to tell anything
 SMALL = 0.01  # share of the picture that who points at something points at, mostly
 # Of colour, change, motion, edges, what runs into the limit of a search, smallness, and the fit to
-# a box. A box gives the extent, so that colours tell more. Those of points were chosen on 147 clicks
-# on rendered objects: the best of the masks that are tried has a mean IoU of 0.80, what is taken
-# 0.71 (and 0.65 where a calm mover is preferred, as in a box: it holds its reflection).
+# a box. A box gives the extent, so that colours tell more. Those of points were chosen on 147
+# clicks on rendered objects: the best of the masks that are tried has a mean IoU of 0.80, what is
+# taken 0.71 (and 0.65 where a calm mover is preferred, as in a box: it holds its reflection).
 SCORES = (1.0, 0.6, 0.6, 0.4, 2.0, 0.5, 0.0)
 SCORES_IN_BOX = (3.0, 0.6, 0.6, 0.4, 2.0, 0.0, 1.5)
 
