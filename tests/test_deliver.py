@@ -10,6 +10,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -22,7 +23,18 @@ from omnimatte_cli.deliver.nuke import nuke_script, quoted
 from omnimatte_cli.deliver.result import ResultWriter
 from omnimatte_cli.deliver.writer import Delivery
 from omnimatte_cli.media.codecs import ColourTags, Timing
-from tests.results import FRAMES, NAMES, SIZE, composite_at, layers_at, make_result, write_png
+from omnimatte_cli.media.read import iter_frames
+from tests.results import (
+    FRAMES,
+    NAMES,
+    SIZE,
+    clean_at,
+    composite_at,
+    layers_at,
+    make_result,
+    plate_at,
+    write_png,
+)
 
 FORMATS = ("png16", "prores", "webm", "exr", "mp4")
 
@@ -125,6 +137,27 @@ def test_elsewhere_the_plate_goes_along(out: Path, tmp_path: Path) -> None:
     assert convert(out, "png", "-o", str(tmp_path / "o"), "-q").exit_code == 0
     assert len(list((tmp_path / "o/layers/plate").iterdir())) == FRAMES
     assert '"layers/plate/%05d.png"' in (tmp_path / "o/layers.nk").read_text()
+
+
+def test_the_plate_is_the_residual_one_or_the_clean_one(out: Path, tmp_path: Path) -> None:
+    """A stranger stands in the residual plate alone."""
+    place = tmp_path / "o"
+    assert convert(out, "png16", "-o", str(place), "--clean", "-q").exit_code == 0
+    for folder, meant in ((out, plate_at(4)), (place, clean_at(4))):
+        (file,) = (f for f in (folder / "layers16/plate").iterdir() if f.stem in ("00004", "01005"))
+        image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)[..., ::-1] / 65535
+        assert np.abs(image - meant).max() < 1e-4, folder
+
+
+def test_mp4_layers_lie_on_the_colour_that_is_asked_for(out: Path, tmp_path: Path) -> None:
+    args = ("mp4", "--matte-color", "#00c040", "-o", str(tmp_path / "o"), "-q")
+    assert convert(out, *args).exit_code == 0
+    for folder, colour in ((out, (0, 0, 0)), (tmp_path / "o", (0, 0xC0, 0x40))):
+        frame = list(iter_frames(folder / "mp4/box.mp4"))[3]
+        assert np.abs(frame[:10, :20].astype(int) - colour).max() < 4
+        assert np.abs(frame[22:30, 38:43].astype(int) - (26, 153, 76)).max() < 12
+    matte = list(iter_frames(tmp_path / "o/mp4/box_matte.mp4"))[3]
+    assert matte[:10, :20].max() < 4 and matte[22:30, 38:43].min() > 250
 
 
 # -------------------------------------------------------------------------------------------- otio
