@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -11,10 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
-from omnimatte_cli.deliver.exr import layer_name
+from omnimatte_cli.deliver.exr import exr_channels, layer_names
 from omnimatte_cli.deliver.extend import edge_extend
+from omnimatte_cli.deliver.footage import stack_of
 from omnimatte_cli.deliver.formats import open_writers
 from omnimatte_cli.deliver.linear import linear_layers, to_linear
+from omnimatte_cli.deliver.nuke import nuke_script
 from omnimatte_cli.deliver.writer import Delivery, FrameOutput
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.matte.compositing import lay_over, merge
@@ -356,7 +359,10 @@ def test_known_values_of_the_curves() -> None:
 
 
 def test_names_and_time_codes() -> None:
-    assert [layer_name(n) for n in ("dog", "my dog", "2nd")] == ["dog", "my_dog", "_2nd"]
+    names = ("dog", "my dog", "2nd", "Hündin", "my_dog", "猫", "犬", "my-dog")
+    safe = ["dog", "my_dog_2", "_2nd", "Hundin", "my_dog", "__2", "_", "my_dog_3"]
+    assert layer_names(names) == dict(zip(names, safe, strict=True))
+    assert layer_names(names[::-1]) == layer_names(names)
     assert str(time_code_after("00:59:59:23", Fraction(24), 1)) == "01:00:00:00"
     assert time_code_after(None, Fraction(24), 0) is None
 
@@ -402,6 +408,21 @@ def test_a_failed_run_leaves_no_video(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     left = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert {p.suffix for p in left} <= {".png"}
+
+
+def test_objects_whose_names_hold_no_ascii_have_layers_of_their_own() -> None:
+    """In the file, and in the script that takes them out of it."""
+    names, size = ("猫", "犬"), (4, 6)
+    plate = np.full((*size, 3), 0.5, np.float32)
+    layers = np.zeros((2, *size, 4), np.float32)
+    layers[0, :, :2, 3], layers[1, :, 3:, 3] = 1, 1
+    channels = exr_channels(FrameOutput(0, layers, plate, plate, names, (0, 1)), "bt709")
+    titles = layer_names(names)
+    for name, layer in zip(names, layers, strict=True):
+        assert np.array_equal(channels[f"{titles[name]}.A"], layer[..., 3])
+    info = Delivery(size, 1, Timing(Fraction(24)))
+    script = nuke_script(stack_of("exr", names, (0, 1), info, None), info)
+    assert [*re.findall(r"Shuffle \{\n in (\w+)", script)] == ["plate", *titles.values()]
 
 
 def test_an_unknown_format_is_named(tmp_path: Path) -> None:

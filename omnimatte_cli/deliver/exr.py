@@ -6,7 +6,10 @@ layer, `<object>_<pass>.R` ... a pass. Nuke and Resolve show each prefix as a la
 
 from __future__ import annotations
 
+import itertools
 import re
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +88,8 @@ def exr_header(exr: Any, info: Delivery, t: int) -> dict[str, Any]:
 
 def exr_channels(frame: FrameOutput, transfer: str) -> dict[str, np.ndarray]:
     """Every channel of a frame by its name in the file, (H, W) float16."""
-    plate_name = free_name(PLATE, [layer_name(n) for n in frame.names])
+    titles = layer_names(frame.names)
+    plate_name = free_name(PLATE, [*titles.values()])
     images = {
         "": to_linear(frame.composite, transfer),
         f"{plate_name}.": to_linear(frame.plate, transfer),
@@ -93,13 +97,13 @@ def exr_channels(frame: FrameOutput, transfer: str) -> dict[str, np.ndarray]:
     below = frame.plate
     for i in frame.order:
         name, layer = frame.names[i], frame.layers[i : i + 1]
-        images[f"{layer_name(name)}."] = linear_layers(layer, [0], below, transfer)[0]
+        images[f"{titles[name]}."] = linear_layers(layer, [0], below, transfer)[0]
         # An object's passes are stacked, back to front, in the place of its layer.
         parts = {part: rgba for (owner, part), rgba in frame.passes.items() if owner == name}
         if parts:
             stack = linear_layers(np.stack([*parts.values()]), range(len(parts)), below, transfer)
             for part, rgba in zip(parts, stack, strict=True):
-                images[f"{layer_name(name)}_{layer_name(part)}."] = rgba
+                images[f"{titles[name]}_{part}."] = rgba
         below = lay_over(layer, below)
     return {
         f"{prefix}{letter}": np.ascontiguousarray(image[..., c], np.float16)
@@ -117,9 +121,25 @@ def write_exr(exr: Any, path: Path, channels: dict[str, np.ndarray], header: dic
         raise OutputError(f"{path} cannot be written: {error}.") from error
 
 
-def layer_name(name: str) -> str:
-    """An object's name as Nuke takes it for a layer: letters, digits and _, no digit in front."""
-    safe = re.sub(r"\W", "_", name, flags=re.ASCII)
+def layer_names(names: Sequence[str]) -> dict[str, str]:
+    """Names of objects as Nuke takes them for layers: letters, digits and _, no digit in front.
+
+    Accents are left out; where two names would become one, all but one get a number. Which name
+    becomes which does not depend on their order.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(set(names), key=lambda n: (_safe(n) != n, n)):  # who can keep it keeps it
+        numbered = (f"{_safe(name)}_{number}" for number in itertools.count(2))
+        found[name] = next(
+            n for n in itertools.chain([_safe(name)], numbered) if n not in found.values()
+        )
+    return found
+
+
+def _safe(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name)
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    safe = re.sub(r"\W", "_", plain, flags=re.ASCII)
     return f"_{safe}" if safe[:1].isdigit() else safe
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omnimatte_cli.deliver.exr import layer_name, sequence_file
+from omnimatte_cli.deliver.exr import layer_names, sequence_file
 from omnimatte_cli.deliver.formats import LAYER_FOLDERS
 from omnimatte_cli.deliver.writer import PLATE, Delivery, free_name
 from omnimatte_cli.media.codecs import CODECS
@@ -20,7 +20,8 @@ class Footage:
     """A layer's files, relative to the folder of the script that names them.
 
     folder: with / between its parts. prefix, suffix: of the file names around the number; without
-    digits, prefix and suffix are the one file's name.
+    digits, prefix and suffix are the one file's name. layer: what it is called where names are of
+    letters, digits and _ alone: in an EXR file, and as a node.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Footage:
     prefix: str
     suffix: str
     digits: int = 0
+    layer: str = ""
 
     @property
     def is_sequence(self) -> bool:
@@ -58,16 +60,18 @@ def stack_of(
     plate: where it lies, for a format that has none of its own (`png` in a result's folder).
     """
     folder, bottom = LAYER_FOLDERS[form], free_name(PLATE, names)
+    titles = layer_names(names)
+    titles = {bottom: free_name(PLATE, [*titles.values()]), **titles}
     if form == "exr":
-        bottom = free_name(PLATE, [layer_name(n) for n in names])
         first = sequence_file(Path(folder), info.shot, 0, ".exr").name
         prefix = first[: -len("0000.exr")]
-        sheets = {n: Footage(n, folder, prefix, ".exr", EXR_DIGITS) for n in (bottom, *names)}
+        sheets = {n: Footage(n, folder, prefix, ".exr", EXR_DIGITS) for n in titles}
     elif form in ("png", "png16"):
-        sheets = {n: Footage(n, f"{folder}/{n}", "", ".png", PNG_DIGITS) for n in (bottom, *names)}
+        sheets = {n: Footage(n, f"{folder}/{n}", "", ".png", PNG_DIGITS) for n in titles}
     else:
         suffix = CODECS[form].suffix
-        sheets = {n: Footage(n, folder, n, suffix) for n in (bottom, *names)}
+        sheets = {n: Footage(n, folder, n, suffix) for n in titles}
+    sheets = {n: replace(sheet, layer=titles[n]) for n, sheet in sheets.items()}
     return Stack(form, plate or sheets[bottom], tuple(sheets[names[i]] for i in order))
 
 

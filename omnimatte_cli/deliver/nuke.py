@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from omnimatte_cli.deliver.exr import layer_name
 from omnimatte_cli.deliver.footage import Footage, Stack
 from omnimatte_cli.deliver.writer import Delivery
 from omnimatte_cli.media.atomic import write_bytes
@@ -43,7 +42,7 @@ def nuke_script(stack: Stack, info: Delivery, changing_order: bool = False) -> s
     exr = stack.form == "exr"
     if exr:
         for footage in (stack.plate, *stack.layers):
-            name = layer_name(footage.name)
+            name = footage.layer
             parts = " ".join(f"{name}.{c}" for c in ("red", "green", "blue", "alpha"))
             out.append(f"add_layer {{{name} {parts}}}")
     root = {
@@ -72,7 +71,7 @@ def nuke_script(stack: Stack, info: Delivery, changing_order: bool = False) -> s
         out.append(read_node(stack.plate, "Plate", info, 0, 0, raw=True))
     out.append("set Below [stack 0]")
     for column, footage in enumerate(stack.layers, 1):
-        name = layer_name(footage.name)
+        name = footage.layer
         if exr:
             out += ["push $Layers", shuffle_node(footage, name, column, 1)]
         else:
@@ -109,7 +108,7 @@ def read_node(footage: Footage, name: str, info: Delivery, column: int, row: int
 
 def shuffle_node(footage: Footage, name: str, column: int, row: int) -> str:
     """Takes one layer of a multi-layer file out as rgba."""
-    facts = {"in": layer_name(footage.name), "name": f"Shuffle_{name}", **at(column, row)}
+    facts = {"in": footage.layer, "name": f"Shuffle_{name}", **at(column, row)}
     return node("Shuffle", facts)
 
 
