@@ -42,6 +42,7 @@ from omnimatte_cli.media.ffmpeg import try_ffmpeg
 from omnimatte_cli.media.folder import output_folder, state_path
 from omnimatte_cli.media.options import reading
 from omnimatte_cli.media.read import MIN_FRAMES, VideoInfo, probe
+from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import Run
 from omnimatte_cli.plate.estimate import FindOwners, clean_plate, find_camera
@@ -128,10 +129,14 @@ class Setup:
 
 @dataclass(frozen=True)
 class Decomposed:
-    """A written shot. forget: removes its training's state, once the result is in its place."""
+    """A written shot. forget: removes its training's state, once the result is in its place.
+
+    samples: its frames at full size, some or all.
+    """
 
     manifest: dict[str, Any]
     masks: Masks
+    samples: FrameSamples
     forget: Callable[[], None]
 
 
@@ -162,7 +167,8 @@ def decompose(
     def result_at(place: Path, shot: Decomposed) -> Result:
         if settings.part is not None:
             return Result.at(place, shot.manifest, None)  # what is more comes when it is joined
-        report = finish_result(place, settings.formats, settings.report, timer, shot.masks)
+        frames = shot.samples.frame if shot.samples.complete else None
+        report = finish_result(place, settings.formats, settings.report, timer, shot.masks, frames)
         return Result.at(place, shot.manifest, report)
 
     shots = tuple(result_at(out / name, shot) for name, shot in done.items())
@@ -237,7 +243,7 @@ def decompose_shot(
     if part is not None:
         facts["part"] = describe_part(part, scores, delivery.audio)
     write_manifest(folder / "manifest.json", facts)
-    return Decomposed(facts, shot.masks, separation.forget)
+    return Decomposed(facts, shot.masks, shot.samples, separation.forget)
 
 
 def scenes_of(source: Path, settings: Settings, timer: StageTimer) -> VideoInfo | None:

@@ -19,6 +19,7 @@ FLOORS = (
         "arrays",
         "progress",
         "interrupt",
+        "allocator",
         "ranks",
         "settings",
         "device",

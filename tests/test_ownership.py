@@ -287,5 +287,5 @@ def test_empty_masks_and_a_frame_equal_to_the_plate(net: OwnerNet, n: int) -> No
 
 
 def test_upsampling_keeps_constants_and_signs() -> None:
-    assert np.allclose(upsample(np.full((4, 6), 0.3, np.float32), (37, 65)), 0.3, atol=1e-6)
-    assert upsample(np.eye(6, dtype=np.float32), (48, 48)).min() >= 0
+    assert np.allclose(upsample(np.full((2, 4, 6), 0.3, np.float32), (37, 65)), 0.3, atol=1e-6)
+    assert upsample(np.eye(6, dtype=np.float32)[None], (48, 48)).min() >= 0

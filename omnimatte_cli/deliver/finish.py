@@ -12,6 +12,7 @@ from omnimatte_cli.arrays import Masks
 from omnimatte_cli.deliver.read import read_result
 from omnimatte_cli.deliver.report import write_report
 from omnimatte_cli.deliver.scripts import write_scripts
+from omnimatte_cli.deliver.survey import FrameAt
 from omnimatte_cli.progress import Progress
 
 
@@ -21,14 +22,15 @@ def finish_result(
     report: bool,
     progress: Progress,
     masks: Masks | None = None,
+    frames: FrameAt | None = None,
 ) -> Path | None:
     """Write the scripts and the time line, if `formats` were asked for, and report.html.
 
-    masks: what the layers were made from; None: those that the manifest names are read. Returns the
-    report's path, or None where none was wanted.
+    masks, frames: what the layers were made from; None: what the manifest names is read. Returns
+    the report's path, or None where none was wanted.
     """
     result = read_result(folder)
     if formats:
         numbers = result.input.frame_numbers
         write_scripts(folder, formats, result, result.delivery(), numbers, progress)
-    return write_report(result, progress, masks) if report else None
+    return write_report(result, progress, masks, frames) if report else None

@@ -22,6 +22,7 @@ from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.deliver.survey import (
     SEEN,
     WIDE,
+    FrameAt,
     MaskAt,
     Survey,
     camera_facts,
@@ -103,13 +104,18 @@ class Wipe:
     at: float
 
 
-def write_report(result: FinishedResult, progress: Progress, masks: Masks | None = None) -> Path:
+def write_report(
+    result: FinishedResult,
+    progress: Progress,
+    masks: Masks | None = None,
+    frames: FrameAt | None = None,
+) -> Path:
     """Write report.html into a result's folder and return its path.
 
-    masks: what the layers were made from; found by the manifest if not given.
+    masks, frames: what the layers were made from; found by the manifest if not given.
     """
     mask_at = find_masks(result) if masks is None else looked_up(masks)
-    found = survey(result, mask_at, progress)
+    found = survey(result, mask_at, progress, frames)
     path = result.folder / REPORT
     write_bytes(path, render_report(result, found, mask_at).encode())
     add_to_list(result.folder, [path])

@@ -18,7 +18,7 @@ from omnimatte_cli.errors import OmnimatteError
 from omnimatte_cli.matte.metrics import PSNR
 from omnimatte_cli.progress import Progress
 
-SAMPLES = 72  # frames measured, spread evenly: more would not show in a chart
+SAMPLES = 36  # frames measured, spread evenly: more would not show in a chart
 SAMPLED_PIXELS = 30_000_000  # of frames measured: fewer of large ones
 FEWEST = 24  # frames measured of however large ones
 WIDE = 960  # pixels across the canvas, the wipe and the frames kept for them at most
@@ -31,6 +31,7 @@ LOW_CONFIDENCE = 0.5  # of a mask
 HIGH_RMS = 1.5  # pixels of registration error from which one homography does not hold
 
 MaskAt = Callable[[str, int], np.ndarray]  # (name, t) -> (H, W) bool
+FrameAt = Callable[[int], np.ndarray]  # t -> (H, W, 3) uint8 or uint16
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,19 @@ class Survey:
     sources: dict[int, np.ndarray] = field(default_factory=dict)
 
 
-def survey(result: FinishedResult, masks: MaskAt | None, progress: Progress) -> Survey:
-    """Measure up to SAMPLES frames of a result; one pass over the input, if it is still there."""
+def survey(
+    result: FinishedResult,
+    masks: MaskAt | None,
+    progress: Progress,
+    frames: FrameAt | None = None,
+) -> Survey:
+    """Measure up to SAMPLES frames of a result.
+
+    frames: the input's, where they are at hand; None: one pass over it, if it is still there.
+    """
     count = max(FEWEST, min(SAMPLES, SAMPLED_PIXELS // (result.size[0] * result.size[1])))
     wanted = tuple(sorted({round(f) for f in np.linspace(0, result.frames - 1, count)}))
-    truth = result.source_frames()
+    truth = None if frames is not None else result.source_frames()
     size = small_size(result)
     reconstruction: list[float | None] = []
     rebuilt: list[float | None] = []
@@ -71,16 +80,19 @@ def survey(result: FinishedResult, masks: MaskAt | None, progress: Progress) -> 
         progress.step(t + 1)
         if t not in wanted:
             continue
+        if frames is not None:
+            image = frames(t)
         frame = result.frame(t, clean=True)
-        for name, layer in zip(result.names, frame.layers, strict=True):
-            cover[name].append(float(layer[..., 3].mean()))
+        alphas = np.ascontiguousarray(frame.layers[..., 3])
+        for name, alpha in zip(result.names, alphas, strict=True):
+            cover[name].append(float(alpha.mean()))
             if masks:
-                effects[name].append(float((layer[..., 3] * ~masks(name, t)).mean()))
+                effects[name].append(float((alpha * ~masks(name, t)).mean()))
         if image is None or image.shape[:2] != result.size:
             for values in (reconstruction, rebuilt, plate_error):
                 values.append(None)
             continue
-        away = shrink(np.max(frame.layers[..., 3], axis=0), size) < SEEN
+        away = shrink(np.max(alphas, axis=0), size) < SEEN
         sources[t] = integers(shrink(to_float(image), small_size(result, WIDE)))
         true = shrink(to_float(image), size)
         reconstruction.append(psnr(shrink(frame.composite, size), true))

@@ -112,12 +112,11 @@ class _Cut:
     def at(cls, levels: np.ndarray, threshold: float, size: Size, invert: bool) -> _Cut:
         """Cut `levels` (h, w) uint8 or uint16 at a threshold."""
         mask = levels > threshold
-        top = int(np.iinfo(levels.dtype).max)
-        low, high = int(levels.min()), int(levels.max())
-        below = int(np.where(mask, 0, levels).max()) if low <= threshold else -np.inf
-        above = int(np.where(mask, levels, top).min()) if high > threshold else np.inf
+        low, high, *_ = cv2.minMaxLoc(levels)
+        below = cv2.minMaxLoc(levels, (~mask).view(np.uint8))[1] if low <= threshold else -np.inf
+        above = cv2.minMaxLoc(levels, mask.view(np.uint8))[0] if high > threshold else np.inf
         cut = cls.of(~mask if invert else mask, size)
-        return replace(cut, low=low, high=high, below=below, above=above)
+        return replace(cut, low=int(low), high=int(high), below=below, above=above)
 
 
 @dataclass(frozen=True)

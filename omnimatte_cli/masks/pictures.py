@@ -20,6 +20,7 @@ LOSSY_CHROMA = 48  # ... after a lossy codec
 COLOUR_SAMPLES = 300_000  # pixels of one picture whose colours are counted
 MAX_LEVELS = 1024  # distinct levels of a picture above which 16 bits are counted as 8
 MAX_CODES = 512  # colours of one picture that are counted
+HISTOGRAM_PIXELS = 1 << 24  # pixels that OpenCV, whose counts are float32, counts exactly
 RIM = 9  # pixels; smoothed edges are narrower, the unknown band of a trimap is wider
 LEAST_RANGE = 48  # levels of 255 between the darkest and brightest area of a picture with an object
 LOW_SHARE = 0.12  # share of the range that still counts as background
@@ -88,9 +89,7 @@ class Counts:
         """Count values (H, W) uint8 or uint16; flat: (H, W) bool."""
         if values.dtype == np.uint16:
             values = _fewer_levels(values)
-        bins = int(values.max()) + 1
-        everything = np.bincount(values.ravel(), minlength=bins)
-        level = np.bincount(values[flat], minlength=bins)
+        everything, level = _histogram(values), _histogram(values, flat)
         used = np.flatnonzero(everything)
         return cls(used, everything[used], level[used])
 
@@ -180,6 +179,19 @@ def flat_areas(image: np.ndarray, tolerance: int) -> np.ndarray:
     return spread <= tolerance
 
 
+def _histogram(values: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
+    """How often each level of (H, W) uint8 or uint16 occurs, int64. where: (H, W) bool, or all."""
+    bins = int(np.iinfo(values.dtype).max) + 1
+    total = np.zeros(bins, np.int64)
+    rows = max(1, HISTOGRAM_PIXELS // values.shape[1])
+    for start in range(0, len(values), rows):
+        part = np.s_[start : start + rows]
+        mask = None if where is None else where[part].view(np.uint8)
+        found = cv2.calcHist([values[part]], [0], mask, [bins], [0, bins])
+        total += found.ravel().astype(np.int64)
+    return total
+
+
 def _fewer_levels(values: np.ndarray) -> np.ndarray:
     if np.count_nonzero(np.bincount(values.ravel(), minlength=2)) <= MAX_LEVELS:
         return values
@@ -210,7 +222,9 @@ def _count_colours(bgr: np.ndarray, step: int, lossy: bool, alpha: np.ndarray | 
 
 def _roughness(grey: np.ndarray, full: int) -> tuple[float, float]:
     """Sums of |curvature| and |slope| where the picture is neither background nor object."""
-    levels = grey.astype(np.float32) * np.float32(255 / full)
+    # Nothing is between where all is background: a frame of it around the rest stands for that.
+    part = _around(grey > grey.min(), 3)
+    levels = grey[part].astype(np.float32) * np.float32(255 / full)
     smooth = cv2.blur(levels, (3, 3))  # or a codec's noise would count as texture
     low, high = float(smooth.min()), float(smooth.max())
     margin = LOW_SHARE * (high - low)
@@ -218,8 +232,7 @@ def _roughness(grey: np.ndarray, full: int) -> tuple[float, float]:
     if high - low < LEAST_RANGE or not between.any():
         return 0.0, 0.0
     # Only there, with the neighbours that the differences need.
-    x, y, w, h = cv2.boundingRect(between.view(np.uint8))
-    part = np.s_[max(0, y - 1) : y + h + 1, max(0, x - 1) : x + w + 1]
+    part = _around(between, 1)
     smooth, between = smooth[part], between[part]
     curve = np.abs(cv2.Laplacian(smooth, cv2.CV_32F, ksize=1))
     slope = np.abs(cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=1)) + np.abs(
@@ -232,7 +245,16 @@ def _enclosed(grey: np.ndarray) -> float:
     """Share of the surroundings of the brightest level that the darkest has no part in."""
     low, high = int(grey.min()), int(grey.max())
     margin = LOW_SHARE * (high - low)
-    top = (grey >= high - margin).astype(np.uint8)
-    rim = (cv2.dilate(top, np.ones((RIM, RIM), np.uint8)) > 0) & (top == 0)
-    count = int(rim.sum())
-    return float((rim & (grey > low + margin)).sum()) / count if count else 0.0
+    top = grey >= high - margin
+    part = _around(top, RIM)
+    grey, top = grey[part], top[part]
+    grown = cv2.dilate(top.view(np.uint8), np.ones((RIM, RIM), np.uint8)).view(bool)
+    rim = grown & ~top
+    count = np.count_nonzero(rim)
+    return np.count_nonzero(rim & (grey > low + margin)) / count if count else 0.0
+
+
+def _around(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """The box around a mask (H, W) bool with a margin in pixels, as far as there is picture."""
+    x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
+    return np.s_[max(0, y - margin) : y + h + margin, max(0, x - margin) : x + w + margin]

@@ -24,7 +24,8 @@ def min_alpha(change: np.ndarray, below: np.ndarray) -> np.ndarray:
     a colour.
     """
     room = np.where(change > 0, 1 - below, below)
-    return channel_max(np.abs(change) / np.maximum(room, ROOM_FLOOR))
+    np.maximum(room, ROOM_FLOOR, out=room)
+    return channel_max(np.divide(np.abs(change), room, out=room))
 
 
 def sure_min_alpha(change: np.ndarray, below: np.ndarray, noise: np.ndarray | float) -> np.ndarray:
@@ -35,6 +36,7 @@ def sure_min_alpha(change: np.ndarray, below: np.ndarray, noise: np.ndarray | fl
     """
     size = np.abs(change)
     grain = cv2.merge([noise] * 3) if isinstance(noise, np.ndarray) else noise
-    size = size * smoothstep(size / grain, *SURE_CHANGE)
-    room = np.maximum(np.where(change > 0, 1 - below, below), SURE_ROOM)
-    return np.minimum(channel_max(size / room), 1)
+    size *= smoothstep(size / grain, *SURE_CHANGE)
+    room = np.where(change > 0, 1 - below, below)
+    size /= np.maximum(room, SURE_ROOM, out=room)
+    return np.minimum(channel_max(size), 1)

@@ -72,8 +72,13 @@ def product(layers: Ownership, network: Ownership) -> Ownership:
 
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
     """0 below `low`, 1 above `high`, a cubic between."""
-    x = np.clip((x - low) / (high - low), 0, 1)
-    return x * x * (3 - 2 * x)
+    x = np.asarray(x - low)
+    x /= high - low
+    np.clip(x, 0, 1, out=x)
+    slope = 3 - 2 * x
+    x *= x
+    x *= slope
+    return x
 
 
 @dataclass(frozen=True)
@@ -114,9 +119,13 @@ def frame_weights(
     sigma = EDGE * (height * width) ** 0.5
     edge = np.stack([soft_edge(m, sigma) for m in visible])
 
-    weights = np.stack([upsample(w, size, box) for w in ownership.weights[:, t]])
     unowned = frame_or_static(ownership.unowned, t)
-    unowned = upsample(unowned, size, box) if unowned.size > 1 else unowned.astype(np.float32)
+    if unowned.size > 1:
+        everything = upsample(np.concatenate([ownership.weights[:, t], unowned[None]]), size, box)
+        weights, unowned = everything[:-1], everything[-1]
+    else:
+        weights = upsample(ownership.weights[:, t], size, box)
+        unowned = unowned.astype(np.float32)
     # An object's weight is as large as its change; in and around its body it is certain.
     weights += BODY_WEIGHT * smoothstep(edge, 0.1, 0.5)
     body = visible.any(0)
@@ -151,12 +160,17 @@ def soft_edge(mask: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def upsample(x: np.ndarray, size: Size, box: Box | None = None) -> np.ndarray:
-    """(h, w) float32 to (H, W), or to a part of it, without a trace of the working pixel grid."""
-    rows, columns = (enlarging(n, to) for n, to in zip(x.shape, size, strict=True))
+    """(K, h, w) to (K, H, W) float32, or to a part, without a trace of the working pixel grid."""
+    count, h, w = x.shape
+    rows, columns = (enlarging(n, to) for n, to in zip((h, w), size, strict=True))
     if box is not None:
         rows, columns = rows[box.rows], columns[box.columns]
-    out = columns @ np.ascontiguousarray((rows @ x.astype(np.float32)).T)
-    return np.maximum(np.ascontiguousarray(out.T), 0)
+    # Both products take pictures side by side: (h, K * w), then (w, K * H).
+    tall = rows @ np.ascontiguousarray(x.transpose(1, 0, 2), np.float32).reshape(h, -1)
+    tall = tall.reshape(-1, count, w).transpose(2, 1, 0)
+    out = columns @ np.ascontiguousarray(tall).reshape(w, -1)
+    out = np.ascontiguousarray(out.reshape(len(out), count, -1).transpose(1, 2, 0))
+    return np.maximum(out, 0, out=out)
 
 
 @lru_cache(maxsize=16)

@@ -21,7 +21,7 @@ def owned_pixels(ownership: Ownership, t: int, size: Size) -> np.ndarray:
     """What anyone owns in frame t at full size, (H, W) bool."""
     owned = ownership.weights[:, t].astype(np.float32).sum(0)
     total = owned + frame_or_static(ownership.unowned, t)
-    return upsample(owned / np.maximum(total, 1e-6), size) > TAKEN
+    return upsample((owned / np.maximum(total, 1e-6))[None], size)[0] > TAKEN
 
 
 def refine_plate(
