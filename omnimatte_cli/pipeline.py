@@ -33,7 +33,7 @@ from omnimatte_cli.deliver.plates import (
     write_result_plate,
 )
 from omnimatte_cli.deliver.result import ResultWriter
-from omnimatte_cli.deliver.writer import delivery_of
+from omnimatte_cli.deliver.writer import check_pass_names, delivery_of
 from omnimatte_cli.errors import NoObjectError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.matte.network import OwnerNet
@@ -204,6 +204,7 @@ def decompose_shot(
     )
     method = registry.make(choice, run)
     info, shot = read_shot(source, folder / "masks", settings, timer, masks=masks)
+    check_pass_names(shot.masks.names, settings.passes)
     log.info("Working size: %dx%d, on %s.", *shot.size[::-1], device)
     log.info("The ownership network sees every frame with those %d apart.", shot.frame_stride)
     if shot.dtype == np.uint16 and not DEEP_FORMATS.intersection(settings.formats):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from omnimatte_cli import decompose, shot
 from omnimatte_cli.api import make_settings
 from omnimatte_cli.cli import app
-from omnimatte_cli.errors import OptionError, OutputError, VideoError
+from omnimatte_cli.errors import MaskError, OptionError, OutputError, VideoError
 from omnimatte_cli.media.folder import state_path
 from omnimatte_cli.methods.base import Run
 from omnimatte_cli.pipeline import write_background
@@ -139,3 +139,14 @@ def test_a_gap_in_a_sequences_numbers_is_said(tmp_path: Path) -> None:
     heard = Said()
     shot.read_shot(tmp_path / "in", None, Settings(), heard)
     assert any("missing" in s or "gap" in s for s in heard.said), json.dumps(heard.said)
+
+
+def test_an_object_called_as_anothers_pass_is_refused_before_the_work(tmp_path: Path) -> None:
+    video, masks = scene(3)
+    encode(tmp_path / "v.mkv", video, "-c:v", "ffv1", "-pix_fmt", "gbrp")
+    for name in ("dog", "dog_body"):
+        write_masks(tmp_path / "masks" / name, masks)
+    given = {"masks": tmp_path / "masks", "camera": "static"}
+    with pytest.raises(MaskError, match="dog_body has the name that the body pass of dog gets"):
+        decompose(tmp_path / "v.mkv", tmp_path / "out", passes=("body",), **given)
+    assert not (tmp_path / "out").exists()

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from omnimatte_cli.arrays import Size
+from omnimatte_cli.errors import MaskError
 from omnimatte_cli.matte.box import Box
 from omnimatte_cli.matte.quantise import QuantisedLayers, integers, quantise_layers
 from omnimatte_cli.media.codecs import ColourTags, Timing
@@ -176,6 +177,17 @@ def frame_layers(frame: FrameOutput) -> dict[str, np.ndarray]:
     """Every layer of a frame by its file name, passes as "object_pass"; (H, W, 4) float32."""
     found = dict(zip(frame.names, frame.layers, strict=True))
     return found | {f"{name}_{part}": rgba for (name, part), rgba in frame.passes.items()}
+
+
+def check_pass_names(names: Sequence[str], passes: Sequence[str]) -> None:
+    """Raise MaskError where an object is called as another's pass is in files: "object_pass"."""
+    for name in names:
+        for part in passes:
+            if f"{name}_{part}" in names:
+                raise MaskError(
+                    f"The object {name}_{part} has the name that the {part} pass of {name} gets: "
+                    "rename its masks."
+                )
 
 
 def free_name(wanted: str, taken: Sequence[str]) -> str:
