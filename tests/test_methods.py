@@ -95,6 +95,7 @@ def test_every_option_is_listed_with_type_default_and_help() -> None:
     for name in Coordination.__dataclass_fields__:
         assert name in listed
     assert "0.0005" in listed and "resolve|transfer|none" in listed
+    assert "ownership (needs masks and plate)" in listed and "2021 (needs masks)" in listed
 
 
 @pytest.mark.slow

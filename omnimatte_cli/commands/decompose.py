@@ -30,7 +30,8 @@ def show_set(value: bool) -> None:
         groups = [("every method", table(SolveSettings))]
         for name in registry.METHODS:
             options = registry.options_of(name)
-            groups.append((f"{name}: {options.summary}", table(options)))
+            needs = " and ".join(sorted(options.needs))
+            groups.append((f"{name} (needs {needs}): {options.summary}", table(options)))
         print(help_text(groups))
         raise typer.Exit
 

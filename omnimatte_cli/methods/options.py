@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-Need = Literal["masks", "plate", "solos"]
+Need = Literal["masks", "plate"]
 Where = Literal["cpu", "gpu"]
 
 
 class MethodOptions:
     """The base of every method's `Options`, a frozen dataclass whose fields `--set` takes.
 
-    summary: one line for `--help`. needs: what a shot must have. network: the kind of weights it
+    summary: one line for `--help-set`. needs: what it looks at beside the frames, which a run makes
+    where it is not given; `--help-set` says it. network: the kind of weights it
     starts from; None where it uses none. automatic_on: the machines on which `--method auto` takes
     it, unless an option asks for another.
     """
