@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -25,12 +26,16 @@ RATIO = 0.8  # Lowe's: nearest over second nearest descriptor
 
 @dataclass(frozen=True)
 class View:
-    """One frame prepared for tracking: grey (h, w) uint8 with even light, points (P, 1, 2)."""
+    """One frame prepared for tracking: grey (h, w) uint8 with even light."""
 
     frame: int
     grey: np.ndarray
-    points: np.ndarray
     hidden: np.ndarray  # (h, w) uint8, nonzero in grown masks
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """Where tracking begins, (P, 1, 2) float32 (x, y)."""
+        return _corners(self.grey, self.hidden)
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,7 @@ def view(frame: int, grey: np.ndarray, hidden: np.ndarray | None) -> View:
     if hidden is not None:
         side = 2 * max(2, round(0.015 * grey.shape[1])) + 1
         mask = cv2.dilate(hidden.astype(np.uint8), np.ones((side, side), np.uint8))
-    even = even_light(grey)
-    return View(frame, even, _corners(even, mask), mask)
+    return View(frame, even_light(grey), mask)
 
 
 def even_light(grey: np.ndarray) -> np.ndarray:
@@ -99,10 +103,10 @@ def track(a: View, b: View, guess: np.ndarray) -> Pair | None:
     """
     if len(a.points) < MIN_INLIERS:
         return None
-    size = a.grey.shape[::-1]
-    seen = cv2.warpPerspective(
-        b.grey, guess, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=128.0
-    )
+    seen = b.grey
+    if not np.array_equal(guess, np.eye(3)):
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        seen = cv2.warpPerspective(seen, guess, seen.shape[::-1], flags=how, borderValue=128.0)
     options = {"winSize": (WINDOW, WINDOW), "maxLevel": 3}
     end, found, _ = cv2.calcOpticalFlowPyrLK(a.grey, seen, a.points, None, **options)  # type: ignore
     back, again, _ = cv2.calcOpticalFlowPyrLK(seen, a.grey, end, None, **options)  # type: ignore

@@ -42,7 +42,7 @@ from omnimatte_cli.shot import Shot
 
 log = logging.getLogger(__name__)
 
-LIGHT_FRAMES = 512  # in which a drift of the light is looked for, at most
+LIGHT_FRAMES = 64  # in which a drift of the light is looked for, at most
 LIGHT_GAIN = 0.9  # share of the residue that following the light must leave at most
 SHORTEST_SCENE = 5  # frames
 SOFT_EDGE = 2  # pixels by which an object's edge is soft in small videos, too
