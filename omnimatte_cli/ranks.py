@@ -65,7 +65,6 @@ def masked_median(samples: np.ndarray, counts: np.ndarray) -> np.ndarray:
     the samples below. Where counts is 0 the result means nothing.
     """
     result = np.empty(samples.shape[1], samples.dtype)
-    top = np.iinfo(samples.dtype).max
     for start in range(0, samples.shape[1], BLOCK):
         part = slice(start, start + BLOCK)
         block, count = np.ascontiguousarray(samples[:, part]), counts[part]
@@ -73,10 +72,21 @@ def masked_median(samples: np.ndarray, counts: np.ndarray) -> np.ndarray:
         high = low
         if (count % 2 == 0).any():
             # The next sample is the same value again if enough are no larger, else the next larger.
+            # Less 1 and the middle value, what is no larger wraps around to the type's upper end.
             enough = _count(block <= low) > count // 2
-            above = np.where(block > low, block, top).min(0)
+            step = low + block.dtype.type(1)
+            above = np.subtract(block, step).min(0) + step
             high = np.where(enough | (count % 2 == 1), low, above)
         result[part] = (low.astype(np.uint32) + high + 1) >> 1
+    return result
+
+
+def ranked(samples: np.ndarray, rank: int) -> np.ndarray:
+    """Of each column of (T, P) uint8 or uint16, the value at place `rank` (from 0) if sorted."""
+    result = np.empty(samples.shape[1], samples.dtype)
+    for start in range(0, samples.shape[1], BLOCK):
+        block = np.ascontiguousarray(samples[:, start : start + BLOCK])
+        result[start : start + BLOCK] = _ranked(block, np.full(block.shape[1], rank))
     return result
 
 

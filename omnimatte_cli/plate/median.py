@@ -120,7 +120,10 @@ def median_of_free(
         strip = samples.rows(part)
         hidden = coverage.rows(part)
         if hidden is not None:
-            strip[hidden] = np.iinfo(samples.dtype).max  # sorts to the end, where it does not count
+            # The largest value sorts to the end, where it does not count.
+            covers = hidden.astype(samples.dtype) * samples.dtype.type(np.iinfo(samples.dtype).max)
+            for sample, cover in zip(strip, covers, strict=True):
+                np.bitwise_or(sample, cv2.merge((cover, cover, cover)), out=sample)
         counts = np.repeat(coverage.count[part].reshape(-1), 3)
         flat = strip.reshape(len(indices), -1)
         image[part] = masked_median(flat, counts).reshape(-1, width, 3)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import cv2
@@ -15,6 +16,7 @@ import numpy as np
 from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.matte.compositing import grey
 from omnimatte_cli.matte.effects import channel_sum
+from omnimatte_cli.ranks import ranked
 
 WORKING_WIDTH = 640  # pixels; rough masks need no more, and thresholds below are tuned for it
 PLATE_SAMPLES = 41  # frames that vote for the plate, evenly spaced over the clip
@@ -66,6 +68,11 @@ class Scene:
     high: np.ndarray
     noise: np.ndarray
 
+    @cached_property
+    def known(self) -> np.ndarray:
+        """Where the plate was seen, (h, w) bool: elsewhere every value will do."""
+        return (channel_max(self.low) > 0) | (channel_max(255 - self.high) > 0)
+
 
 def sample_indices(count: int, samples: int = PLATE_SAMPLES) -> np.ndarray:
     """At most `samples` evenly spaced frame numbers out of `count`."""
@@ -73,13 +80,12 @@ def sample_indices(count: int, samples: int = PLATE_SAMPLES) -> np.ndarray:
 
 
 def temporal_rank(frames: np.ndarray, share: float = 0.5) -> np.ndarray:
-    """Quantile over the first axis (the median by default), row by row to spare memory.
+    """Quantile over the first axis (the median by default).
 
     frames: (T, H, W, ...) uint8. Returns (H, W, ...) uint8.
     """
-    rank = int(len(frames) * share)
-    rows = range(frames.shape[1])
-    return np.stack([np.partition(frames[:, y], rank, axis=0)[rank] for y in rows])
+    found = ranked(frames.reshape(len(frames), -1), int(len(frames) * share))
+    return found.reshape(frames.shape[1:])
 
 
 def match_exposure(frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
@@ -97,12 +103,12 @@ def match_exposure(frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
     usable = ((source > 4) & (source < 251) & (target > 4) & (target < 251)).all(0)
     if usable.sum() < 100:
         return out
-    source, target = source[:, usable], target[:, usable]
+    source, target = source.compress(usable, 1), target.compress(usable, 1)
     gain, offset = np.ones(3), np.zeros(3)
     for _ in range(6):
         miss = np.abs(source * gain[:, None] + (offset[:, None] - target)).max(0)
         kept = miss <= max(float(np.percentile(miss, 60)), 2.0)
-        x, y = source[:, kept], target[:, kept]
+        x, y = source.compress(kept, 1), target.compress(kept, 1)
         x_mean, y_mean = x.mean(1), y.mean(1)
         spread = (x * x).mean(1) - x_mean**2
         slope = ((x * y).mean(1) - x_mean * y_mean) / np.maximum(spread, 1e-3)
@@ -252,7 +258,7 @@ def change_of(frame: np.ndarray, scene: Scene) -> Change:
     width = frame.shape[1]
     wide, bridge = (2 * max(round(share * width / 2), 1) + 1 for share in (VOTE, BRIDGE))
     matched = match_exposure(frame, scene.plate)
-    miss = channel_max(np.maximum(np.maximum(matched - scene.high, scene.low - matched), 0))
+    miss = np.maximum(channel_max(np.maximum(matched - scene.high, scene.low - matched)), 0)
     miss = cv2.GaussianBlur(miss, (0, 0), 0.8)
     threshold = np.maximum(DIFFERENCE, NOISE_SIGMAS * scene.noise)
     differs = miss > threshold
@@ -271,9 +277,8 @@ def change_of(frame: np.ndarray, scene: Scene) -> Change:
     bridged = close_each(solid, bridge, wide)
     solid = fill_holes(solid | (bridged & (miss > threshold / 2).astype(np.uint8)))
     solid = cv2.morphologyEx(solid, cv2.MORPH_OPEN, _disc(3))
-    known = np.asarray((scene.low > 0).any(2) | (scene.high < 255).any(2))
     movers = keep_supported(solid, certain)
-    return Change(miss / threshold, shadow & differs, movers, known)
+    return Change(miss / threshold, shadow & differs, movers, scene.known)
 
 
 def _plain_objects(miss: np.ndarray, differs: np.ndarray, shadow: np.ndarray) -> np.ndarray:
