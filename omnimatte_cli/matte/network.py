@@ -83,22 +83,24 @@ class TimeAttention(nn.Module):
         b, n, t, s, _ = x.shape
         y = self.norm(x).flatten(0, 1)  # (M, T, S, D)
         q, k, v = self.qkv(y + positions).chunk(3, -1)
-        # Keys and values of the frames around each frame; those outside the clip are masked.
-        steps = torch.arange(-self.reach, self.reach + 1, device=x.device)
-        around = torch.arange(t, device=x.device)[:, None] + steps  # (T, R)
-        inside = (around >= 0) & (around < t)
-        around = around.clamp(0, t - 1)
 
-        def heads(z: Tensor) -> Tensor:  # (M, T, L, D) to (M, T, heads, L, D / heads)
-            return z.unflatten(-1, (HEADS, -1)).transpose(-2, -3)
+        def heads(z: Tensor) -> Tensor:  # (M, T, L, D) to (M * T, heads, L, D / heads)
+            return z.unflatten(-1, (HEADS, -1)).transpose(-2, -3).flatten(0, 1)
 
-        k, v = (heads(z[:, around].flatten(2, 3)) for z in (k, v))
-        bias = self.time_bias[None].masked_fill(~inside[:, None], -1e4)  # (T, heads, R)
-        # The same for all places of a frame: one row for every query. With four dimensions torch
-        # takes its fused kernel, four times as fast on a CPU as plain products of matrices.
-        row = bias[..., None].expand(-1, -1, -1, s).flatten(2)[None, :, :, None]
-        mask = row.expand(b * n, -1, -1, -1, -1).flatten(0, 1).to(q.dtype)
-        q, k, v = (z.flatten(0, 1) for z in (heads(q), k, v))
+        mask = None
+        if self.reach:
+            # Keys and values of the frames around each frame; those outside the clip are masked.
+            steps = torch.arange(-self.reach, self.reach + 1, device=x.device)
+            around = torch.arange(t, device=x.device)[:, None] + steps  # (T, R)
+            inside = (around >= 0) & (around < t)
+            around = around.clamp(0, t - 1)
+            k, v = (z[:, around].flatten(2, 3) for z in (k, v))
+            bias = self.time_bias[None].masked_fill(~inside[:, None], -1e4)  # (T, heads, R)
+            # The same for all places of a frame: one row for every query. With four dimensions
+            # torch takes its fused kernel, four times as fast on a CPU as products of matrices.
+            row = bias[..., None].expand(-1, -1, -1, s).flatten(2)[None, :, :, None]
+            mask = row.expand(b * n, -1, -1, -1, -1).flatten(0, 1).to(q.dtype)
+        q, k, v = heads(q), heads(k), heads(v)
         z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).unflatten(0, (b * n, t))
         x = x + self.out(z.transpose(-2, -3).flatten(-2)).unflatten(0, (b, n))
         x = x + self.exchange(x.amax(1, keepdim=True))
