@@ -19,6 +19,7 @@ from omnimatte_cli.deliver import picture
 from omnimatte_cli.deliver.linear import to_linear
 from omnimatte_cli.deliver.read import read_result
 from omnimatte_cli.errors import OptionError, ResultError
+from omnimatte_cli.media.lock import WorkFolder
 from omnimatte_cli.media.read import iter_frames, probe
 from tests.conftest import encode
 from tests.results import (
@@ -412,6 +413,21 @@ def test_a_failed_run_leaves_the_frames_of_the_one_before(
     failed = run(out, "-o", tmp_path / "o", "-q", "--overwrite", "--remove", "box")
     assert failed.exit_code == 1 and "No space left" in failed.stderr
     assert {p.name: p.read_bytes() for p in (tmp_path / "o").iterdir()} == before
+
+
+def test_what_a_killed_run_left_goes_and_a_running_one_is_left_alone(
+    out: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "o"
+    (place / ".compose").mkdir(parents=True)
+    (place / ".compose" / "input.0000.png").write_bytes(b"half")
+    assert run(out, "-o", place, "-q", "--overwrite").exit_code == 0
+    assert len([*place.iterdir()]) == FRAMES
+    other = WorkFolder(place / ".compose")
+    assert other.claim()
+    done = run(out, "-o", place, "-q", "--overwrite", "--remove", "box")
+    assert done.exit_code == 2 and "Another run is writing" in done.stderr
+    other.remove()
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"input": {}}', '{"input": 3, "objects": 4}'])

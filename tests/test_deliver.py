@@ -94,6 +94,14 @@ def test_what_is_there_is_not_overwritten_unasked(out: Path, tmp_path: Path) -> 
     assert done.exit_code == 2 and not (tmp_path / "o").exists()
 
 
+def test_what_a_killed_conversion_left_goes(tmp_path: Path) -> None:
+    out = make_result(tmp_path)
+    (out / ".convert-png16" / "layers16").mkdir(parents=True)
+    (out / ".convert-png16" / "half").write_bytes(b"half")
+    assert convert(out, "png16", "-q").exit_code == 0
+    assert not [p for p in out.iterdir() if p.name.startswith(".convert")]
+
+
 def test_an_overwritten_format_holds_the_new_frames_alone(tmp_path: Path) -> None:
     out = make_result(tmp_path)
     assert convert(out, "exr", "--start-frame", "1001", "-q").exit_code == 0

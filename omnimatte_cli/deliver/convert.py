@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from omnimatte_cli.deliver.formats import LAYER_FOLDERS, open_writers
@@ -13,6 +12,7 @@ from omnimatte_cli.errors import OutputError
 from omnimatte_cli.interrupt import ignored_interrupts
 from omnimatte_cli.media.codecs import CODECS
 from omnimatte_cli.media.folder import add_to_list
+from omnimatte_cli.media.lock import working_in
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.settings import parse_colour
 
@@ -48,16 +48,16 @@ def convert_result(
     names = [*result.names, *(f"{n}_{p}" for n in result.names for p in result.passes(n))]
     out.mkdir(parents=True, exist_ok=True)
     progress.stage("converting", result.frames)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".convert-") as temporary:
-        with open_writers(new, Path(temporary), names, info) as writers:
+    with working_in(out / f".convert-{'-'.join(new)}") as work:
+        with open_writers(new, work, names, info) as writers:
             for t in range(result.frames if new else 0):
                 writers.write(t, result.frame(t, numbers[t], clean, parts=True))
                 progress.step(t + 1)
         with ignored_interrupts():
             for folder in folders:
                 if folder.exists():  # goes with the temporary one
-                    folder.rename(Path(temporary) / f"{folder.name}.old")
-                (Path(temporary) / folder.name).rename(folder)
+                    folder.rename(work / f"{folder.name}.old")
+                (work / folder.name).rename(folder)
     add_to_list(out, folders)
     return folders + write_scripts(out, formats, result, info, numbers, progress, clean)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from omnimatte_cli.matte.quantise import integers
 from omnimatte_cli.media.atomic import write_bytes
 from omnimatte_cli.media.encode import VideoWriter, encode_image
 from omnimatte_cli.media.images import IMAGE_SUFFIXES
+from omnimatte_cli.media.lock import working_in
 from omnimatte_cli.settings import check_formats
 
 MIDDLE_GREY = 0.5  # of the encoded signal: a shadow's share of light hardly depends on it
@@ -120,7 +120,8 @@ class SequencePicture(PictureWriter):
         if self.folder.is_file():
             raise OutputError(f"{self.folder} is a file: give a folder to write to.")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.work = Path(tempfile.mkdtemp(dir=self.folder, prefix=".compose-"))
+        self.scope = contextlib.ExitStack()
+        self.work = self.scope.enter_context(working_in(self.folder / ".compose"))
 
     def write(self, t: int, image: np.ndarray) -> None:
         suffix = ".exr" if self.form == "exr" else ".png"
@@ -145,7 +146,7 @@ class SequencePicture(PictureWriter):
                     for path in self.written:
                         path.rename(self.folder / path.name)
         finally:
-            shutil.rmtree(self.work, ignore_errors=True)
+            self.scope.close()
 
     def _write_exr(self, path: Path, t: int, image: np.ndarray) -> None:
         transfer = self.info.tags.transfer

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+from omnimatte_cli.errors import OutputError
 
 LOCK = "lock"  # the file in the folder
 
@@ -51,6 +55,36 @@ class WorkFolder:
         self._file = None
         with contextlib.suppress(OSError):  # not empty
             self.path.rmdir()
+
+
+@contextlib.contextmanager
+def working_in(path: Path) -> Iterator[Path]:
+    """A hidden folder for this process alone, removed with all in it when the block ends.
+
+    What a killed run left there goes first. Raises OutputError where another process works in it,
+    or none can.
+    """
+    work = WorkFolder(path)
+    try:
+        claimed = work.claim()
+    except OSError as error:
+        raise OutputError(f"{path.parent} cannot be written to: {error.strerror}.") from error
+    if not claimed:
+        raise OutputError(f"Another run is writing to {path.parent}: wait for its end.")
+    try:
+        _empty(path)
+        yield path
+    finally:
+        _empty(path)
+        work.remove()
+
+
+def _empty(folder: Path) -> None:
+    for path in [p for p in folder.iterdir() if p.name != LOCK]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _still_there(file: int, path: Path) -> bool:
