@@ -126,15 +126,16 @@ class Aligner:
         miss = cv2.blur(cv2.absdiff(found, target.even).astype(np.float32), (3, 3))
         weight = np.exp(-((miss / TOLERANCE) ** 2)) * (1 - unknown)
         pixel = w / REFERENCE_WIDTH
-        weighted = np.dstack([flow * weight[..., None], weight])
+        x, y = cv2.split(flow)
+        weighted = cv2.merge([x * weight, y * weight, weight])
         fine = _blurred(weighted, FINE * pixel, PRIOR_FINE)
         # The stiff part is so smooth that a quarter of the resolution is enough.
         coarse = cv2.resize(
             weighted, (max(1, w // 4), max(1, h // 4)), interpolation=cv2.INTER_AREA
         )
         stiff = cv2.resize(_blurred(coarse, STIFF * pixel / 4, PRIOR_STIFF), (w, h))
-        near = np.clip(3 * cv2.GaussianBlur(unknown, (0, 0), NEAR * pixel), 0, 1)[..., None]
-        return fine + near * (stiff - fine)
+        near = np.clip(3 * cv2.GaussianBlur(unknown, (0, 0), NEAR * pixel), 0, 1)
+        return fine + cv2.merge([near, near]) * (stiff - fine)
 
 
 def _pixels(size: Size) -> np.ndarray:
@@ -145,5 +146,6 @@ def _pixels(size: Size) -> np.ndarray:
 
 def _blurred(weighted: np.ndarray, sigma: float, prior: float) -> np.ndarray:
     """Normalised convolution of (h, w, 3): motion times weight, and weight; to (h, w, 2)."""
-    blur = cv2.GaussianBlur(weighted, (0, 0), max(sigma, 0.3))
-    return blur[..., :2] / (blur[..., 2:] + prior)
+    x, y, weight = cv2.split(cv2.GaussianBlur(weighted, (0, 0), max(sigma, 0.3)))
+    weight += prior
+    return cv2.merge([x / weight, y / weight])

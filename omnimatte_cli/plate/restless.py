@@ -83,10 +83,11 @@ def settle(samples: Samples, frame: np.ndarray, hidden: np.ndarray, small: tuple
     _tone(samples, frame, hidden, restless, small)
     allowed = np.where(few, np.rint(FEW + (1 - full) * 2 * FEW), 255).astype(np.uint8)
     taken = np.zeros((h, w), np.uint8)
+    blank = np.full_like(frame, full_scale(frame.dtype))
     for image, shown in zip(samples.images, samples.shown, strict=True):
         shown &= taken < allowed
         taken += shown
-        image[~shown] = full_scale(image.dtype)
+        cv2.copyTo(blank, (~shown).view(np.uint8), image)
 
 
 def _tone(
@@ -113,16 +114,18 @@ def _tone(
         difference = here - values
         apart = channel_max(np.abs(difference))
         weight = np.exp(-((apart / EFFECT) ** 2)) * (known & ~covered)
-        stacked = cv2.merge([*cv2.split(difference * weight[..., None]), weight])
+        stacked = cv2.merge([*(c * weight for c in cv2.split(difference)), weight])
         total = np.zeros_like(stacked)
         for scale, share in ((1, 1.0), (3, 0.05), (8, 0.002)):  # the deeper inside, the wider
             total += share * wide_blur(stacked, scale * sigma)
-        shift = total[..., :3] / (total[..., 3:] + 1e-5) * restless[..., None]
+        *sums, weight = cv2.split(total)
+        shift = cv2.merge([c / (weight + 1e-5) * restless for c in sums])
         shift = cv2.resize(shift, (w, h), interpolation=cv2.INTER_LINEAR)[box]
         top = full_scale(image.dtype)
-        toned = np.rint(image[box] + shift * (top / np.float32(255)))
-        toned = np.clip(toned, 0, top - 1).astype(image.dtype)
-        image[box][part] = toned[part]
+        toned = shift * (top / np.float32(255))
+        toned += image[box]
+        np.clip(np.rint(toned, out=toned), 0, top - 1, out=toned)
+        cv2.copyTo(toned.astype(image.dtype), part.view(np.uint8), image[box])
 
 
 def _reduced(

@@ -188,8 +188,7 @@ def _aligned(
         image, shown[k] = aligner.align(target, others[n], camera.between(t, n))
         if light_changes:
             image = fit_exposure(target.image, image, shown[k] & ~target.hidden).apply(image)
-        images[k] = image
-        images[k][~shown[k]] = top
+        cv2.copyTo(image, shown[k].view(np.uint8), images[k])  # which holds `top` elsewhere
 
     list(pool.map(place, range(len(order))))
     return Samples(images, shown)
