@@ -175,7 +175,7 @@ def pack_mask(mask: np.ndarray) -> bytes:
 def unpack_mask(data: bytes, size: Size) -> np.ndarray:
     """Compressed bits to (H, W) bool."""
     bits = np.frombuffer(zlib.decompress(data), np.uint8)
-    return np.unpackbits(bits, count=size[0] * size[1]).reshape(size).astype(bool)
+    return np.unpackbits(bits, count=size[0] * size[1]).reshape(size).view(bool)
 
 
 @dataclass(frozen=True)

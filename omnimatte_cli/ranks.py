@@ -90,6 +90,16 @@ def ranked(samples: np.ndarray, rank: int) -> np.ndarray:
     return result
 
 
+def quantile(x: np.ndarray, share: float) -> float:
+    """`np.quantile(x, share)` of (N,), several times as fast for some thousand numbers."""
+    place = share * (len(x) - 1)
+    low = int(place)
+    high = min(low + 1, len(x) - 1)
+    found = np.partition(x, (low, high))
+    part, step = place - low, found[high] - found[low]
+    return float(found[low] + step * part if part < 0.5 else found[high] - step * (1 - part))
+
+
 def _ranked(block: np.ndarray, rank: np.ndarray) -> np.ndarray:
     """Of each column of (T, P), the value at place `rank` (from 0) if it were sorted."""
     value = np.zeros(block.shape[1], block.dtype)

@@ -14,7 +14,7 @@ from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate import median
 from omnimatte_cli.plate.load import load_plate
 from omnimatte_cli.plate.median import Coverage, estimate_plate
-from omnimatte_cli.ranks import masked_median
+from omnimatte_cli.ranks import masked_median, quantile, ranked
 from tests.conftest import Said, encode, scene, write_masks
 
 
@@ -34,6 +34,17 @@ def test_masked_median_is_exact(frames: int) -> None:
         got = masked_median(np.where(hidden, np.uint8(255), values), counts)
         expected = np.ma.median(np.ma.array(values, mask=hidden), axis=0).filled(0)
         np.testing.assert_array_equal(got[counts > 0], np.floor(expected + 0.5)[counts > 0])
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 40, 257])
+def test_ranks_and_quantiles_are_numpys(count: int) -> None:
+    rng = np.random.default_rng(count)
+    values = rng.integers(0, 256, (count, 9000), dtype=np.uint8)
+    for rank in {0, count // 3, count - 1}:
+        np.testing.assert_array_equal(ranked(values, rank), np.sort(values, axis=0)[rank])
+    numbers = rng.normal(size=count)
+    for share in (0.0, 0.25, 0.6, 1.0):
+        assert quantile(numbers, share) == np.quantile(numbers, share)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

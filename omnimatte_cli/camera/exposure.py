@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Size, full_scale
+from omnimatte_cli.ranks import quantile
 
 FIT_WIDTH = 160  # pixels at which exposure is fitted
 DARK, BRIGHT = 12, 243  # levels between which a pixel says something about gain
@@ -151,7 +152,7 @@ def _scale(x: np.ndarray, floor: float = 1e-4) -> float:
 
     Unlike the median absolute deviation it does not grow while most of the values fit.
     """
-    return float(np.quantile(np.abs(x), 0.25)) / 0.3186 + floor
+    return quantile(np.abs(x), 0.25) / 0.3186 + floor
 
 
 def _mode(x: np.ndarray) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.matte.compositing import grey
 from omnimatte_cli.matte.effects import channel_sum
-from omnimatte_cli.ranks import ranked
+from omnimatte_cli.ranks import quantile, ranked
 
 WORKING_WIDTH = 640  # pixels; rough masks need no more, and thresholds below are tuned for it
 PLATE_SAMPLES = 41  # frames that vote for the plate, evenly spaced over the clip
@@ -107,7 +107,7 @@ def match_exposure(frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
     gain, offset = np.ones(3), np.zeros(3)
     for _ in range(6):
         miss = np.abs(source * gain[:, None] + (offset[:, None] - target)).max(0)
-        kept = miss <= max(float(np.percentile(miss, 60)), 2.0)
+        kept = miss <= max(quantile(miss, 0.6), 2.0)
         x, y = source.compress(kept, 1), target.compress(kept, 1)
         x_mean, y_mean = x.mean(1), y.mean(1)
         spread = (x * x).mean(1) - x_mean**2
