@@ -20,7 +20,7 @@ from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.scratch import Growing
 from omnimatte_cli.segment import methods
-from omnimatte_cli.segment.doubts import doubts_of
+from omnimatte_cli.segment.doubts import doubts_of, doubts_of_found
 from omnimatte_cli.segment.prompts import Prompt, frames_there, parse_prompts, within_part
 from omnimatte_cli.segment.result import MaskResult
 from omnimatte_cli.segment.write import write_masks
@@ -85,6 +85,8 @@ def make_masks(
         if prompts or kept is not None:
             masks, confidence = rough.masks, rough.confidence
             rough.notes.extend(doubts_of(masks, confidence, rough.size, info.first))
+        else:
+            rough.notes.extend(doubts_of_found(rough.masks, rough.size, info.first))
         facts = write_masks(
             folder, info, open_frames, rough, (kept, keep), settings, progress, ffmpeg
         )
