@@ -24,8 +24,8 @@ REMEDY = (
 )
 
 
-# Of 66 objects found in rendered clips, 32 of 52 that are wrong (IoU below 0.75) and 2 of 14 that are
-# right are said to be doubtful with these.
+# Of 66 objects found in rendered clips, 32 of 52 that are wrong (IoU below 0.75) and 2 of 14 that
+# are right are said to be doubtful with these.
 HOLLOW = 0.25  # share of a mask's area, filled, from which its holes are no gap between limbs
 JUMP = 1.5  # factor by which an area changes at once where two become one, or one is cut in half
 WITHIN = 2  # frames that are at once
