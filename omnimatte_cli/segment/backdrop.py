@@ -30,6 +30,7 @@ from omnimatte_cli.segment.motion import (
 REACH = 5  # pixels, side of the square around a place from which the plate may have slipped
 TOLERANCE = 24  # grey levels that neighbouring plate pixels may lend before a moving camera
 FEW = 4  # samples of the canvas that must show a place before a difference to it counts
+LOOKS = 25  # frames that are asked for what rests in the plate
 SURE = 3  # frames that must show the ground bare where something rests in the plate
 AGREED = 0.4  # share of the frames that differ there which must show the ground bare
 SPREAD = 1.5  # standard deviations of noise in half an interquartile range
@@ -83,7 +84,7 @@ class Backdrop:
 
         What frames show there once it has left is the plate.
         """
-        picks = sample_indices(len(frames)).tolist()
+        picks = sample_indices(len(frames), LOOKS).tolist()
         bare: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for t in picks:
             scene = self.scene(t)
