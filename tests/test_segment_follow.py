@@ -122,6 +122,18 @@ def test_a_box_holds_what_differs_in_it_and_not_its_middle_alone() -> None:
     assert iou(unpack_mask(rough.masks["shoe"][0], rough.size), shoe > 0) >= 0.85
 
 
+def test_what_is_pointed_at_in_another_frame_is_not_taken_for_a_part() -> None:
+    """One coat of one colour before the other, and only one of them is pointed at in each frame."""
+    pair = [
+        Actor("back", RED, lambda t: (160 + 2 * t, 84), (16, 34), 3),
+        Actor("front", RED, lambda t: (56 + 11 * t, 98), (18, 36), 3),
+    ]
+    frames, truth = render(pair, 14)
+    rough = clicked(frames, {"front": (0, 56, 104), "back": (9, 184, 70)})
+    for name in truth:
+        assert each(masks_of(rough, name), truth[name]).mean() >= 0.7, name
+
+
 def test_what_vanishes_is_said_to_be_lost() -> None:
     # It stands in the middle of the picture, and from frame 9 on it does not.
     gone = Actor("ghost", RED, lambda t: (150, 90) if t < 9 else None, (18, 34), 4)

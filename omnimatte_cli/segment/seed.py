@@ -22,6 +22,7 @@ from omnimatte_cli.segment.prompts import Box, Prompt
 from omnimatte_cli.segment.track import Track
 
 BESIDE = 0.02  # share of the picture's width around a point that is no other object's
+MOSTLY = 0.5  # share of a mover that another object holds, from which it is that object
 NEAR_POINT = 0.01  # share of the picture's width by which a point may miss what moves
 BOX_FITS = 0.3  # IoU of a user's box with that of what moves in it, from which they are the same
 BOX_PART = 0.5  # ... below which it is only a part of what the box was drawn around
@@ -87,6 +88,9 @@ def first_masks(
         if mask.any() and (p.box is None or _fit(mask, p.box) >= BOX_PART):
             mask = complete(frames[t], mask, others & ~mask, seed) & ~others
             cuts.insert(0, (mask, ~_none(seen)))
+        if p.points and p.box is None:  # what lies elsewhere is none of what was pointed at
+            dots = grown(_dots(p, mask.shape, True), 2)
+            cuts = [cut for cut in cuts if (cut[0] & dots).any()] or cuts
         terms = [_terms(frames[t], c, limit, seen, together, others, p.box) for c, limit in cuts]
         weights = SCORES if p.box is None else SCORES_IN_BOX
         scores = [float(np.dot(weights, x)) if x else -np.inf for x in terms]
@@ -131,7 +135,8 @@ def _movers(
     parts = [t_.at(t) for t_ in tracks if t in t_.masks]
     covered = np.any(parts or [_none(seen)], axis=0)
     parts += [(labels == k) & ~covered for k in range(1, count)]
-    parts = [part & ~taken for part in parts]
+    # A mover that is mostly another object's is not what was pointed at here.
+    parts = [m & ~taken for m in parts if (m & taken).sum() <= MOSTLY * m.sum()]
     owners: dict[int, list[Prompt]] = {}
     for p in prompts:
         for k, part in enumerate(parts):
