@@ -38,6 +38,10 @@ class Seen:
     change: np.ndarray
     foreground: np.ndarray
 
+    def within(self, window: tuple) -> Seen:
+        """The same of a part of the frame."""
+        return Seen(self.colour[window], self.change[window], self.foreground[window])
+
 
 class Evidence:
     """Colour and change of every frame of a clip (T, h, w, 3) uint8, and how pixels move between

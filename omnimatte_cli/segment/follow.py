@@ -235,7 +235,7 @@ class _Way:
                 for o in self.objects.values()
                 if o is not each and o.looks is not None and self._near(o, each)
             ]
-            ratio = each.looks.ratio(view.seen, view.motion(mask), window, rivals)
+            ratio = each.looks.ratio(view.seen, view.motion(mask, window), window, rivals)
             inside = mask[window].astype(np.uint8)
             place = np.minimum(_depth(inside) / wide, INSIDE)
             outside = _depth(1 - inside) / wide
@@ -403,13 +403,14 @@ class _Way:
         if each.memory is not None:
             taken = taken | (each.memory > 0.5)
         around = ring(mask, taken, max(round(RING[0] * root), 2), max(round(RING[1] * root), 8))
-        motion = view.motion(mask)
         if sure:  # the flow leads back to where the object was
             each.speed = STEADY * each.speed - (1 - STEADY) * np.median(view.flow[mask], axis=0)
         if each.looks is None:
-            each.looks = Looks.of(view.seen, motion, mask, around)
+            each.looks = Looks.of(view.seen, view.motion(mask), mask, around)
         else:
-            each.looks.learn(view.seen, motion, mask if sure else None, around)
+            window = self._window(mask | around, 0)
+            motion, part = view.motion(mask, window), view.seen.within(window)
+            each.looks.learn(part, motion, mask[window] if sure else None, around[window])
 
 
 def _depth(mask: np.ndarray) -> np.ndarray:

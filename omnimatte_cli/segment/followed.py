@@ -50,10 +50,10 @@ class View:
     scene: np.ndarray
     sound: np.ndarray
 
-    def motion(self, mask: np.ndarray) -> np.ndarray:
-        """Motion bins (h, w) of an object, of which `mask` (h, w) bool is near."""
+    def motion(self, mask: np.ndarray, window: tuple = np.s_[:, :]) -> np.ndarray:
+        """Motion bins in a window, of an object of which `mask` (h, w) bool is near."""
         own = np.median(self.flow[mask], axis=0) if mask.any() else np.zeros(2)
-        return motion_bins(self.flow, self.scene, own)
+        return motion_bins(self.flow[window], self.scene[window], own)
 
 
 @dataclass
@@ -154,7 +154,7 @@ def find_again(each: Followed, view: View, taken: np.ndarray) -> np.ndarray:
     x0, y0 = np.maximum(np.rint(place - reach), 0).astype(int)
     x1, y1 = np.rint(place + reach).astype(int)
     window = np.s_[y0:y1, x0:x1]
-    motion = motion_bins(view.flow, view.scene, -each.speed)
+    motion = motion_bins(view.flow[window], view.scene[window], -each.speed)
     ratio = smooth(each.looks.ratio(view.seen, motion, window), view.grey[window])
     likely = ((ratio > 0) & ~grown(taken, 2)[window]).astype(np.uint8)
     likely = cv2.morphologyEx(likely, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))

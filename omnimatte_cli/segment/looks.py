@@ -59,10 +59,11 @@ class Looks:
     ) -> np.ndarray:
         """Logarithm of how much likelier each pixel is the object's than the ground's, float32.
 
-        rivals: other objects that may be here; their colours speak against this one.
+        motion: bins of the window. rivals: other objects that may be here; their colours speak
+        against this one.
         """
         total = np.zeros(seen.colour[window].shape, np.float32)
-        bins = (seen.colour[window], seen.change[window], motion[window])
+        bins = (seen.colour[window], seen.change[window], motion)
         tables = self.tables()
         for rival in rivals:
             better = np.log((rival.colours + 1e-5) / (self.colours + 1e-5))
