@@ -30,7 +30,7 @@ from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.centrifuge.layers import Unmixed
 from omnimatte_cli.methods.centrifuge.network import Centrifuge
 from omnimatte_cli.methods.centrifuge.options import UnmixSettings
-from omnimatte_cli.methods.centrifuge.predict import recoloured, separate, two_layers
+from omnimatte_cli.methods.centrifuge.predict import cautious, separate, two_layers
 from omnimatte_cli.methods.centrifuge.refine import refine
 from omnimatte_cli.options import plain
 from omnimatte_cli.pipeline import StageTimer
@@ -144,7 +144,7 @@ def unmixed(
     believed."""
     clip = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
     timer.stage("separating")
-    layers = recoloured(two_layers(separate(net, clip, timer)), clip)
+    layers = cautious(two_layers(separate(net, clip, timer)))
     alpha = np.full(len(frames), settings.alpha)
     facts: dict[str, Any] = {"losses": []}
     if settings.iterations:

@@ -19,7 +19,7 @@ from omnimatte_cli.media.read import iter_frames
 from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.centrifuge.layers import Unmixed
 from omnimatte_cli.methods.centrifuge.losses import separation_loss
-from omnimatte_cli.methods.centrifuge.network import MINI, Centrifuge
+from omnimatte_cli.methods.centrifuge.network import MINI, WIDE, Centrifuge
 from omnimatte_cli.progress import Silent
 from omnimatte_cli.synth.blends import ALPHA, KINDS, blend, random_blends
 from omnimatte_cli.synth.clips import ClipOptions, procedural_clip, rendered_clips
@@ -154,10 +154,10 @@ def test_mistakes_get_a_sentence(blended, result: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
-def test_the_shipped_weights_are_mini_and_better_than_the_blend() -> None:
+def test_the_shipped_weights_are_wide_and_better_than_the_blend() -> None:
     """On held-out procedural pairs, the two outputs without knowledge of the truth."""
     net = weights.load_centrifuge(weights.find("centrifuge", weights.CENTRIFUGE))
-    assert net.shape == MINI
+    assert net.shape == WIDE
     recipe = replace(TINY, height=64, width_pixels=64, frames=8, chunk=16)
     clips = make_chunk(recipe, 0, VALIDATION_SEEDS).float()[:, :8, :, :64, :64] / 255
     batch = blend(clips[:8], clips[8:])

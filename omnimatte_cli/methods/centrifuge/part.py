@@ -13,7 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omnimatte_cli.methods.centrifuge.canvases import Prior, resized, solve, start_of, two_canvases
+from omnimatte_cli.methods.centrifuge.canvases import (
+    Prior,
+    gradients,
+    resized,
+    solve,
+    start_of,
+    two_canvases,
+)
 from omnimatte_cli.methods.centrifuge.motion import likely_motions, mean_along
 
 CANDIDATES = 6  # peaks of the clip's correlation of which pairs are tried
@@ -26,6 +33,7 @@ CLIMBS = (0.5, 0.25)  # pixels a frame: steps by which a partner that was found 
 CONTENDERS = 3  # pairs of peaks that are compared at the fine size with those of the grid
 LEAST_REST = 0.004  # residual of one motion at which a second one is not looked for
 BELIEVED = (0.65, 0.8)  # two motions' residual over one's: all of it, nothing of it
+BALANCED = (0.4, 0.6)  # edges of one layer over the other's: nothing, all of it
 
 
 class Trials:
@@ -96,11 +104,26 @@ def best_motions(clip: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
 class Parted:
     """What two canvases make of a clip. difference: (T, 3, h, w), of the first layer from the
     second. paths: (T, 2, 2) pixels (y, x) that the layers have moved by. believed: from 0 to 1, how
-    far that two motions explain what one does not."""
+    far that two motions explain what one does not, and that there is a scene along each."""
 
     difference: Tensor
     paths: Tensor
     believed: float
+
+
+def balance(layers: Tensor) -> float:
+    """Edges of the layer of (2, T, 3, h, w) that has fewer over those of the other.
+
+    A layer almost without edges is no scene: its motion is that of a thing, or of nothing.
+    """
+    dy, dx = gradients(layers)
+    height = (dy.square() + dx.square()).mean(2).sqrt().mean((1, 2, 3))
+    return float(height.min() / height.max().clamp(min=1e-6))
+
+
+def between(value: float, nothing: float, everything: float) -> float:
+    """0 at `nothing`, 1 at `everything`, straight between the two."""
+    return min(1.0, max(0.0, (value - nothing) / (everything - nothing)))
 
 
 @torch.no_grad()
@@ -110,6 +133,5 @@ def part(clip: Tensor, alpha: Tensor) -> Parted:
     two, one = two_canvases(clip, pair, alpha), two_canvases(clip, single, alpha, tied=True)
     layers = two.layers(two.canvases, two.grids())
     left = max(two.rest(clip), LEAST_REST) / max(one.rest(clip), LEAST_REST)
-    low, high = BELIEVED
-    believed = min(1.0, max(0.0, (high - left) / (high - low)))
+    believed = between(left, *reversed(BELIEVED)) * between(balance(layers), *BALANCED)
     return Parted(layers[0] - layers[1], -two.motion[..., :2], believed)

@@ -1,11 +1,10 @@
 """Layers that agree with the clip's two motions, found by optimisation. No weights are trained.
 
 The blend fixes the layers but for their difference E: with the share a of the second layer,
-V + a E and V - (1 - a) E blend to V whatever E is. E begins as the difference of two canvases
-(`part.py`), as far as they explain the clip, else as the network's; then it is changed until
+V + a E and V - (1 - a) E blend to V whatever E is. E begins as a mean of the network's and of the
+difference of two canvases (`part.py`), as far as these explain the clip; then it is changed until
 each layer, brought along its motion from one frame to another, is that other frame, and the edges
-of both are few. The brightness of a whole layer, which motion does not decide, follows from its
-darkest places.
+of both are few. Motion does not decide the mean colour of a whole layer: that is the network's.
 """
 
 from __future__ import annotations
@@ -30,9 +29,7 @@ LAST_RATE = 0.1  # share of it at the end
 ANCHOR = 0.05  # weight of staying near the network's answer
 WINDOW = 24  # frames that two canvases are meant for
 LEAST_TRUST = 1e-3  # weight of a window whose motions are not believed
-DARK = 0.01  # share of a layer's pixels that are its darkest places
-BLACKS = 0.6  # how far equally dark ones are believed to say the mean colours
-DARK_SAMPLES = 100_000  # pixels at most that they are looked for in
+CANVASES = 0.7  # their share in E where they are believed in full; the rest is the network's
 RANGE_WEIGHT = 0.5  # weight of being a colour, in [0, 1]
 EDGE_WEIGHT = 0.2  # weight of few edges
 
@@ -89,19 +86,9 @@ def parted(clip: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return difference / weight[:, None, None, None], paths, believed / total
 
 
-def even_blacks(layers: Tensor, believed: float) -> Tensor:
-    """Layers (2, T, 3, H, W) with their mean colours moved towards equally dark darkest places.
-
-    A blend does not say which of its scenes is the brighter one; that most scenes have something
-    black in them does. believed: from 0 to 1, how far the layers are.
-    """
-    pixels = layers.permute(0, 2, 1, 3, 4).flatten(2)
-    pixels = pixels[..., :: max(1, pixels.shape[2] // DARK_SAMPLES)]
-    lift = pixels.mean(2) - torch.quantile(pixels, DARK, dim=2)  # (2, 3)
-    now = pixels[0].mean(1) - pixels[1].mean(1)
-    change = believed * BLACKS * (lift[0] - lift[1]) - now
-    sides = layers.new_tensor([0.5, -0.5])[:, None]
-    return (layers + (sides * change)[:, None, :, None, None]).clamp(0, 1)
+def mean_colours(difference: Tensor) -> Tensor:
+    """Mean colour, (1, 3, 1, 1), of a difference (T, 3, H, W)."""
+    return difference.mean((0, 2, 3), keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -120,17 +107,19 @@ def refine(
     """Layers (2, T, 3, H, W) of a clip (T, 3, H, W) in [0, 1] after `iterations` steps.
 
     alpha: (T,), the second layer's share. Where the clip's motions are not believed, the layers
-    stay as they come.
+    stay as they come; their mean colours do everywhere.
     """
     t, _, h, w = clip.shape
     lags = [lag for lag in LAGS if lag < t]
     given = layers[0] - layers[1]
     apart, paths, trust = parted(clip, alpha)
+    apart = apart - mean_colours(apart)
     if float((given * apart).sum()) < 0:
         given = -given
+    colours = mean_colours(given)
     first = split(clip, given, alpha)
     weight = trust[:, None, None, None]
-    start = given + weight * (apart - given)
+    start = given + CANVASES * weight * (apart + colours - given)
     changes = [
         torch.zeros(t, 3, max(1, h >> k), max(1, w >> k), device=clip.device, requires_grad=True)
         for k in range(LEVELS)
@@ -159,7 +148,8 @@ def refine(
         optimiser.step()
         progress.step(step + 1, f"loss {float(loss.detach()):.4f}")
     with torch.no_grad():
-        last = split(clip, difference(), alpha)
+        found = difference()
+        last = split(clip, found - mean_colours(found) + colours, alpha)
         before, after = (float(disagreement(x, paths, lags[0])) for x in (first, last))
     believed = float(trust.mean())
-    return Refined(even_blacks(last, believed), believed, (before, after))
+    return Refined(last.clamp(0, 1), believed, (before, after))
