@@ -439,6 +439,8 @@ def test_refining_tells_moving_scenes_apart() -> None:
     before, after = (separation_loss(truth[None], x[None]) for x in (start, found.layers))
     assert float(after) < 0.4 * float(before)
     assert float((found.layers.mean(0) - clip).abs().mean()) < 0.01
+    colours = (found.layers[0] - found.layers[1]).mean((0, 2, 3))
+    assert float(colours.abs().max()) < 0.02  # the start's, but for what [0, 1] cuts off
 
 
 @pytest.mark.slow
