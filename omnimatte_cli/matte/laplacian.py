@@ -13,7 +13,7 @@ import numpy as np
 WINDOW = 3  # pixels; side of the windows in which alpha is linear in colour
 TOLERANCE = 0.01  # share of the first residual at which the iterations stop
 
-Pixels = np.ndarray  # (H, W) float32
+Pixels = np.ndarray  # (H, W), float32 but where it is said
 
 
 class MattingLaplacian:
@@ -28,47 +28,47 @@ class MattingLaplacian:
         self.inner = np.zeros(image.shape[:2], np.float32)  # the windows that lie inside
         self.inner[1:-1, 1:-1] = 1
         self.count = sums(self.inner)
-        self.mean = [means(c) for c in self.channels]
-        r, g, b = self.channels
-        mr, mg, mb = self.mean
-        floor = np.float32(spread**2 / WINDOW**2)
-        rr, gg, bb = (
-            means(c * c) - m * m + floor for c, m in zip(self.channels, self.mean, strict=True)
-        )
+        # Where a window is of one colour, its covariance and that matrix's determinant are what
+        # rounding leaves of differences: in single precision the inverse there is noise.
+        channels = [c.astype(np.float64) for c in self.channels]
+        mean = [means(c) for c in channels]
+        self.mean = [m.astype(np.float32) for m in mean]
+        (r, g, b), (mr, mg, mb) = channels, mean
+        floor = spread**2 / WINDOW**2
+        rr, gg, bb = (means(c * c) - m * m + floor for c, m in zip(channels, mean, strict=True))
         rg, rb, gb = means(r * g) - mr * mg, means(r * b) - mr * mb, means(g * b) - mg * mb
         minors = (gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb)
-        scale = self.inner / np.maximum(rr * minors[0] + rg * minors[1] + rb * minors[2], 1e-18)
+        scale = self.inner / (rr * minors[0] + rg * minors[1] + rb * minors[2])
+        others = (rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg)
         # The inverse covariance of every window: rr, rg, rb, gg, gb, bb.
-        self.inverse = [
-            scale * minors[0],
-            scale * minors[1],
-            scale * minors[2],
-            scale * (rr * bb - rb * rb),
-            scale * (rg * rb - rr * gb),
-            scale * (rr * gg - rg * rg),
-        ]
+        inverse = [scale * x for x in (*minors, *others)]
+        self.diagonal = self._diagonal(inverse, channels, mean).astype(np.float32)  # (H, W)
+        self.inverse = [x.astype(np.float32) for x in inverse]
 
     def __matmul__(self, x: Pixels) -> Pixels:
         level = means(x)
         together = [means(c * x) - m * level for c, m in zip(self.channels, self.mean, strict=True)]
-        slopes = self._times_inverse(together)
+        slopes = times(self.inverse, together)
         offset = level - sum_of_products(slopes, self.mean)
         fitted = sum_of_products([sums(s) for s in slopes], self.channels)
         return self.count * x - fitted - sums(offset * self.inner)
 
-    def _times_inverse(self, v: list[Pixels]) -> list[Pixels]:
-        rr, rg, rb, gg, gb, bb = self.inverse
-        return [sum_of_products(row, v) for row in ((rr, rg, rb), (rg, gg, gb), (rb, gb, bb))]
-
-    def diagonal(self) -> Pixels:
-        """The operator's diagonal, (H, W)."""
-        at_mean = self._times_inverse(self.mean)
-        rr, rg, rb, gg, gb, bb = (sums(x) for x in self.inverse)
-        r, g, b = self.channels
+    def _diagonal(
+        self, inverse: list[Pixels], channels: list[Pixels], mean: list[Pixels]
+    ) -> Pixels:
+        rr, rg, rb, gg, gb, bb = (sums(x) for x in inverse)
+        r, g, b = channels
         square = rr * r * r + gg * g * g + bb * b * b + 2 * (rg * r * g + rb * r * b + gb * g * b)
-        square -= 2 * sum_of_products([sums(x) for x in at_mean], self.channels)
-        square += sums(sum_of_products(at_mean, self.mean))
+        at_mean = times(inverse, mean)
+        square -= 2 * sum_of_products([sums(x) for x in at_mean], channels)
+        square += sums(sum_of_products(at_mean, mean))
         return self.count - (self.count + square) / WINDOW**2
+
+
+def times(symmetric: list[Pixels], v: list[Pixels]) -> list[Pixels]:
+    """A symmetric matrix a pixel (rr, rg, rb, gg, gb, bb) times a vector (r, g, b) a pixel."""
+    rr, rg, rb, gg, gb, bb = symmetric
+    return [sum_of_products(row, v) for row in ((rr, rg, rb), (rg, gg, gb), (rb, gb, bb))]
 
 
 def means(x: Pixels) -> Pixels:
@@ -101,7 +101,7 @@ def solve_alpha(
     """
     free = unknown.astype(np.float32)
     x = start.astype(np.float32)
-    precondition = free / np.maximum(laplacian.diagonal() + weight, 1e-3)
+    precondition = free / np.maximum(laplacian.diagonal + weight, 1e-3)
     residual = free * (weight * (target - x) - (laplacian @ x))
     z = precondition * residual
     way = z
