@@ -20,6 +20,7 @@ from omnimatte_cli.matte.noise import residual_noise
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.predict import asked, frame_stride, predict_ownership
 from omnimatte_cli.matte.resolve import Layers
+from omnimatte_cli.matte.restless import leave_restless
 from omnimatte_cli.media.options import ReadOptions, reading
 from omnimatte_cli.media.pin import Pin
 from omnimatte_cli.media.read import VideoInfo, iter_frames, read_clip
@@ -110,9 +111,12 @@ class Shot:
         progress.stage("ownership", len(self))
         clip, stride = self.tensors(plates, device), stride or self.frame_stride
         every = self._every if coarse else 1
-        return predict_ownership(
+        found = predict_ownership(
             net, clip, stride, float(self.fps), progress, self.strangers, every, not coarse
         )
+        if len(plates) == 1 and not coarse:
+            leave_restless(found, self.frames, plates[0], self.small, self.frame_stride)
+        return found
 
     def noise(self, plates: np.ndarray) -> np.ndarray:
         """How much the residual varies where nothing happens, at full size, (H, W) float32."""

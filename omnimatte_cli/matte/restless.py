@@ -1,0 +1,81 @@
+"""Grounds that never rest: what leaves, grass and water change by themselves is nobody's.
+
+Before a static camera such a place changes from one look to the next whether or not anyone is near
+it. An effect there has to change more than that. An effect that rests changes nothing between two
+looks, and one that comes and goes is not there for most of the time: neither makes a place
+restless. Where an object is near all the time nothing is known, and nothing is taken from it.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.arrays import channel_max
+from omnimatte_cli.matte.ownership import Ownership, smoothstep
+from omnimatte_cli.scratch import EVERY, release
+
+PAIRS = 64  # pairs of frames that are compared
+FEWEST = 8  # pairs without an object near that a place must have
+NEAR = 0.1  # of the height: objects change what is nearer
+AROUND = 0.055  # of the height: a place is as restless as the most restless of its surroundings
+QUIET = 4.5  # deviations: what white noise gives for the largest of such a neighbourhood's changes
+RESTLESS = (2.0, 4.0)  # times the picture's general noise: quiet .. restless
+ABOVE = (1.2, 2.4)  # times what a place does by itself: its own change .. somebody's
+
+
+def restlessness(frames: np.ndarray, masks: np.ndarray, stride: int) -> np.ndarray:
+    """How much each place changes by itself from one look to the next, (h, w) float32 in [0, 1].
+
+    frames: (T, h, w, 3) uint8, before a static camera. masks: (N, T, h, w) bool. stride: frames
+    between two looks. The median over pairs of frames without an object near, of the largest
+    channel's change, largest around each place; 0 where there are too few.
+    """
+    length, h, w = frames.shape[:3]
+    starts = np.arange(max(0, length - stride))
+    starts = starts[:: max(1, -(-len(starts) // PAIRS))]
+    if len(starts) < FEWEST:
+        return np.zeros((h, w), np.float32)
+    reach = np.ones((2 * round(NEAR * h) + 1,) * 2, np.uint8)
+    around = np.ones((2 * round(AROUND * h / 2) + 1,) * 2, np.uint8)
+    changes = np.empty((len(starts), h, w), np.uint8)
+    free = np.empty((len(starts), h, w), bool)
+    for k, t in enumerate(starts):
+        change = channel_max(cv2.absdiff(frames[t], frames[t + stride]))
+        changes[k] = cv2.dilate(change, around)
+        objects = masks[:, t].any(0) | masks[:, t + stride].any(0)
+        free[k] = cv2.dilate(objects.astype(np.uint8), reach) == 0
+    release(frames, masks)
+    count = free.sum(0)
+    # What is not free comes last, so that the median of the rest is at half of their number.
+    line = np.sort(np.where(free, changes, 255), axis=0)
+    middle = np.take_along_axis(line, np.maximum(count - 1, 0)[None] // 2, 0)[0]
+    return np.where(count >= FEWEST, middle, 0).astype(np.float32) / 255
+
+
+def leave_restless(
+    ownership: Ownership, frames: np.ndarray, plate: np.ndarray, masks: np.ndarray, stride: int
+) -> None:
+    """Take from the objects, in place, what a place changes by itself.
+
+    plate: (h, w, 3) uint8, one for all frames. masks: (N, T, h, w) bool, within which nothing is
+    taken. What is taken is unowned.
+    """
+    level = restlessness(frames, masks, stride)
+    known = level > 0
+    if not known.any():
+        return
+    quiet = max(float(np.median(level[known])), 1 / 255)
+    doubt = smoothstep(level / quiet, *RESTLESS)
+    if not doubt.any():
+        return
+    for t in range(len(frames)):
+        change = channel_max(cv2.absdiff(frames[t], plate)).astype(np.float32) / 255
+        kept = smoothstep(change / np.maximum(level, 1 / 255), *ABOVE)
+        kept = 1 - doubt * (1 - cv2.GaussianBlur(kept, (0, 0), 1))
+        kept[masks[:, t].any(0)] = 1
+        owned = ownership.weights[:, t].astype(np.float32)
+        ownership.weights[:, t] = owned * kept
+        ownership.unowned[t] += (owned.sum(0) * (1 - kept)).astype(np.float16)
+        if t % EVERY == 0:
+            release(frames, masks, ownership.weights, ownership.unowned)
