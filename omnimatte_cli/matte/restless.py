@@ -21,7 +21,8 @@ NEAR = 0.1  # of the height: objects change what is nearer
 AROUND = 0.055  # of the height: a place is as restless as the most restless of its surroundings
 QUIET = 4.5  # deviations: what white noise gives for the largest of such a neighbourhood's changes
 RESTLESS = (2.0, 4.0)  # times the picture's general noise: quiet .. restless
-ABOVE = (1.2, 2.4)  # times what a place does by itself: its own change .. somebody's
+SOMEBODYS = (0.15, 0.4)  # share of a place's changes that objects own: its own .. somebody's
+ABOVE = (1.0, 2.0)  # times what a place does by itself: its own change .. somebody's
 
 
 def restlessness(frames: np.ndarray, masks: np.ndarray, stride: int) -> np.ndarray:
@@ -58,7 +59,7 @@ def leave_restless(
 ) -> None:
     """Take from the objects, in place, what a place changes by itself.
 
-    plate: (h, w, 3) uint8, one for all frames. masks: (N, T, h, w) bool, within which nothing is
+    plate: (h, w, 3) uint8, one for all frames. masks: (N, T, h, w) bool, near which nothing is
     taken. What is taken is unowned.
     """
     level = restlessness(frames, masks, stride)
@@ -69,13 +70,24 @@ def leave_restless(
     doubt = smoothstep(level / quiet, *RESTLESS)
     if not doubt.any():
         return
+    # Where most of what happens is somebody's it does not happen by itself: an image in a mirror.
+    reach = np.ones((2 * round(NEAR * len(plate)) + 1,) * 2, np.uint8)
+    owned, happened = np.zeros_like(level), np.full_like(level, 1e-6)
+    for t in range(len(frames)):
+        change = channel_max(cv2.absdiff(frames[t], plate)).astype(np.float32)
+        change[cv2.dilate(masks[:, t].any(0).astype(np.uint8), reach) > 0] = 0
+        happened += change
+        owned += change * ownership.weights[:, t].sum(0, dtype=np.float32)
+    sigma = AROUND * len(plate)
+    share = cv2.GaussianBlur(owned, (0, 0), sigma) / cv2.GaussianBlur(happened, (0, 0), sigma)
+    doubt = doubt * (1 - smoothstep(share, *SOMEBODYS))
     for t in range(len(frames)):
         change = channel_max(cv2.absdiff(frames[t], plate)).astype(np.float32) / 255
         kept = smoothstep(change / np.maximum(level, 1 / 255), *ABOVE)
         kept = 1 - doubt * (1 - cv2.GaussianBlur(kept, (0, 0), 1))
-        kept[masks[:, t].any(0)] = 1
-        owned = ownership.weights[:, t].astype(np.float32)
-        ownership.weights[:, t] = owned * kept
-        ownership.unowned[t] += (owned.sum(0) * (1 - kept)).astype(np.float16)
+        kept[cv2.dilate(masks[:, t].any(0).astype(np.uint8), reach) > 0] = 1
+        mine = ownership.weights[:, t].astype(np.float32)
+        ownership.weights[:, t] = mine * kept
+        ownership.unowned[t] += (mine.sum(0) * (1 - kept)).astype(np.float16)
         if t % EVERY == 0:
             release(frames, masks, ownership.weights, ownership.unowned)
