@@ -37,21 +37,27 @@ def restlessness(frames: np.ndarray, masks: np.ndarray, stride: int) -> np.ndarr
     starts = starts[:: max(1, -(-len(starts) // PAIRS))]
     if len(starts) < FEWEST:
         return np.zeros((h, w), np.float32)
-    reach = np.ones((2 * round(NEAR * h) + 1,) * 2, np.uint8)
+    reach = round(NEAR * h)
     around = np.ones((2 * round(AROUND * h / 2) + 1,) * 2, np.uint8)
     changes = np.empty((len(starts), h, w), np.uint8)
     free = np.empty((len(starts), h, w), bool)
     for k, t in enumerate(starts):
         change = channel_max(cv2.absdiff(frames[t], frames[t + stride]))
-        changes[k] = cv2.dilate(change, around)
-        objects = masks[:, t].any(0) | masks[:, t + stride].any(0)
-        free[k] = cv2.dilate(objects.astype(np.uint8), reach) == 0
+        changes[k] = cv2.dilate(np.asarray(change), around)
+        free[k] = ~(near(masks[:, t], reach) | near(masks[:, t + stride], reach))
     release(frames, masks)
     count = free.sum(0)
     # What is not free comes last, so that the median of the rest is at half of their number.
     line = np.sort(np.where(free, changes, 255), axis=0)
     middle = np.take_along_axis(line, np.maximum(count - 1, 0)[None] // 2, 0)[0]
     return np.where(count >= FEWEST, middle, 0).astype(np.float32) / 255
+
+
+def near(masks: np.ndarray, reach: int) -> np.ndarray:
+    """Where an object of (N, h, w) bool is within a square of `reach` pixels, (h, w) bool."""
+    square = np.ones((2 * reach + 1,) * 2, np.uint8)
+    some = np.asarray(masks.any(0), np.uint8)
+    return np.asarray(cv2.dilate(some, square)) > 0
 
 
 def leave_restless(
@@ -71,21 +77,21 @@ def leave_restless(
     if not doubt.any():
         return
     # Where most of what happens is somebody's it does not happen by itself: an image in a mirror.
-    reach = np.ones((2 * round(NEAR * len(plate)) + 1,) * 2, np.uint8)
+    reach = round(NEAR * len(plate))
     owned, happened = np.zeros_like(level), np.full_like(level, 1e-6)
     for t in range(len(frames)):
         change = channel_max(cv2.absdiff(frames[t], plate)).astype(np.float32)
-        change[cv2.dilate(masks[:, t].any(0).astype(np.uint8), reach) > 0] = 0
+        change[near(masks[:, t], reach)] = 0
         happened += change
         owned += change * ownership.weights[:, t].sum(0, dtype=np.float32)
     sigma = AROUND * len(plate)
     share = cv2.GaussianBlur(owned, (0, 0), sigma) / cv2.GaussianBlur(happened, (0, 0), sigma)
-    doubt = doubt * (1 - smoothstep(share, *SOMEBODYS))
+    doubt = np.asarray(doubt * (1 - smoothstep(share, *SOMEBODYS)), np.float32)
     for t in range(len(frames)):
         change = channel_max(cv2.absdiff(frames[t], plate)).astype(np.float32) / 255
-        kept = smoothstep(change / np.maximum(level, 1 / 255), *ABOVE)
-        kept = 1 - doubt * (1 - cv2.GaussianBlur(kept, (0, 0), 1))
-        kept[cv2.dilate(masks[:, t].any(0).astype(np.uint8), reach) > 0] = 1
+        own = smoothstep(change / np.maximum(level, 1 / 255), *ABOVE)
+        kept = np.asarray(1 - doubt * (1 - cv2.GaussianBlur(own, (0, 0), 1)), np.float32)
+        kept[near(masks[:, t], reach)] = 1
         mine = ownership.weights[:, t].astype(np.float32)
         ownership.weights[:, t] = mine * kept
         ownership.unowned[t] += (mine.sum(0) * (1 - kept)).astype(np.float16)

@@ -20,9 +20,9 @@ from omnimatte_cli.scratch import EVERY, release, scratch_array
 from omnimatte_cli.segment.strangers import find_strangers
 from omnimatte_cli.shot import Shot
 
-# Shares of a mover that one object may own, and all together; of strangers in films they are 0.22
-# and 0.40 at most.
-BY_ONE, BY_ALL = 0.3, 0.5
+# Shares of a mover from which it is an image: owned by one object more than by any other, and by all
+# together. Of strangers in films they are 0.12 and 0.57 at most, as their owners are several.
+BY_ONE, BY_ALL = 0.25, 0.7
 
 
 def with_strangers(shot: Shot, find_owners: FindOwners | None, progress: Progress) -> Shot:
@@ -38,7 +38,8 @@ def with_strangers(shot: Shot, find_owners: FindOwners | None, progress: Progres
         samples = FrameSamples.of(shot.frames[:: -(-len(shot) // MEDIAN_SAMPLES)])
         plate = median_of_free(samples, Coverage(shot.size, samples.indices, None))
         owned = owned_shares(find_owners(plate[None]), found, shot.coarse_frames)
-        found = chosen(found, (owned.max(1) < BY_ONE) & (owned.sum(1) < BY_ALL))
+        first, second = np.sort(np.pad(owned, ((0, 0), (0, 1))), axis=1)[:, :-3:-1].T
+        found = chosen(found, (first - second < BY_ONE) & (owned.sum(1) < BY_ALL))
     if len(found):
         one = len(found) == 1
         moves = "1 more thing moves" if one else f"{len(found)} more things move"
