@@ -147,8 +147,8 @@ def test_the_shares_that_objects_own(clip) -> None:
     ("first", "second", "strangers"),
     [
         (0.0, 0.0, 1),
-        pytest.param(0.2, 0.2, 1, marks=pytest.mark.slow),
-        pytest.param(0.29, 0.29, 0, marks=pytest.mark.slow),
+        pytest.param(0.28, 0.28, 1, marks=pytest.mark.slow),
+        pytest.param(0.37, 0.37, 0, marks=pytest.mark.slow),
         (0.0, 0.35, 0),
     ],
     ids=["nobody's", "a little of two's, as a car that passes", "two images", "one's image"],

@@ -88,8 +88,8 @@ def leave_restless(
     share = cv2.GaussianBlur(owned, (0, 0), sigma) / cv2.GaussianBlur(happened, (0, 0), sigma)
     doubt = np.asarray(doubt * (1 - smoothstep(share, *SOMEBODYS)), np.float32)
     for t in range(len(frames)):
-        change = channel_max(cv2.absdiff(frames[t], plate)).astype(np.float32) / 255
-        own = smoothstep(change / np.maximum(level, 1 / 255), *ABOVE)
+        size = channel_max(cv2.absdiff(frames[t], plate)).astype(np.float32) / 255
+        own = smoothstep(size / np.maximum(level, 1 / 255), *ABOVE)
         kept = np.asarray(1 - doubt * (1 - cv2.GaussianBlur(own, (0, 0), 1)), np.float32)
         kept[near(masks[:, t], reach)] = 1
         mine = ownership.weights[:, t].astype(np.float32)

@@ -20,8 +20,8 @@ from omnimatte_cli.scratch import EVERY, release, scratch_array
 from omnimatte_cli.segment.strangers import find_strangers
 from omnimatte_cli.shot import Shot
 
-# Shares of a mover from which it is an image: owned by one object more than by any other, and by all
-# together. Of strangers in films they are 0.12 and 0.57 at most, as their owners are several.
+# Shares of a mover from which it is an image: by how much one object owns more of it than any
+# other, and what all own together. Strangers in films have several owners: 0.12, 0.57 at most.
 BY_ONE, BY_ALL = 0.25, 0.7
 
 
