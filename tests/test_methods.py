@@ -124,7 +124,7 @@ def test_transfer_computes_no_ownership(tmp_path: Path, monkeypatch: pytest.Monk
         (True, False, 1 << 30, 1),
         (False, False, 1 << 30, 1),
         # The report looks at the input again.
-        pytest.param(True, True, 1 << 30, 2, marks=pytest.mark.slow),
+        pytest.param(True, True, 1 << 30, 1, marks=pytest.mark.slow),
         # Frames that do not fit on the disk are read again to be written, and for masks.
         pytest.param(True, False, 0, 2, marks=pytest.mark.slow),
         pytest.param(False, False, 0, 3, marks=pytest.mark.slow),
