@@ -131,13 +131,23 @@ def test_a_deeper_network_begins_with_what_the_shallow_one_has_learned(
     before = deep(*given)
     deepen(shallow, deep)
     assert torch.equal(shallow(*given), deep(*given)) and not torch.equal(before, deep(*given))
-    with pytest.raises(OptionError, match="reach"):
+    with pytest.raises(OptionError, match="reaches=2,2 --set fine=0"):
         deepen(shallow, OwnerNet((1, 0, 2)))
+    with pytest.raises(OptionError, match="reaches=2,0,2,0 --set fine=1"):
+        deepen(deep, OwnerNet((2, 0, 2, 0)))  # the block at 1/8 would be lost
 
     weights.save(deep, tmp_path / "deep.safetensors")
     read = weights.load_owner(weights.find(str(tmp_path / "deep.safetensors"), "ownership"))
     assert read.reaches == (2, 0, 2, 0) and len(read.fine) == 1
     assert torch.equal(read(*given), deep(*given))
+
+
+def test_a_run_begins_with_the_shipped_ownership_weights_as_it_is() -> None:
+    recipe = replace(TINY, network="ownership")
+    net = new_network(recipe)
+    assert loop.warm_start(net, weights.shipped_folder() / "ownership.safetensors", recipe) > 0
+    shipped = weights.load_owner(weights.find("ownership", "ownership")).state_dict()
+    assert all(torch.equal(value, shipped[name]) for name, value in net.state_dict().items())
 
 
 def test_chunks_have_the_shapes_that_the_recipe_draws() -> None:

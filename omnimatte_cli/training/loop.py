@@ -323,7 +323,7 @@ def warm_start(net: nn.Module, path: Path, recipe: Recipe | BlendRecipe) -> int:
         try:
             deepen(weights.load_owner(file), net)
         except OptionError as e:
-            raise OptionError(f"--warm-start {path}: {e}; change --set reaches.") from e
+            raise OptionError(f"--warm-start {path}: {e}.") from e
         return trained
     assert isinstance(net, LayerNet) and isinstance(recipe, Recipe)
     if recipe.width % file.width:

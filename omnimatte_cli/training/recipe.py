@@ -77,8 +77,8 @@ class Recipe(Schedule):
 
     network: Network = "coordination"
     width: int = 16  # of the coordination network
-    reaches: tuple[int, ...] = (2, 2)  # of the ownership network's blocks of attention
-    fine: int = 0  # its blocks at 1/8 of the size
+    reaches: tuple[int, ...] = (2, 0, 2, 0)  # of the ownership network's blocks of attention
+    fine: int = 1  # its blocks at 1/8 of the size
     aspects: tuple[float, ...] = (1.0,)  # width over --size's, drawn for each chunk
     gaps: tuple[int, ...] = (3,)  # ticks of 1/12 s between two frames, drawn for each chunk
     objects: tuple[int, ...] = (1, 2, 2, 2, 3, 4)  # drawn for each chunk of clips

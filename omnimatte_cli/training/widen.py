@@ -54,13 +54,18 @@ def deepen(shallow: OwnerNet, deep: OwnerNet) -> None:
 
     Blocks that see other frames take over those of the same reach, in order; those that see their
     own frame alone begin as if they were not there, unless both networks have equally many. Raises
-    OptionError where the blocks through time differ.
+    OptionError where the blocks through time differ, or where blocks would be lost.
     """
     places = [i for i, r in enumerate(deep.reaches) if r > 0]
     if shallow.reaches == deep.reaches:
         places = list(range(len(deep.reaches)))
-    elif shallow.reaches != tuple(deep.reaches[i] for i in places):
-        raise OptionError(f"blocks of reach {shallow.reaches} do not fit {deep.reaches}")
+    fits = shallow.reaches == tuple(deep.reaches[i] for i in places)
+    if not fits or len(shallow.fine) > len(deep.fine):
+        reaches = ",".join(map(str, shallow.reaches))
+        raise OptionError(
+            f"its blocks of attention do not fit; --set reaches={reaches} "
+            f"--set fine={len(shallow.fine)} takes them"
+        )
     state = deep.state_dict()
     for name, value in shallow.state_dict().items():
         kind, _, rest = name.partition(".")
