@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from omnimatte_cli.deliver.options import ConvertSettings
 from omnimatte_cli.options import check, like, option
 from omnimatte_cli.settings import Settings, check_formats, check_start, parse_colour
 
@@ -79,11 +80,7 @@ class ComposeSettings:
         metavar="FORMAT",
         repeated=True,
     )
-    start_frame: int | None = like(
-        Settings,
-        "start_frame",
-        "Number of the first frame in file names; default: as in the result.",
-    )
+    start_frame: int | None = like(ConvertSettings, "start_frame")
     no_audio: bool = like(Settings, "no_audio", "Leave the input's sound out.")
     overwrite: bool = like(Settings, "overwrite", "Replace what is there.")
     ffmpeg: Path | None = like(Settings, "ffmpeg")
