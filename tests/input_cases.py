@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,8 @@ class Case:
 
     kind: number in the list of docs/inputs.md. make: fills the working folder, and returns the name
     of the video. says: words of stdout and stderr together. objects: that are written, each with
-    masks as `truth` has them; None: nothing is written. check: what else is true of the folder.
+    masks as `truth` has them and `shown` turns or cuts them; None: nothing is written, or it is
+    for `check` alone. check: what else is true of the folder.
     """
 
     kind: int
@@ -43,6 +44,7 @@ class Case:
     objects: tuple[str, ...] | None = ("car",)
     least: float = 0.9
     check: Callable[[Path], None] | None = None
+    shown: Callable[[np.ndarray], np.ndarray] = np.asarray
 
 
 def truth() -> np.ndarray:
@@ -573,21 +575,18 @@ CASES = [
 ]
 
 
-def rows() -> list[str]:
+def rows(cases: Sequence[Case]) -> list[str]:
     """The table of docs/inputs.md, a line a case."""
     result = []
-    for case in CASES:
+    for case in sorted(cases, key=lambda c: c.kind):
         command = case.command.format(video="VIDEO").replace(" --masks masks -o out", "")
         said = ", ".join(f"`{w}`" for w in case.says)
         if case.objects:
             written = " and ".join(f"`{n}`" for n in case.objects)
         else:
-            written = "nothing" if case.code else "a result for each shot"
+            several = "a result for each shot" if "split" in case.command else "the part"
+            written = "nothing" if case.code else several
         result.append(
             f"| {case.kind} | {case.what} | `{command}` | {case.code} | {said} | {written} |"
         )
     return result
-
-
-if __name__ == "__main__":
-    print("\n".join(rows()))

@@ -235,7 +235,7 @@ def test_too_short(tmp_path: Path, clip) -> None:
     video, _ = clip
     path = encode(tmp_path / "two.mkv", video[:2], "-c:v", "ffv1")
     refuse(path, "two.mkv", "2 frames", "at least 3")
-    refuse(write_masks(tmp_path / "one", video[:1]), "1 frames")
+    refuse(write_masks(tmp_path / "one", video[:1]), "1 frame:")
 
 
 @pytest.mark.parametrize(

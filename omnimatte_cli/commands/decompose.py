@@ -88,7 +88,8 @@ def print_result(manifest: dict[str, Any], out: Path, report: Path | None) -> No
     """Where the result is and how good it is, in a few lines on stdout."""
     psnr = manifest["psnr"]
     seconds = sum(manifest["seconds"].values())
-    print(f"{len(manifest['objects']['names'])} layers of {manifest['input']['frames']} frames")
+    count = len(manifest["objects"]["names"])
+    print(f"{count} layer{'s' * (count != 1)} of {manifest['input']['frames']} frames")
     for name in manifest["objects"]["names"]:
         print(f"  {out / 'layers' / name}")
     print(f"  {out / 'background.png'}, composite.mp4, preview.mp4, manifest.json")

@@ -19,14 +19,15 @@ import numpy as np
 
 from omnimatte_cli.errors import MaskError, VideoError
 from omnimatte_cli.masks.pictures import Picture
-from omnimatte_cli.media.images import list_images, natural_key, read_deep
-from omnimatte_cli.media.numbers import number_images
+from omnimatte_cli.media.images import list_images, natural_key, pictures_in, read_deep
+from omnimatte_cli.media.numbers import NAMED, frame_numbers, number_images
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import VIDEO_SUFFIXES, iter_frames, read_palette
 from omnimatte_cli.scratch import EVERY, trim
 
 WORKERS = 3  # threads that decode images; more gain nothing
 LOSSY_SUFFIXES = VIDEO_SUFFIXES | {".jpg", ".jpeg", ".webp"}
+FEW = 0.5  # share of the frames that have a mask, up to which it was drawn in a few on purpose
 IGNORED_FOLDERS = frozenset({"__MACOSX", "@eaDir", "ImageSets", "JPEGImages"})
 INSTANCES, CLASSES = "SegmentationObject", "SegmentationClass"  # of a VOC export, as CVAT's
 
@@ -37,7 +38,9 @@ T = TypeVar("T")
 class Wanted:
     """What masks have to fit: the video's count of frames, and its frames' numbers and names.
 
-    part: (first, total) where only a part of the video is read.
+    part: (first, total) where only a part of the video is read. only: frames of which masks are
+    needed, None for all. first_number: the number that the first frame bears in file names.
+    root: the folder of all masks.
     """
 
     frames: int
@@ -45,6 +48,9 @@ class Wanted:
     names: tuple[str, ...] | None = None
     part: tuple[int, int] | None = None
     options: ReadOptions = field(default_factory=ReadOptions)
+    only: frozenset[int] | None = None
+    first_number: int = 0
+    root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,11 @@ class Source:
     path: Path
     wanted: Wanted
     files: tuple[Path | None, ...] = ()  # none for a video
+
+    @property
+    def named(self) -> bool:
+        """Whether it has a name of its own, not that of the folder of all masks."""
+        return self.path != self.wanted.root and self.name not in (INSTANCES, CLASSES)
 
     @property
     def lossy(self) -> bool:
@@ -89,7 +100,8 @@ class Source:
                     found.append((t, job(t, _of_video(image))))
             return found
         except VideoError as error:
-            raise MaskError(f"Object '{self.name}': {error}") from error
+            hint = "" if self.lossy else " Masks are a folder of images, or a video."
+            raise MaskError(f"Object '{self.name}': {error}{hint}") from error
 
     @cached_property
     def is_whole(self) -> bool:
@@ -155,7 +167,11 @@ def find_sources(folder: Path, wanted: Wanted, notes: list[str]) -> list[Source]
         del found[CLASSES]
         notes.append(f"{CLASSES} was left out: {INSTANCES} has one colour for each object.")
     if not found:
-        raise MaskError(f"No masks in {folder}: neither folders of images, nor images, nor videos.")
+        texts = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".json", ".xml"))
+        hint = f" {texts[0].name} may hold outlines: export them as images." if texts else ""
+        raise MaskError(
+            f"No masks in {folder}: neither folders of images, nor images, nor videos.{hint}"
+        )
     ordered = sorted(found.items(), key=lambda item: natural_key(item[0]))
     return [
         _series(name, path, wanted) if path.is_dir() else Source(name, path, wanted)
@@ -199,8 +215,34 @@ def _series(name: str, folder: Path, wanted: Wanted) -> Source:
     try:
         paired = number_images(files, wanted.frames, wanted.numbers, wanted.names, wanted.part)
     except ValueError as error:
-        raise MaskError(f"Object '{name}', {error}") from error
+        if wanted.only is not None:
+            return Source(name, folder, wanted, _those(name, files, wanted))
+        held = pictures_in(files[0])
+        if held > 1:
+            raise MaskError(
+                f"Object '{name}': {files[0]} holds {held} pictures: write an image for each "
+                "frame, or a video."
+            ) from error
+        few = len(files) <= FEW * wanted.frames
+        hint = (
+            " Masks of a few frames: `masks --corrected` carries them to the others." if few else ""
+        )
+        raise MaskError(f"Object '{name}', {error}{hint}") from error
     return Source(name, folder, wanted, tuple(paired))
+
+
+def _those(name: str, files: list[Path], wanted: Wanted) -> tuple[Path | None, ...]:
+    """The images of the frames that are needed, by the numbers of the frames; None for others."""
+    numbers = wanted.numbers or range(wanted.first_number, wanted.first_number + wanted.frames)
+    found = dict(zip(frame_numbers([p.stem for p in files]) or (), files, strict=False))
+    for t in sorted(wanted.only or ()):
+        if numbers[t] not in found:
+            known = ", ".join(map(str, sorted(found)[:NAMED])) or "no number"
+            raise MaskError(
+                f"Object '{name}' has no mask of frame {numbers[t]} in {files[0].parent} (it has "
+                f"{known}{' ...' * (len(found) > NAMED)})."
+            )
+    return tuple(found[n] if t in (wanted.only or ()) else None for t, n in enumerate(numbers))
 
 
 def _is_folder_per_frame(folders: list[Path], frames: int) -> bool:

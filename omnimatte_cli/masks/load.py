@@ -41,19 +41,24 @@ def load_masks(
     progress: Progress | None = None,
     options: ReadOptions | None = None,
     video: VideoInfo | None = None,
+    only: Sequence[int] | None = None,
 ) -> Masks:
     """Read the masks of every object for a video of `frames` frames of `size` (H, W).
 
     folder: where the masks are (or one mask video). order: names from back to front with commas
     between, or None for order.txt or the alphabet. video: with it, masks are paired by the numbers
     in its images' names, may have the displayed size, and may cover more than the part that is
-    read. Raises MaskError, which names the object, the frame and the file.
+    read. only: the frames that are asked for; others need no masks. Raises MaskError, which names
+    the object, the frame and the file.
     """
     folder, progress = Path(folder), progress or Silent()
     options = options or ReadOptions()
     notes: list[str] = []
     objects: dict[str, tuple[bytes, ...]] = {}
     wanted = _wanted(frames, video, options)
+    if only is not None:
+        wanted = replace(wanted, only=frozenset(only))
+    wanted = replace(wanted, root=folder)
     with quiet_opencv():
         sources = find_sources(folder, wanted, notes)
         names = read_names(folder)
@@ -81,7 +86,8 @@ def _wanted(frames: int, video: VideoInfo | None, options: ReadOptions) -> Wante
     if video is None:
         return Wanted(frames, options=options)
     part = (video.first, video.total) if video.total != frames else None
-    return Wanted(frames, video.numbers, video.names, part, options)
+    number = video.first_number
+    return Wanted(frames, video.numbers, video.names, part, options, first_number=number)
 
 
 @dataclass(frozen=True)
@@ -231,7 +237,10 @@ def _objects(
     nothing = pack_mask(np.zeros(size, bool))
     if reading.labels:
         reach = kinds.WIDTH if source.lossy and reading.plane == "grey" else 0
-        named = {x.value: _name_of(x.value, names, reach) or x.name for x in reading.labels}
+        known = {x.value: _name_of(x.value, names, reach) for x in reading.labels}
+        named = {x.value: known[x.value] or x.name for x in reading.labels}
+        if source.named and list(known.values()) == [None]:  # a folder an object, in its colour
+            named, several = dict.fromkeys(known, source.name), False
     else:
         named = {0: source.name}
     found: dict[str, tuple[bytes, ...]] = {}
@@ -305,6 +314,8 @@ def _check_aspect(where: str, found: Size, size: Size, shown: Size | None) -> No
     """Same aspect as stored or as displayed, or one that rounding to whole pixels explains."""
     if not any(_same_aspect(found, s) for s in (size, shown) if s is not None):
         also = f" (displayed {wxh(shown)})" if shown not in (None, size) and shown else ""
+        if _same_aspect(found[::-1], size) and found[0] != found[1]:
+            also += " but on its side: turn the masks as players turn the video"
         raise MaskError(f"{where} is {wxh(found)}: not the aspect of the video, {wxh(size)}{also}.")
 
 

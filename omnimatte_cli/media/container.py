@@ -32,6 +32,10 @@ from omnimatte_cli.media.turning import cropped, display_matrix, is_identity, tu
 
 COVERS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own leave the alpha out
+ALPHA_NOTE = (
+    "The video has an alpha channel, which is not used: what it hides is a part of the scene here. "
+    "Where it is the mask, give the file as --masks."
+)
 # FFmpeg would draw a text file as a terminal does, and follow a playlist to other files.
 NO_VIDEOS = ("tty", "concat", "hls", "dash", "imf", "ffmetadata", "srt", "webvtt")
 # AVFieldOrder tt, bb, tb, bt: coded first, shown first.
@@ -195,11 +199,15 @@ class FileReader:
             self.facts.codec = stream.codec_context.name
         decoder.thread_type = "AUTO"
         decoder.options = {"max_pixels": str(MAX_PIXELS)}  # whatever the file's header says
-        count = 0
+        count, broken = 0, False
         try:
-            for packet in container.demux(stream):
-                if packet.is_corrupt:
+            for number, packet in enumerate(container.demux(stream)):
+                # Transport streams that were joined, or lost a packet, go on after it.
+                if broken and packet.size:
+                    self._note_break(number)
+                elif broken or (packet.is_corrupt and container.format.name != "mpegts"):
                     raise VideoError(f"{self.path} is damaged or cut off at frame {count}.")
+                broken = packet.is_corrupt
                 own = decoder is stream.codec_context
                 for frame in packet.decode() if own else _decoded(decoder, packet):
                     yield frame
@@ -208,6 +216,12 @@ class FileReader:
             raise VideoError(
                 f"{self.path} cannot be decoded at frame {count}: {reason(error)}."
             ) from error
+
+    def _note_break(self, frame: int) -> None:
+        self.facts.notes.append(
+            f"The recording breaks off near frame {frame} and goes on (it was joined, or packets "
+            "are lost): look at the frames there."
+        )
 
     def _study(
         self,
@@ -243,6 +257,10 @@ class FileReader:
                 f"Pixels are not square ({facts.sar.numerator}:{facts.sar.denominator}): layers "
                 "keep the stored pixels."
             )
+        if any(c.is_alpha for c in frame.format.components):
+            rgba = to_rgb(frame, VideoReformatter(), True, False)
+            if rgba[..., 3].min() < 255:
+                facts.notes.append(ALPHA_NOTE)
         if note := facts.colour.note(options.tone_map):
             facts.notes.append(note)
 

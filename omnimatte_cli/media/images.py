@@ -70,6 +70,13 @@ def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
         return None
 
 
+def pictures_in(path: Path) -> int:
+    """How many pictures an image file holds: a stack (TIFF), an animation (PNG, WebP); or 0."""
+    with quiet_opencv(), contextlib.suppress(cv2.error):
+        return int(cv2.imcount(os.fspath(path)))
+    return 0
+
+
 def read_deep(path: Path) -> np.ndarray | None:
     """An image file at its own depth, or None where it cannot be read.
 

@@ -33,6 +33,24 @@ def unique_numbers(stems: Sequence[str]) -> list[int] | None:
     return numbers
 
 
+def doubled(files: Sequence[Path]) -> tuple[Path, Path, int] | None:
+    """Two files that bear one number and else other names: two sequences in one folder.
+
+    PNGs beside JPEGs, frames beside their masks, two takes. Names that differ in digits alone may
+    be time stamps.
+    """
+    numbers = frame_numbers([p.stem for p in files])
+    kinds = [re.sub(r"\d+", "#", p.name) for p in files]
+    if numbers is None or len(set(kinds)) == 1:
+        return None
+    seen: dict[int, tuple[Path, str]] = {}
+    for number, path, kind in zip(numbers, files, kinds, strict=True):
+        other, before = seen.setdefault(number, (path, kind))
+        if before != kind:
+            return other, path, number
+    return None
+
+
 def gaps_note(numbers: Sequence[int]) -> str | None:
     """A sentence about numbers that a sequence leaves out, or None where it runs on evenly."""
     steps = {b - a for a, b in itertools.pairwise(numbers)}

@@ -30,6 +30,7 @@ from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.sequence import IMAGE_FPS, FolderReader, rgb_of
 from omnimatte_cli.media.sound import Audio
 from omnimatte_cli.media.timecode import time_code_after
+from omnimatte_cli.media.timing import rising, timing_of
 from omnimatte_cli.media.turning import shown_size
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.scratch import EVERY, Growing, release, trim
@@ -44,12 +45,6 @@ VIDEO_SUFFIXES = frozenset(
 NOTHING = np.empty(0, np.uint8)
 MIN_FRAMES = 3  # fewer show no motion to learn from, and no median
 CUT_SIZE = (36, 64)  # (h, w) at which scene cuts are looked for without a clip
-STEADY = 0.75  # share of the intervals that must be alike before they tell the frame rate
-SAME_RATE = Fraction(1, 500)  # by which two frame rates may differ to mean the same
-STANDARD_RATES = tuple(
-    [Fraction(n) for n in (12, 15, 24, 25, 30, 48, 50, 60, 100, 120)]
-    + [Fraction(n * 1000, 1001) for n in (12, 15, 24, 30, 48, 60, 120)]
-)
 
 
 @dataclass(frozen=True)
@@ -233,7 +228,9 @@ def _reader(
     source: Path, options: ReadOptions, alpha: bool = False, deep: bool | None = False
 ) -> FileReader | FolderReader:
     if not source.exists():
-        raise VideoError(f"{source} does not exist.")
+        pattern = set(source.name) & set("%*?#") and source.parent.is_dir()
+        hint = f" A sequence of images is named by its folder: {source.parent}." if pattern else ""
+        raise VideoError(f"{source} does not exist.{hint}")
     kind = FolderReader if source.is_dir() else FileReader
     return kind(source, options, alpha, deep)
 
@@ -265,10 +262,12 @@ def _read(
         if len(pictures) % EVERY == 0:
             trim()
         progress.step(len(pictures))
-    if len(pictures) < MIN_FRAMES:
+    count = len(pictures)
+    if count < MIN_FRAMES:
         part = f" of {reader.total} in the chosen part" if options.ranged else ""
         raise VideoError(
-            f"{source} has {len(pictures)} frames{part}: at least {MIN_FRAMES} are needed."
+            f"{source} has {count} frame{'s' * (count != 1)}{part}: at least {MIN_FRAMES} are "
+            "needed."
         )
     small = found.array()
     return _describe(source, reader, pictures, size, small), small
@@ -286,7 +285,12 @@ def _describe(
     notes = list(facts.notes)
     if images and options.fps is None:
         notes.append(f"Images have no frame rate: {IMAGE_FPS} per second is taken (--fps).")
-    fps, times, duration, variable = _timing(pictures, facts.rates, facts.tick, options.fps)
+    fps, times, duration, variable = timing_of(pictures, facts.rates, facts.tick, options.fps)
+    if not images and not rising(pictures):
+        notes.append(
+            f"The file does not say when each frame is shown: {float(fps):g} frames per second are "
+            "taken (--fps)."
+        )
     if variable:
         notes.append("Frames follow each other unevenly: each keeps its own time.")
     first, numbers, names = 0, None, None
@@ -336,53 +340,6 @@ def _describe(
         notes=tuple(notes),
         options=options,
     )
-
-
-# ------------------------------------------------------------------------------------------ timing
-
-
-def _timing(
-    pictures: list[Picture],
-    rates: tuple[Fraction, ...],
-    tick: Fraction | None,
-    fps: Fraction | None,
-) -> tuple[Fraction, tuple[float, ...], float, bool]:
-    """Frame rate, seconds of each frame since the first, duration, and whether it is uneven."""
-    starts = [p.start for p in pictures]
-    known = [s for s in starts if s is not None]
-    if len(known) < len(starts) or known[-1] <= known[0]:
-        rate = fps or (rates[0] if rates else IMAGE_FPS)
-        times = tuple(float(i / rate) for i in range(len(starts)))
-        return rate, times, float(len(starts) / rate), False
-    steps = [b - a for a, b in itertools.pairwise(known)]
-    usual = sorted(steps)[len(steps) // 2]
-    slack = max(usual / 10, 2 * (tick or Fraction(0)) if tick and tick > usual / 100 else 0)
-    even = [s for s in steps if abs(s - usual) <= slack]
-    mean = (len(known) - 1) / (known[-1] - known[0])
-    if len(even) >= STEADY * len(steps):
-        mean = 1 / (sum(even, Fraction(0)) / len(even))
-    rate = _named_rate(mean, rates, known if len(even) == len(steps) else [])
-    times = tuple(float(s - known[0]) for s in known)
-    return rate, times, times[-1] + float(pictures[-1].length or 1 / rate), len(even) < len(steps)
-
-
-def _named_rate(
-    rate: Fraction, announced: tuple[Fraction, ...], starts: list[Fraction]
-) -> Fraction:
-    """The announced or usual rate that is meant: clocks of 1 ms (Matroska) blur 29.97.
-
-    starts: where frames follow each other evenly, of which the rate has to be right for each.
-    """
-
-    def miss(name: Fraction) -> Fraction:
-        late = [abs(s - starts[0] - i / name) for i, s in enumerate(starts)]
-        return max(late, default=abs(rate - name))
-
-    for names in (announced, STANDARD_RATES):
-        near = [n for n in names if abs(rate / n - 1) < SAME_RATE]
-        if near:
-            return min(near, key=miss)
-    return rate.limit_denominator(10_000)
 
 
 # --------------------------------------------------------------------------------------- palettes

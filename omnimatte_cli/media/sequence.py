@@ -12,7 +12,7 @@ import numpy as np
 from omnimatte_cli.arrays import Size, eight_bits, full_scale
 from omnimatte_cli.errors import VideoError
 from omnimatte_cli.media.colour import ColourFacts
-from omnimatte_cli.media.container import Facts, Picture, within_times
+from omnimatte_cli.media.container import ALPHA_NOTE, Facts, Picture, within_times
 from omnimatte_cli.media.images import (
     IMAGE_SUFFIXES,
     LOG_SUFFIXES,
@@ -22,7 +22,7 @@ from omnimatte_cli.media.images import (
     read_deep,
     wxh,
 )
-from omnimatte_cli.media.numbers import gaps_note, unique_numbers
+from omnimatte_cli.media.numbers import doubled, gaps_note, unique_numbers
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.patience import patient
 
@@ -43,6 +43,11 @@ class FolderReader:
         if not self.files:
             suffixes = " ".join(sorted(IMAGE_SUFFIXES))
             raise VideoError(f"{folder} is a folder without images ({suffixes}).")
+        if pair := doubled(self.files):
+            raise VideoError(
+                f"{pair[0]} and {pair[1]} are both frame {pair[2]}: a folder holds the images of "
+                "one video, each once. Move the others elsewhere."
+            )
         self.numbers = unique_numbers([p.stem for p in self.files])
         self.facts.codec = self.files[0].suffix[1:].lower()
         if self.numbers and (note := gaps_note(self.numbers)):
@@ -99,7 +104,10 @@ class FolderReader:
             facts.notes.append(
                 "The images hold scene-linear light: it is encoded with sRGB's curve to work on."
             )
-        elif self.files[0].suffix.lower() in LOG_SUFFIXES:
+        full = 1.0 if linear else full_scale(image.dtype)
+        if image.ndim == 3 and image.shape[2] in (2, 4) and image[..., -1].min() < full:
+            facts.notes.append(ALPHA_NOTE)
+        if not linear and self.files[0].suffix.lower() in LOG_SUFFIXES:
             facts.notes.append("DPX and Cineon values are kept as they are encoded (often log).")
 
 

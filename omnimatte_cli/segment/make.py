@@ -183,7 +183,10 @@ def _load_kept(settings: MaskSettings, info: VideoInfo, progress: Progress) -> M
     for t in settings.keep:
         if not 0 <= t - info.first < info.frames:
             raise OptionError(f"--keep {t}: {frames_there(info.first, info.frames)}.")
-    return load_masks(settings.corrected, info.frames, info.size, progress=progress, video=info)
+    only = [t - info.first for t in settings.keep]
+    return load_masks(
+        settings.corrected, info.frames, info.size, progress=progress, video=info, only=only
+    )
 
 
 def _check_found(rough: methods.Rough) -> None:
