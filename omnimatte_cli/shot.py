@@ -41,7 +41,8 @@ class Shot:
     full size; small: at working size, (N, T, h, w) bool. samples: some frames at full size.
     open_frames: opens a new stream of all frames at full size, (H, W, 3) uint8, or uint16 where the
     video has more than 8 bits. camera: how it moves, once that is known. strangers: (S, T, h, w)
-    bool, movers that nobody masked.
+    bool, movers that nobody masked. first_look: who owns each change over first plates of single
+    frames, where that was asked to find them.
     """
 
     fps: Fraction
@@ -52,6 +53,7 @@ class Shot:
     open_frames: Callable[[], Iterator[np.ndarray]]
     camera: Camera | None = None
     strangers: np.ndarray | None = None
+    first_look: Ownership | None = None
 
     def __post_init__(self) -> None:
         assert self.frames.dtype == np.uint8 and self.frames.ndim == 4, self.frames.shape

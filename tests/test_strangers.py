@@ -23,7 +23,7 @@ from omnimatte_cli.methods.base import Run
 from omnimatte_cli.pipeline import find_owners, ownership_network
 from omnimatte_cli.plate.strangers import owned_shares, with_strangers
 from omnimatte_cli.progress import Silent
-from omnimatte_cli.segment.strangers import find_strangers, travel
+from omnimatte_cli.segment.strangers import find_strangers, find_strangers_over, travel
 from omnimatte_cli.shot import Shot
 from omnimatte_cli.synth.dataset import write_scene
 from omnimatte_cli.synth.scenes import SceneOptions
@@ -102,8 +102,74 @@ def test_how_far_a_mover_gets() -> None:
     for t, left in enumerate((2, 4, 8, None, 30, 31)):
         if left is not None:
             mask[t, 4:10, left : left + 6] = True
-    assert travel(mask) == 6  # not 29: it was out of sight between
-    assert travel(np.zeros((3, 8, 8), bool)) == 0
+    still = Camera.static(6, (20, 40))
+    assert travel(mask, still) == 6  # not 29: it was out of sight between
+    assert travel(np.zeros((3, 8, 8), bool), Camera.static(3, (8, 8))) == 0
+    # Over a scene that a camera leaves behind by two pixels a frame.
+    assert travel(mask, panned(6, (20, 40), -2)) == pytest.approx(6 + 4)
+    follows = np.stack([np.roll(mask[0], 2 * t, 1) for t in range(6)])
+    assert travel(follows, panned(6, (20, 40), 2)) == pytest.approx(0, abs=1e-9)
+
+
+def panned(frames: int, size: tuple[int, int], step: float) -> Camera:
+    """A camera before which the scene moves by `step` pixels a frame."""
+    motions = np.tile(np.eye(3), (frames, 1, 1))
+    motions[:, 0, 2] = -step * np.arange(frames)
+    return Camera(motions, size, shift=abs(step) * (frames - 1))
+
+
+@pytest.fixture(scope="module")
+def pan() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Camera]:
+    """Two blocks cross a scene that the camera pans over by 3 pixels a frame: frames, plates, and
+    the masks of either; a third block stands in the scene and is in no plate."""
+    rng = np.random.default_rng(1)
+    wide = np.kron(rng.integers(70, 190, (24, 60, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    plates = np.stack([wide[:, 3 * t : 3 * t + SIZE[1]] for t in range(24)])
+    frames, masks = plates.copy(), np.zeros((2, 24, *SIZE), bool)
+    for t in range(24):
+        masks[0, t, 20:40, 4 + 5 * t : 22 + 5 * t] = True
+        masks[1, t, 60:78, 130 - 5 * t : 148 - 5 * t] = True
+        frames[t, 82:94, 120 - 3 * t : 134 - 3 * t] = (240, 240, 60)
+    frames[masks[0]] = (230, 40, 30)
+    frames[masks[1]] = (30, 60, 220)
+    noisy = np.clip(frames + rng.normal(0, 2, frames.shape), 0, 255).astype(np.uint8)
+    return noisy, plates, masks[0], masks[1], panned(24, SIZE, -3)
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_the_mover_without_a_mask_is_found_before_a_moving_camera(pan, step: int) -> None:
+    frames, plates, first, second, camera = pan
+    seen = list(range(0, 24, step))
+    known = np.where(np.isin(np.arange(24), seen)[:, None, None, None], plates, 0)
+    found = find_strangers_over(frames, known, first[None], camera, seen)
+    assert len(found) == 1  # and not what stands in the scene
+    overlap = np.count_nonzero(found[0] & second) / np.count_nonzero(found[0] | second)
+    assert overlap > (0.65 if step == 1 else 0.45)
+    assert not (found[0] & first).any()
+    both = np.stack([first, second])
+    assert len(find_strangers_over(frames, known, both, camera, seen)) == 0
+
+
+@pytest.mark.parametrize(("share", "strangers"), [(0.0, 1), (0.9, 0)], ids=["nobody's", "image"])
+def test_a_shot_before_a_moving_camera_has_strangers(
+    pan, monkeypatch, share: float, strangers: int
+) -> None:
+    frames, plates, first, _, camera = pan
+    monkeypatch.setattr("omnimatte_cli.plate.strangers.working_frame_plates", lambda *a: plates)
+    shot = Shot(
+        Fraction(12),
+        frames,
+        Masks.from_arrays(first[None], ("first",)),
+        first[None],
+        FrameSamples.of(frames),
+        lambda: iter(frames),
+        camera,
+    )
+    told = Said()
+    looked = with_strangers(shot, lambda plates: owned_by(share, 0, len(plates)), told)
+    assert looked.strangers is not None and len(looked.strangers) == len(told.said) == strangers
+    assert looked.first_look is not None  # the plate needs not ask again
+    assert with_strangers(shot, None, told) is shot
 
 
 def test_what_strangers_own_is_unowned(clip) -> None:

@@ -119,9 +119,9 @@ def clean_plate(
 
     why = "light changes" if steady else "camera moves, or there are cuts"
     log.info("Every frame gets a plate of its own: the %s.", why)
-    ownership = None
+    ownership = shot.first_look if passes > 1 else None
     if find_owners is not None:
-        for _ in range(passes - 1):
+        for _ in range(passes - 1 - (ownership is not None)):
             progress.stage("plate", len(shot))
             small = working_frame_plates(shot, camera, ownership, progress)
             ownership = find_owners(small)

@@ -13,11 +13,11 @@ import numpy as np
 
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.media.samples import MEDIAN_SAMPLES, FrameSamples
-from omnimatte_cli.plate.estimate import FindOwners
+from omnimatte_cli.plate.estimate import FindOwners, working_frame_plates
 from omnimatte_cli.plate.median import Coverage, median_of_free
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.scratch import EVERY, release, scratch_array
-from omnimatte_cli.segment.strangers import find_strangers
+from omnimatte_cli.segment.strangers import find_strangers, find_strangers_over
 from omnimatte_cli.shot import Shot
 
 # Shares of a mover from which it is an image: by how much one object owns more of it than any
@@ -26,20 +26,32 @@ BY_ONE, BY_ALL = 0.25, 0.7
 
 
 def with_strangers(shot: Shot, find_owners: FindOwners | None, progress: Progress) -> Shot:
-    """The shot with the movers that nobody masked, where the camera stands still.
+    """The shot with the movers that nobody masked.
 
-    find_owners: who owns each change, of the shot as it is; None: nobody knows.
+    find_owners: who owns each change, of the shot as it is; None: nobody knows, and before a camera
+    that moves nobody is looked for.
     """
-    if shot.camera is None or shot.camera.moving or shot.camera.cuts:
+    camera = shot.camera
+    if camera is None or camera.cuts or (camera.moving and find_owners is None):
         return shot
-    progress.stage("strangers")
-    found = find_strangers(shot.frames, shot.small, float(shot.fps))
-    if len(found) and find_owners is not None:
-        samples = FrameSamples.of(shot.frames[:: -(-len(shot) // MEDIAN_SAMPLES)])
-        plate = median_of_free(samples, Coverage(shot.size, samples.indices, None))
-        owned = owned_shares(find_owners(plate[None]), found, shot.coarse_frames)
-        first, second = np.sort(np.pad(owned, ((0, 0), (0, 1))), axis=1)[:, :-3:-1].T
-        found = chosen(found, (first - second < BY_ONE) & (owned.sum(1) < BY_ALL))
+    if camera.moving:
+        assert find_owners is not None
+        progress.stage("plate", len(shot))
+        plates = working_frame_plates(shot, camera, None, progress)
+        ownership = find_owners(plates)
+        progress.stage("strangers")
+        found = find_strangers_over(
+            shot.frames, plates, shot.small, camera.scaled(shot.size), shot.coarse_frames
+        )
+        found = nobodys(found, ownership, shot.coarse_frames)
+        shot = replace(shot, first_look=ownership)
+    else:
+        progress.stage("strangers")
+        found = find_strangers(shot.frames, shot.small, float(shot.fps))
+        if len(found) and find_owners is not None:
+            samples = FrameSamples.of(shot.frames[:: -(-len(shot) // MEDIAN_SAMPLES)])
+            plate = median_of_free(samples, Coverage(shot.size, samples.indices, None))
+            found = nobodys(found, find_owners(plate[None]), shot.coarse_frames)
     if len(found):
         one = len(found) == 1
         moves = "1 more thing moves" if one else f"{len(found)} more things move"
@@ -48,6 +60,15 @@ def with_strangers(shot: Shot, find_owners: FindOwners | None, progress: Progres
             "of the layers (--no-strangers does not look for such things)."
         )
     return replace(shot, strangers=found)
+
+
+def nobodys(movers: np.ndarray, ownership: Ownership, frames: list[int]) -> np.ndarray:
+    """Those of the movers (S, T, h, w) that no object owns, asked about in some frames."""
+    if not len(movers):
+        return movers
+    owned = owned_shares(ownership, movers, frames)
+    first, second = np.sort(np.pad(owned, ((0, 0), (0, 1))), axis=1)[:, :-3:-1].T
+    return chosen(movers, (first - second < BY_ONE) & (owned.sum(1) < BY_ALL))
 
 
 def chosen(movers: np.ndarray, keep: np.ndarray) -> np.ndarray:

@@ -6,16 +6,21 @@ one of the objects that it knows, or to none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import unpack_mask
-from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.arrays import Size, channel_max, unpack_mask
+from omnimatte_cli.camera.model import Camera, project
 from omnimatte_cli.scratch import EVERY, release, scratch_array
-from omnimatte_cli.segment.moving import find_moving, masks_of
+from omnimatte_cli.segment import motion
+from omnimatte_cli.segment.backdrop import REACH, TOLERANCE
+from omnimatte_cli.segment.moving import WORKERS, find_moving, masks_of
 from omnimatte_cli.segment.track import Track
+from omnimatte_cli.segment.tracking import track
 
 MOST = 6  # strangers that are followed, the largest first
 OVERLAP = 0.3  # share of a mover inside the objects' grown masks, from which it is one of them,
@@ -24,6 +29,7 @@ GROWTH = 0.02  # of the height: by how much the objects' masks grow
 FEWEST_FRAMES = 3  # in which a stranger must be seen
 LEAST_AREA = 0.0008  # of the picture, mean over the frames that show it
 TRAVEL = 0.45  # of its mean side, the root of its area: how far a stranger moves without a gap
+NOISE_OF_HALF = 0.8  # deviations of noise in the median of its largest of three channels
 RATE = 12.5  # frames a second that are enough to follow them
 TRACKING_WIDTH = 448  # pixels at which movers are looked for: small ones need some
 
@@ -69,10 +75,76 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
                 release(found, few, masks)
         return found
     length, h, w = frames.shape[:3]
-    none = np.zeros((0, length, h, w), bool)
-    scale = max(1, round(TRACKING_WIDTH / w))
+    enlarged = Enlarged(frames, enlargement(w))
     still = Camera.static(length, (h, w))
-    moving = find_moving(Enlarged(frames, scale), camera=still, resting=False)
+    moving = find_moving(enlarged, camera=still, resting=False)
+    return apart_from(moving.tracks, moving.size, masks, still)
+
+
+def find_strangers_over(
+    frames: np.ndarray, plates: np.ndarray, masks: np.ndarray, camera: Camera, seen: Sequence[int]
+) -> np.ndarray:
+    """The same over plates of single frames, before a camera that moves.
+
+    plates: (T, h, w, 3) uint8, of the frames in `seen`, ascending; others are not looked at, and
+    have the mask of the nearest that is, as the camera sees it from there. camera: of that size.
+    """
+    length, h, w = frames.shape[:3]
+    chosen = np.array(seen)
+    scale = enlargement(w)
+    pictures, scenes = Enlarged(frames[chosen], scale), Enlarged(plates[chosen], scale)
+    known = masks[:, chosen].any(0)
+    apart = [channel_max(cv2.absdiff(frames[t], plates[t])) for t in seen]
+    noise = NOISE_OF_HALF * float(np.median(np.stack(apart)[~known])) if not known.all() else 0.0
+    level = motion.noise_of(np.full(pictures.shape[1:3], noise, np.float32))
+
+    def found_in(k: int) -> np.ndarray:
+        scene = motion.scene_of(scenes[k], level, REACH, TOLERANCE)
+        return motion.foreground(pictures[k], scene)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        foregrounds = list(pool.map(found_in, range(len(chosen))))
+    size = foregrounds[0].shape
+    some = replace(
+        camera.scaled((size[0], size[1])),
+        homographies=camera.scaled((size[0], size[1])).homographies[chosen],
+        inliers=camera.inliers[chosen],
+        rms=camera.rms[chosen],
+        reference=0,
+        cuts=(),
+    )
+    tracks = track(pictures, foregrounds, some)
+    few = apart_from(tracks, (size[0], size[1]), masks[:, chosen], some.scaled((h, w)))
+    found = scratch_array((len(few), length, h, w), bool)
+    middles = (chosen[1:] + chosen[:-1] + 1) // 2
+    for t in range(length):
+        near = int(np.searchsorted(middles, t, side="right"))
+        hidden = masks[:, t].any(0)
+        seen_from = camera.between(int(chosen[near]), t)
+        for i, mask in enumerate(few[:, near]):
+            if mask.any():
+                there = cv2.warpPerspective(
+                    mask.astype(np.uint8), seen_from, (w, h), flags=cv2.INTER_NEAREST
+                )
+                found[i, t] = (there > 0) & ~hidden
+        if t % EVERY == 0:
+            release(found, few, masks)
+    return found
+
+
+def enlargement(width: int) -> int:
+    """How many times larger frames of a width are looked at."""
+    return max(1, round(TRACKING_WIDTH / width))
+
+
+def apart_from(
+    tracks: Sequence[Track], size: Size, masks: np.ndarray, camera: Camera
+) -> np.ndarray:
+    """The tracks of pictures of a `size` that are no masked object, (S, T, h, w) bool.
+
+    masks: (N, T, h, w) bool. camera: of frames of that size.
+    """
+    length, h, w = masks.shape[1:]
     radius = max(1, round(GROWTH * h))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
 
@@ -80,10 +152,10 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
         return cv2.dilate(np.any(masks[:, t], axis=0).astype(np.uint8), kernel) > 0
 
     others: list[np.ndarray] = []
-    for track in moving.tracks:
+    for each in tracks:
         if len(others) == MOST:
             break
-        mask = _stack(track, moving.size, length, (h, w))
+        mask = _stack(each, size, length, (h, w))
         area = np.count_nonzero(mask)
         if not area:
             continue
@@ -95,10 +167,8 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
                 rest = cv2.morphologyEx(mask[t].astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0
                 mask[t] = rest & mask[t]
         apart = share < OVERLAP or np.count_nonzero(mask) >= BESIDE * area
-        if apart and is_mover(mask):
+        if apart and is_mover(mask, camera):
             others.append(mask)
-    if not others:
-        return none
     together = scratch_array((len(others), length, h, w), bool)
     for i, mask in enumerate(others):
         together[i] = mask
@@ -106,29 +176,33 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
     return together
 
 
-def is_mover(mask: np.ndarray) -> bool:
-    """Whether a mover's mask (T, h, w) bool is one: seen, large and on its way."""
+def is_mover(mask: np.ndarray, camera: Camera) -> bool:
+    """Whether a mover's mask (T, h, w) bool is one: seen, large and on its way over the scene."""
     areas = np.count_nonzero(mask, axis=(1, 2))
     seen = np.count_nonzero(areas)
     if seen < FEWEST_FRAMES or areas.sum() < LEAST_AREA * mask[0].size * seen:
         return False
-    return travel(mask) >= TRAVEL * np.sqrt(areas.sum() / seen)
+    return travel(mask, camera) >= TRAVEL * np.sqrt(areas.sum() / seen)
 
 
-def travel(mask: np.ndarray) -> float:
-    """How far the middle of a mover's mask (T, h, w) bool gets while it is in sight, in pixels.
+def travel(mask: np.ndarray, camera: Camera) -> float:
+    """How far the middle of a mover's mask (T, h, w) bool gets while it is in sight, in pixels of
+    the frame in the middle of what shows it.
 
     What stands still and comes and goes is no stranger: where a shadow began or ended its way, the
     picture differs from the median of all frames.
     """
     furthest = 0.0
-    way: list[tuple[float, float]] = []
-    for each in mask:
+    way: list[np.ndarray] = []
+    shown = np.flatnonzero(mask.any((1, 2)))
+    middle = int(shown[len(shown) // 2]) if len(shown) else 0
+    for t, each in enumerate(mask):
         rows, columns = np.nonzero(each)
         if not len(rows):
             way = []
             continue
-        way.append((rows.mean(), columns.mean()))
+        here = np.array((columns.mean(), rows.mean()))
+        way.append(project(camera.between(t, middle), here) if camera.moving else here)
         furthest = max(furthest, float(np.linalg.norm(np.ptp(way, axis=0))))
     return furthest
 
