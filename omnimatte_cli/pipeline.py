@@ -213,9 +213,10 @@ def decompose_shot(
             "has 8 (--format png16, prores or exr also writes deeper ones)."
         )
     shot = replace(shot, camera=camera_of(shot, settings, timer))
+    given = users_plate(shot, settings, info, timer)
     if settings.strangers:
-        shot = with_strangers(shot, find_owners(shot, run, timer), timer)
-    plate = plate_of(shot, settings, choice.solve, run, folder, info, timer)
+        shot = with_strangers(shot, find_owners(shot, run, timer), timer, given)
+    plate = given or plate_of(shot, settings, choice.solve, run, folder, info, timer)
     write_result_plate(folder, plate, shot, timer)
     separation = method.separate(shot, plate, timer)
     delivery = delivery_of(info, setup.ffmpeg, settings.matte_color, not settings.no_audio)
@@ -385,6 +386,15 @@ def camera_of(shot: Shot, settings: Settings, progress: Progress) -> Camera:
     return find_camera(shot, settings, progress)
 
 
+def users_plate(
+    shot: Shot, settings: Settings, info: VideoInfo, progress: Progress
+) -> Plate | None:
+    """The plate that the user gave, if any."""
+    if settings.background is None:
+        return None
+    return load_plate(settings.background, shot.full_size, len(shot), progress, info)
+
+
 def plate_of(
     shot: Shot,
     settings: Settings,
@@ -394,9 +404,7 @@ def plate_of(
     info: VideoInfo,
     progress: Progress,
 ) -> Plate:
-    """The plate: the user's, or estimated; plates of single frames are written to `folder`."""
-    if settings.background is not None:
-        return load_plate(settings.background, shot.full_size, len(shot), progress, info)
+    """The plate, estimated; plates of single frames are written to `folder`."""
     # With --exact, background/ holds what no layer owns as well.
     plates = folder / ("plate" if settings.exact else "background")
     owners = find_owners(shot, run, progress)

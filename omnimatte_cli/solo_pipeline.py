@@ -51,7 +51,14 @@ from omnimatte_cli.methods.generative.method import (
 from omnimatte_cli.methods.generative.options import AUTO, STRIDE, LayersSettings
 from omnimatte_cli.methods.generative.solos import RemovalVideo, SoloError, open_removal
 from omnimatte_cli.options import plain
-from omnimatte_cli.pipeline import Result, StageTimer, camera_of, ownership_network, plate_of
+from omnimatte_cli.pipeline import (
+    Result,
+    StageTimer,
+    camera_of,
+    ownership_network,
+    plate_of,
+    users_plate,
+)
 from omnimatte_cli.plate.load import load_plate
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.settings import Settings
@@ -218,7 +225,8 @@ def owned_shot(
     solve = registry.choose(shared, devices.kind(device)).solve
     camera = camera_of(shot, shared, progress)
     shot = replace(shot, camera=camera)
-    plate = plate_of(shot, shared, solve, run, folder, info, progress)
+    given = users_plate(shot, shared, info, progress)
+    plate = given or plate_of(shot, shared, solve, run, folder, info, progress)
     write_result_plate(folder, plate, shot, progress)
     plates = working_plates(plate, shot.size, len(shot))
     found = shot.ownership(net, plates, device, progress)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from omnimatte_cli.arrays import Masks
+from omnimatte_cli.arrays import Masks, Plate
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.evaluation.runner import shot_of
 from omnimatte_cli.evaluation.truth import read_truth
@@ -170,6 +170,38 @@ def test_a_shot_before_a_moving_camera_has_strangers(
     assert looked.strangers is not None and len(looked.strangers) == len(told.said) == strangers
     assert looked.first_look is not None  # the plate needs not ask again
     assert with_strangers(shot, None, told) is shot
+
+
+@pytest.mark.parametrize("moving", [False, True], ids=["still camera", "moving camera"])
+def test_over_a_plate_of_the_users_it_is_asked_whose_a_mover_is(
+    clip, pan, monkeypatch, moving: bool
+) -> None:
+    def never(*_: object) -> np.ndarray:
+        raise AssertionError("no plate needs to be estimated")
+
+    monkeypatch.setattr("omnimatte_cli.plate.strangers.working_frame_plates", never)
+    monkeypatch.setattr("omnimatte_cli.plate.strangers.median_of_free", never)
+    frames, mask, camera = (pan[0], pan[2], pan[4]) if moving else (*clip[:2], None)
+    image = pan[1] if moving else np.full((1, *SIZE, 3), 90, np.uint8)
+    plate = Plate(image[0], np.ones(SIZE, bool), (lambda: iter(image)) if moving else None)
+    shot = Shot(
+        Fraction(12),
+        frames,
+        Masks.from_arrays(mask[None], ("first",)),
+        mask[None],
+        FrameSamples.of(frames),
+        lambda: iter(frames),
+        camera or Camera.static(len(frames), SIZE),
+    )
+    asked: list[np.ndarray] = []
+
+    def find_owners(plates: np.ndarray) -> Ownership:
+        asked.append(plates)
+        return owned_by(0.0, 0.0, len(frames))
+
+    found = with_strangers(shot, find_owners, Said(), plate).strangers
+    assert found is not None and len(found) == 1
+    assert np.array_equal(asked[0], image)
 
 
 def test_what_strangers_own_is_unowned(clip) -> None:

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from omnimatte_cli.matte.ownership import Ownership
+from omnimatte_cli.arrays import Plate
+from omnimatte_cli.matte.ownership import Ownership, working_plates
 from omnimatte_cli.media.samples import MEDIAN_SAMPLES, FrameSamples
 from omnimatte_cli.plate.estimate import FindOwners, working_frame_plates
 from omnimatte_cli.plate.median import Coverage, median_of_free
@@ -25,19 +26,25 @@ from omnimatte_cli.shot import Shot
 BY_ONE, BY_ALL = 0.25, 0.7
 
 
-def with_strangers(shot: Shot, find_owners: FindOwners | None, progress: Progress) -> Shot:
+def with_strangers(
+    shot: Shot, find_owners: FindOwners | None, progress: Progress, plate: Plate | None = None
+) -> Shot:
     """The shot with the movers that nobody masked.
 
     find_owners: who owns each change, of the shot as it is; None: nobody knows, and before a camera
-    that moves nobody is looked for.
+    that moves nobody is looked for. plate: the user's, if there is one, over which all is asked.
     """
     camera = shot.camera
     if camera is None or camera.cuts or (camera.moving and find_owners is None):
         return shot
+    given = None if plate is None else working_plates(plate, shot.size, len(shot))
     if camera.moving:
         assert find_owners is not None
-        progress.stage("plate", len(shot))
-        plates = working_frame_plates(shot, camera, None, progress)
+        if given is None or len(given) == 1:
+            progress.stage("plate", len(shot))
+            plates = working_frame_plates(shot, camera, None, progress)
+        else:
+            plates = given
         ownership = find_owners(plates)
         progress.stage("strangers")
         found = find_strangers_over(
@@ -49,9 +56,8 @@ def with_strangers(shot: Shot, find_owners: FindOwners | None, progress: Progres
         progress.stage("strangers")
         found = find_strangers(shot.frames, shot.small, float(shot.fps))
         if len(found) and find_owners is not None:
-            samples = FrameSamples.of(shot.frames[:: -(-len(shot) // MEDIAN_SAMPLES)])
-            plate = median_of_free(samples, Coverage(shot.size, samples.indices, None))
-            found = nobodys(found, find_owners(plate[None]), shot.coarse_frames)
+            plates = median_of_all(shot)[None] if given is None else given
+            found = nobodys(found, find_owners(plates), shot.coarse_frames)
     if len(found):
         one = len(found) == 1
         moves = "1 more thing moves" if one else f"{len(found)} more things move"
@@ -60,6 +66,12 @@ def with_strangers(shot: Shot, find_owners: FindOwners | None, progress: Progres
             "of the layers (--no-strangers does not look for such things)."
         )
     return replace(shot, strangers=found)
+
+
+def median_of_all(shot: Shot) -> np.ndarray:
+    """The median of a shot's frames at working size, masks or not, (h, w, 3) uint8."""
+    samples = FrameSamples.of(shot.frames[:: -(-len(shot) // MEDIAN_SAMPLES)])
+    return median_of_free(samples, Coverage(shot.size, samples.indices, None))
 
 
 def nobodys(movers: np.ndarray, ownership: Ownership, frames: list[int]) -> np.ndarray:
