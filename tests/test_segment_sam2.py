@@ -1,11 +1,13 @@
 """SAM 2 behind the same prompts: a stand-in of its package, with the interface of sam2 1.1.
 
-The package itself is tried where it is installed, with random weights: it runs on a CPU, and
-without torchvision, which it asks for.
+Where the package is installed, it is tried with random weights on a CPU, and the stand-in is held
+to its parameters.
 """
 
 from __future__ import annotations
 
+import inspect
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,56 +45,97 @@ def clip() -> tuple[np.ndarray, np.ndarray]:
 
 
 class Predictor:
-    """Follows colours: a prompt says which one; a mask prompt, that of most of its pixels."""
+    """Follows colours: a prompt says which one; a mask prompt, that of most of its pixels.
+
+    Methods have the parameters of SAM2VideoPredictor in sam2 1.1, and refuse, scale, order and
+    leave out what that does: it works in inference mode, keeps its memory in bfloat16 (without
+    autocast it fails in the second frame), and tracks nothing backwards from frame 0.
+    """
 
     device = torch.device("cpu")
+    image_size = 64
 
     def __init__(self) -> None:
         self.lengths: list[int] = []
         self.told: list[tuple[int, int, str]] = []
+        self.fill_hole_area = 8
 
-    def init_state(self, video_path: str, **options: Any) -> dict[str, Any]:
-        assert set(options) <= {
-            "offload_video_to_cpu", "offload_state_to_cpu", "async_loading_frames"
-        }  # fmt: skip
-        files = sorted(Path(video_path).glob("*.jpg"), key=lambda p: int(p.stem))
-        self.lengths.append(len(files))
-        images = [cv2.imread(str(f))[..., ::-1] for f in files]
-        return {"images": images, "hues": {}, "first": {}}
+    @torch.inference_mode()
+    def init_state(
+        self, video_path, offload_video_to_cpu=False, offload_state_to_cpu=False,
+        async_loading_frames=False,
+    ):  # fmt: skip
+        names = [p for p in os.listdir(video_path) if os.path.splitext(p)[-1] in (".jpg", ".jpeg")]
+        names.sort(key=lambda p: int(os.path.splitext(p)[0]))
+        self.lengths.append(len(names))
+        images = [cv2.imread(os.path.join(video_path, n))[..., ::-1] for n in names]
+        return {"images": images, "obj_ids": [], "hues": {}, "prompted": {}}
 
+    @torch.inference_mode()
     def add_new_points_or_box(
-        self, inference_state, frame_idx, obj_id, points=None, labels=None, box=None
-    ):
-        image = inference_state["images"][frame_idx]
+        self, inference_state, frame_idx, obj_id, points=None, labels=None, clear_old_points=True,
+        normalize_coords=True, box=None,
+    ):  # fmt: skip
+        if (points is not None) != (labels is not None):
+            raise ValueError("points and labels must be provided together")
+        if points is None and box is None:
+            raise ValueError("at least one of points or box must be provided as input")
+        places = torch.zeros(0, 2) if points is None else torch.tensor(points, dtype=torch.float32)
+        kinds = torch.zeros(0, dtype=torch.int32) if labels is None else torch.tensor(labels)
         if box is not None:
-            x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        else:
-            x, y = points[labels == 1][0]
+            corners = torch.tensor(box, dtype=torch.float32).reshape(2, 2)
+            places = torch.cat([corners, places])
+            kinds = torch.cat([torch.tensor([2, 3]), kinds])
+        image = inference_state["images"][frame_idx]
+        extent = torch.tensor([image.shape[1], image.shape[0]])
+        if normalize_coords:
+            places = places / extent
+        places = (places * self.image_size).numpy() / self.image_size * extent.numpy()
+        inner = places[kinds.numpy() == 1] if (kinds == 1).any() else places[:2].mean(0)[None]
+        x, y = inner[0]
         self.told.append((frame_idx, obj_id, "prompt"))
         return self._know(inference_state, frame_idx, obj_id, image[int(y), int(x)])
 
+    @torch.inference_mode()
     def add_new_mask(self, inference_state, frame_idx, obj_id, mask):
+        assert isinstance(mask, torch.Tensor) and mask.dim() == 2
         image = inference_state["images"][frame_idx]
         self.told.append((frame_idx, obj_id, "mask"))
         hue = np.median(image[mask.numpy()], axis=0) if mask.any() else np.full(3, -999)
         return self._know(inference_state, frame_idx, obj_id, hue)
 
     def _know(self, state, t, number, hue):
+        if number not in state["obj_ids"]:
+            state["obj_ids"].append(number)
         state["hues"][number] = np.asarray(hue, int)
-        state["first"].setdefault(number, t)
-        return t, [*state["hues"]], None
+        state["prompted"].setdefault(number, []).append(t)
+        return t, state["obj_ids"], None
 
-    def propagate_in_video(self, inference_state, start_frame_idx=None, reverse=False):
-        print("a progress bar", file=sys.stderr)
-        images = inference_state["images"]
-        stop = -1 if reverse else len(images)
-        for t in range(start_frame_idx, stop, -1 if reverse else 1):
+    @torch.inference_mode()
+    def propagate_in_video(
+        self, inference_state, start_frame_idx=None, max_frame_num_to_track=None, reverse=False
+    ):
+        prompted, count = inference_state["prompted"], len(inference_state["images"])
+        if not prompted:
+            raise RuntimeError("No input points or masks are provided for any object")
+        if start_frame_idx is None:
+            start_frame_idx = min(min(times) for times in prompted.values())
+        most = count if max_frame_num_to_track is None else max_frame_num_to_track
+        if reverse:
+            stop = max(start_frame_idx - most, 0) - 1
+            order = range(start_frame_idx, stop, -1) if start_frame_idx > 0 else range(0)
+        else:
+            order = range(start_frame_idx, min(start_frame_idx + most, count - 1) + 1)
+        for t in order:
+            print("a progress bar", file=sys.stderr)
+            if t != start_frame_idx and not torch.is_autocast_enabled(self.device.type):
+                raise RuntimeError("mat1 and mat2 must have the same dtype")
+            image = inference_state["images"][t].astype(int)
             planes = [
-                10.0 - np.abs(images[t].astype(int) - hue).max(2) / 4
-                for hue in inference_state["hues"].values()
+                10.0 - np.abs(image - hue).max(2) / 4 for hue in inference_state["hues"].values()
             ]
-            logits = torch.from_numpy(np.stack(planes)).float()[:, None]
-            yield t, [*inference_state["hues"]], logits
+            logits = torch.from_numpy(np.stack(planes)).to(torch.bfloat16)[:, None]
+            yield t, inference_state["obj_ids"], logits
 
 
 @pytest.mark.parametrize("stretch", [100, 5, 2])
@@ -111,6 +154,15 @@ def test_objects_are_followed_both_ways_across_stretches(stretch: int, capsys) -
     assert found["red"][7].distance == 0 and found["red"][0].distance == 7
     assert max(predictor.lengths) <= max(stretch, 2)
     assert capsys.readouterr().err == ""
+
+
+def test_a_point_within_a_box_and_one_that_is_none_of_it() -> None:
+    frames, masks = clip()
+    both = Prompt("red", 0, (Point(10, 12), Point(60, 34, False)), Box(2, 4, 18, 20))
+    predictor = Predictor()
+    found = Sam2(predictor, frames).follow({"red": {0: both, 5: masks[0, 5]}}, Silent())["red"]
+    assert predictor.told == [(0, 0, "prompt"), (5, 0, "mask")]  # nothing lies before frame 0
+    assert iou(np.stack([unpack_mask(c.mask, (48, 80)) for c in found]), masks[0]) > 0.85
 
 
 def test_masks_that_are_kept_stay() -> None:
@@ -148,7 +200,10 @@ def package(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple]]:
     """A package sam2 whose builder notes what it is asked for."""
     asked: list[tuple] = []
 
-    def build_sam2_video_predictor(config_file, ckpt_path=None, device="cuda", **more):
+    def build_sam2_video_predictor(
+        config_file, ckpt_path=None, device="cuda", mode="eval", hydra_overrides_extra=(),
+        apply_postprocessing=True, vos_optimized=False, **kwargs,
+    ):  # fmt: skip
         asked.append((config_file, ckpt_path, device))
         return Predictor()
 
@@ -208,6 +263,9 @@ def test_the_package_itself_with_random_weights(capsys) -> None:
         hydra_overrides_extra=["++model.image_size=256"],
     )
     assert config_of({"model": predictor.state_dict()}, Path("x")).endswith("2.1_hiera_t.yaml")
+    for name in ("init_state", "add_new_points_or_box", "add_new_mask", "propagate_in_video"):
+        told, stood_in = (inspect.signature(getattr(x, name)) for x in (predictor, Predictor()))
+        assert [*told.parameters] == [*stood_in.parameters], name
     predictor.fill_hole_area = 0  # as load_sam2 does
     frames, masks = clip()
     known = {"red": {0: Prompt("red", 0, (Point(9.0, 11.0),))}, "blue": {2: masks[1, 2]}}
