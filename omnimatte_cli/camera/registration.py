@@ -23,7 +23,17 @@ from omnimatte_cli.camera.model import (
     project,
     sane,
 )
-from omnimatte_cli.camera.tracking import WORKING_WIDTH, Pair, View, match, tiles_of, track, view
+from omnimatte_cli.camera.tracking import (
+    WORKING_WIDTH,
+    Pair,
+    View,
+    better_of,
+    match,
+    tiles_of,
+    track,
+    track_points,
+    view,
+)
 from omnimatte_cli.scratch import EVERY, Store, release, trim
 
 Hidden = Callable[[int], np.ndarray]  # frame number to (H, W) bool: where objects are
@@ -151,11 +161,12 @@ def _neighbours(scene: _Scene, before: View, here: View) -> Pair | None:
             guesses.insert(0, normalised(same))
     best = None
     for guess in guesses:
-        pair = track(before, here, guess)
+        pair = track_points(before, here, guess)
         if pair is not None and (best is None or len(pair.start) > len(best.start)):
             best = pair
         if best is not None and best.share > 0.6:
-            return best
+            break
+    best = better_of(best, before, here, guesses[0])
     if best is None or best.share < 0.45:
         found = match(before, here)
         if found is not None and (best is None or len(found.start) > len(best.start)):

@@ -8,6 +8,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from omnimatte_cli.camera.direct import align, explained
 from omnimatte_cli.camera.model import normalised, project, sane
 
 WORKING_WIDTH = 640  # pixels; wider frames are tracked in a copy of this width
@@ -19,6 +20,7 @@ RETURN = 0.4  # pixels by which tracking there and back may miss the start
 THRESHOLD = 1.0  # pixels, the scale of MAGSAC's inliers
 FEW = 40  # inliers below which a homography's eight numbers are too many: four are fitted
 MIN_INLIERS = 20
+MORE = 1.1  # times the cells that tracked points explain, from which all pixels know better
 MIN_SHARE = 0.3  # of tracked points, that must be inliers
 SIFT_POINTS = 1200
 RATIO = 0.8  # Lowe's: nearest over second nearest descriptor
@@ -98,6 +100,33 @@ def _corners(even: np.ndarray, hidden: np.ndarray) -> np.ndarray:
 
 def track(a: View, b: View, guess: np.ndarray) -> Pair | None:
     """Find a's points in b; guess: (3, 3), about where they went. None where too few agree.
+
+    Where few points agree, all pixels are asked (direct.py), and what explains more counts.
+    """
+    return better_of(track_points(a, b, guess), a, b, guess)
+
+
+def better_of(pair: Pair | None, a: View, b: View, guess: np.ndarray) -> Pair | None:
+    """A pair from corners where many agree, else what all pixels say where this explains more."""
+    if pair is not None and len(pair.start) >= FEW:
+        return pair
+    hidden = (a.hidden, b.hidden)
+    motion = align(a.grey, b.grey, hidden, guess)
+    if motion is None or not sane(normalised(motion), a.grey.shape):
+        return pair
+    start, told = explained(a.grey, b.grey, hidden, motion)
+    if len(start) < max(MIN_INLIERS, MIN_SHARE * told):
+        return pair
+    if pair is not None:
+        others, _ = explained(a.grey, b.grey, hidden, pair.homography)
+        if len(start) <= MORE * len(others):
+            return pair
+    motion = normalised(motion)
+    return Pair(a.frame, b.frame, start, project(motion, start), motion, told)
+
+
+def track_points(a: View, b: View, guess: np.ndarray) -> Pair | None:
+    """`track` by corners alone.
 
     b is seen through the guess first, so that turns and zooms between far frames do not matter.
     """

@@ -31,6 +31,9 @@ REACH = 5  # pixels, side of the square around a place from which the plate may 
 TOLERANCE = 24  # grey levels that neighbouring plate pixels may lend before a moving camera
 FEW = 4  # samples of the canvas that must show a place before a difference to it counts
 LOOKS = 25  # frames that are asked for what rests in the plate
+AROUND, WIDE = 48, 13  # columns of the picture, and of its part in which a variation is usual
+LEVELS = 2048.0  # steps of a variation that are told apart
+USUAL = 1.5  # times the usual variation that a place may have
 SURE = 3  # frames that must show the ground bare where something rests in the plate
 AGREED = 0.4  # share of the frames that differ there which must show the ground bare
 SPREAD = 1.5  # standard deviations of noise in half an interquartile range
@@ -60,9 +63,11 @@ class Backdrop:
             return
         nothing = np.zeros(self.size, bool)
         for stretch in stretches(camera):
-            self.canvases[stretch] = build_canvas(
+            canvas = build_canvas(
                 lambda: iter(frames), camera, lambda t: nothing, stretch, light=False
             )
+            usual = _usual(canvas.variation, canvas.count > 0)
+            self.canvases[stretch] = replace(canvas, variation=np.minimum(canvas.variation, usual))
 
     def scene(self, t: int) -> Scene:
         """The scene without its movers as frame t sees it."""
@@ -113,6 +118,20 @@ class Backdrop:
                 image=np.where(seen[..., None], image, canvas.image),
                 variation=np.where(seen, usual, canvas.variation).astype(np.float32),
             )
+
+
+def _usual(variation: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The variation (h, w) float32 in [0, 1] that is usual around each place.
+
+    Where something is seen in a quarter of the frames, its own is that of the thing and not of the
+    scene: what stands there would hide what stands there. seen: (h, w) bool.
+    """
+    h, w = variation.shape
+    size = (AROUND, max(round(AROUND * h / w), 1))
+    levels = np.where(seen, np.minimum(variation * LEVELS, 255), 0).astype(np.uint8)
+    small = cv2.medianBlur(cv2.resize(levels, size, interpolation=cv2.INTER_AREA), WIDE)
+    wide = cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    return USUAL * (wide + 1) / LEVELS
 
 
 def _bare_ground(
