@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.arrays import unpack_mask
+from omnimatte_cli.camera.flow import warp, warp_mask
 from omnimatte_cli.errors import InputError
 from omnimatte_cli.segment import methods, motion
-from omnimatte_cli.segment.backdrop import find_motion
+from omnimatte_cli.segment.backdrop import _usual, find_motion
 from omnimatte_cli.segment.prompts import Box, Point, Prompt
 from omnimatte_cli.segment.refine import enlarge_mask, occlusion_order
 from omnimatte_cli.segment.tracking import Tracker
@@ -256,3 +257,26 @@ def test_a_piece_of_two_parts_goes_whole_to_the_object_that_swallows_it() -> Non
     assert len(tracker.tracks) == 1
     (mask,) = tracker.current.values()
     assert np.array_equal(mask, joined)
+
+
+@pytest.mark.parametrize("reach", [0.4, 6.0, 60.0])
+def test_a_mask_is_warped_where_it_can_come_to_alone(reach: float) -> None:
+    """As if the whole picture were warped, with flows of all lengths, at the picture's edge too."""
+    rng = np.random.default_rng(round(10 * reach))
+    flow = cv2.resize(rng.normal(0, reach, (6, 8, 2)).astype(np.float32), (97, 64))
+    for box in ((0, 9, 0, 12), (30, 40, 50, 75), (55, 64, 80, 97), (5, 5, 5, 5)):
+        mask = np.zeros((64, 97), bool)
+        mask[box[0] : box[1], box[2] : box[3]] = True
+        whole = warp(mask.astype(np.float32), flow, cv2.BORDER_CONSTANT) >= 0.5
+        np.testing.assert_array_equal(warp_mask(mask, flow), whole)
+
+
+def test_what_a_mover_does_to_a_place_is_not_its_noise() -> None:
+    """What varies in one place alone is a thing that stands there at times; water is the scene."""
+    rng = np.random.default_rng(0)
+    variation = rng.uniform(0.004, 0.008, (180, 320)).astype(np.float32)
+    variation[60:110, 40:80] = 0.2  # a mover
+    variation[:, 200:] = rng.uniform(0.04, 0.06, (180, 120))  # water
+    usual = _usual(variation, np.ones(variation.shape, bool))
+    assert usual[60:110, 40:80].max() < 0.02
+    assert (usual[:, 230:] >= variation[:, 230:]).all()

@@ -67,8 +67,22 @@ def backward_flow(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def warp_mask(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """The mask (h, w) bool of the other frame seen from this one, along `backward_flow`."""
-    # What comes from outside the picture was not masked.
-    return warp(mask.astype(np.float32), flow, cv2.BORDER_CONSTANT) >= 0.5
+    # What comes from outside the picture was not masked. Only places can be, from which the
+    # longest way leads to the mask.
+    result = np.zeros(mask.shape, bool)
+    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    longest = cv2.norm(flow, cv2.NORM_INF)
+    if w == 0 or not np.isfinite(longest):
+        return result
+    reach = int(longest) + 2
+    top, left = max(y - reach, 0), max(x - reach, 0)
+    window = np.s_[top : y + h + reach, left : x + w + reach]
+    part = flow[window]
+    columns = np.arange(left, left + part.shape[1], dtype=np.float32)[None] + part[..., 0]
+    rows = np.arange(top, top + part.shape[0], dtype=np.float32)[:, None] + part[..., 1]
+    source, border = mask.astype(np.float32), cv2.BORDER_CONSTANT
+    result[window] = cv2.remap(source, columns, rows, cv2.INTER_LINEAR, borderMode=border) >= 0.5
+    return result
 
 
 def agreement(there: np.ndarray, back: np.ndarray) -> np.ndarray:
@@ -76,9 +90,15 @@ def agreement(there: np.ndarray, back: np.ndarray) -> np.ndarray:
 
     there: flow from frame to other; back: flow from other to frame; both (h, w, 2) in pixels.
     """
-    miss = np.sqrt(((there + warp(back, there)) ** 2).sum(2))
+    miss = _lengths(there + warp(back, there))
     # Longer ways may end a little further off.
-    return miss <= INCONSISTENT + 0.05 * np.sqrt((there**2).sum(2))
+    return miss <= INCONSISTENT + 0.05 * _lengths(there)
+
+
+def _lengths(offsets: np.ndarray) -> np.ndarray:
+    """(h, w) of (h, w, 2)."""
+    x, y = offsets[..., 0], offsets[..., 1]
+    return np.sqrt(x * x + y * y)
 
 
 def mismatch(frame: np.ndarray, other: np.ndarray, flow: np.ndarray) -> np.ndarray:

@@ -68,9 +68,10 @@ def _joined_cut(frame: np.ndarray, labels: np.ndarray, sure: np.ndarray, seed: i
 
 def joined_to(mask: np.ndarray, sure: np.ndarray) -> np.ndarray:
     """The components of a mask (h, w) bool that hold any of `sure`; all where none does."""
-    _, parts = cv2.connectedComponents(mask.astype(np.uint8))
-    wanted = np.unique(parts[sure & mask])
-    return np.isin(parts, wanted) & mask if wanted.size else mask
+    count, parts = cv2.connectedComponents(mask.astype(np.uint8))
+    wanted = np.zeros(count, bool)
+    wanted[parts[sure & mask]] = True
+    return wanted[parts] if wanted.any() else mask
 
 
 def complete(frame: np.ndarray, mask: np.ndarray, others: np.ndarray, seed: int) -> np.ndarray:

@@ -125,6 +125,8 @@ def doubt_of_first(name: str, frame: int, first: First) -> str | None:
         why = f"it covers {share:.0%} of the picture"
     elif first.colour < ALIKE and max(first.change, first.motion) < ALIKE_MOTION:
         why = "its colours are those of the ground around it, and it moves as the ground does"
+    elif first.two:
+        why = "it holds much of two things that move, and one may be a neighbour"
     else:
         return None
     return (

@@ -17,6 +17,7 @@ from omnimatte_cli.arrays import pack_mask, unpack_mask
 from omnimatte_cli.camera.flow import agreement, mismatch, warp, warp_mask
 from omnimatte_cli.media.images import luma
 from omnimatte_cli.progress import Progress, Silent
+from omnimatte_cli.segment.cut import joined_to
 from omnimatte_cli.segment.evidence import Evidence, Seen
 from omnimatte_cli.segment.followed import (
     AWAY,
@@ -295,9 +296,7 @@ class _Way:
         if not calm.any() or seen.foreground[calm].mean() >= CALM[2]:
             return nothing
         new = seen.foreground & ~taken & (self.strange < STRANGE_FRAMES)
-        _, labels = cv2.connectedComponents((new | mask).astype(np.uint8))
-        joined: np.ndarray = np.isin(labels, np.unique(labels[mask])) & new & ~mask
-        return joined
+        return joined_to(new | mask, mask) & new & ~mask
 
     def _near(self, other: Followed, each: Followed) -> bool:
         """Whether another object may touch or hide this one in the next frame."""

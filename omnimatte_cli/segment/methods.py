@@ -172,13 +172,19 @@ def completed(
         if t in other.masks:
             taken |= other.at(t)
     mask = complete(frame, mask, taken & ~mask, seed)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    large = stats[:, cv2.CC_STAT_AREA] >= SPECK * np.count_nonzero(mask)
+    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    # With a border around it, what is outside of the mask is no hole.
+    window = np.s_[max(y - 1, 0) : y + h + 1, max(x - 1, 0) : x + w + 1]
+    inner = mask[window]
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(inner.astype(np.uint8))
+    large = stats[:, cv2.CC_STAT_AREA] >= SPECK * np.count_nonzero(inner)
     large[0] = False
-    mask = large[labels]
+    inner = large[labels]
     # A coat of the colour of the wall behind it: where the rest of the coat is seen, it is there.
-    holes = HOLLOW * np.count_nonzero(mask) / mask.size
-    return (fill_holes(mask.astype(np.uint8), holes) > 0) & ~(taken & ~track.at(t))
+    holes = HOLLOW * np.count_nonzero(inner) / inner.size
+    result = np.zeros_like(mask)
+    result[window] = fill_holes(inner.astype(np.uint8), holes) > 0
+    return result & ~(taken & ~track.at(t))
 
 
 def by_sam(

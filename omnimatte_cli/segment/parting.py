@@ -77,12 +77,12 @@ def _part_at(
     flow = backward_flow(frame, later)
     expected = {each.number: warp_mask(each.at(t + 1), flow)}
     mine = expected[each.number]
-    area = int(mine.sum())
+    area = int(np.count_nonzero(mine))
     if area == 0:
         return False
     hosts = [o for o in tracks if o is not each and t in o.masks and t + 1 in o.masks]
-    host = max(hosts, key=lambda o: int((o.at(t) & mine).sum()), default=None)
-    if host is None or (host.at(t) & mine).sum() < WITHIN * area:
+    host = max(hosts, key=lambda o: int(np.count_nonzero(o.at(t) & mine)), default=None)
+    if host is None or np.count_nonzero(host.at(t) & mine) < WITHIN * area:
         return False
     expected[host.number] = warp_mask(host.at(t + 1), flow)
     known = {o.number: o for o in (each, host)}

@@ -27,6 +27,7 @@ NEAR_POINT = 0.01  # share of the picture's width by which a point may miss what
 BOX_FITS = 0.3  # IoU of a user's box with that of what moves in it, from which they are the same
 BOX_PART = 0.5  # ... below which it is only a part of what the box was drawn around
 BOX_WHOLE = 0.7  # ... from which it is all that the box was drawn around
+TWO = (0.1, 0.3)  # shares of a mask, and of a mover, from which the one holds the other
 LARGEST = 0.5  # share of the picture that one object may cover
 CALM = 0.25  # share of the ground around a mover, below which what moves there is the object
 CALM_BONUS = 0.5  # ... in its favour, in a box that it fills
@@ -50,13 +51,14 @@ class First:
     """A first mask (h, w) bool, disjoint from others, and what sets it apart from what is around.
 
     colour, change, motion: each 1 where it is all of the object and none of the ground, 0 where it
-    is both alike.
+    is both alike. two: whether much of it is a second thing that moves apart at other times.
     """
 
     mask: np.ndarray
     colour: float
     change: float
     motion: float
+    two: bool = False
 
 
 def first_masks(
@@ -99,8 +101,20 @@ def first_masks(
             scores[0] += CALM_BONUS
         best = max(range(len(cuts)), key=scores.__getitem__)
         colour, change, motion = (terms[best] or (0.0, 0.0, 0.0))[:3]
-        found[p.name] = First(cuts[best][0] & ~others, colour, change, motion)
+        mask = cuts[best][0] & ~others
+        found[p.name] = First(mask, colour, change, motion, _is_two(mask, t, tracks))
     return found
+
+
+def _is_two(mask: np.ndarray, t: int, tracks: Sequence[Track]) -> bool:
+    """Whether a mask (h, w) bool of frame t holds much of two things that move."""
+    here = [track.at(t) for track in tracks if t in track.masks]
+    common = [np.count_nonzero(mask & m) for m in here]
+    held = [
+        c > TWO[0] * np.count_nonzero(mask) and c > TWO[1] * np.count_nonzero(m)
+        for c, m in zip(common, here, strict=True)
+    ]
+    return sum(held) > 1
 
 
 def _taken(present: Mapping[str, np.ndarray], prompts: Sequence[Prompt], seen: Seen) -> np.ndarray:

@@ -92,7 +92,7 @@ class Tracker:
             kept, loose = self._keep_together(masks)
             now[number] = kept
             free += loose
-        for part in sorted(free, key=np.sum, reverse=True):
+        for part in sorted(free, key=np.count_nonzero, reverse=True):
             self._adopt(part, bins, now)
         known = {t.number: t for t in self.tracks}
         for number, mask in now.items():
@@ -106,19 +106,19 @@ class Tracker:
         count, labels = cv2.connectedComponents(near)
         for label in range(1, count):
             part = (labels == label) & foreground
-            if part.sum() >= 12:
+            if np.count_nonzero(part) >= 12:
                 yield part
 
     def _claims(
         self, part: np.ndarray, expected: dict[int, np.ndarray], known: dict[int, Track]
     ) -> list[int]:
         """Which objects, expected where, this component may hold; absorbs pieces of one object."""
-        overlap = {n: int((part & m).sum()) for n, m in expected.items() if n in known}
-        area = int(part.sum())
+        overlap = {n: int(np.count_nonzero(part & m)) for n, m in expected.items() if n in known}
+        area = int(np.count_nonzero(part))
         claims = [
             n
             for n, common in overlap.items()
-            if common > 0.2 * min(area, max(int(expected[n].sum()), 1))
+            if common > 0.2 * min(area, max(int(np.count_nonzero(expected[n])), 1))
         ]
         claims.sort(key=lambda n: overlap[n], reverse=True)
         kept: list[int] = []
@@ -128,12 +128,14 @@ class Tracker:
                 continue
             rival = kept[0]
             young, old = sorted((known[n], known[rival]), key=lambda t: len(t.run()))
-            small = expected[n].sum() < PIECE * expected[rival].sum()
+            small = np.count_nonzero(expected[n]) < PIECE * np.count_nonzero(expected[rival])
             # What never stood alone, or not for long, is a piece: legs under a dark coat.
             lived = len(young.run())
             joined = young.together.get(old.number, 0)
             piece = lived < YOUNG or joined > CONSTANTLY * lived
-            if piece and expected[young.number].sum() < 0.5 * expected[old.number].sum():
+            if piece and np.count_nonzero(expected[young.number]) < 0.5 * np.count_nonzero(
+                expected[old.number]
+            ):
                 old.take(young)
                 young.together.clear()
                 if not young.masks:
@@ -148,14 +150,17 @@ class Tracker:
 
     def _keep_together(self, masks: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
         """One object's pieces: those near the largest stay, the others are loose."""
-        masks = sorted(masks, key=np.sum, reverse=True)
+        masks = sorted(masks, key=np.count_nonzero, reverse=True)
         kept, loose = masks[0], []
         for mask in masks[1:]:
             a, b = (cv2.boundingRect(m.astype(np.uint8)) for m in (kept, mask))
             apart = [max(a[i], b[i]) - min(a[i] + a[i + 2], b[i] + b[i + 2]) for i in (0, 1)]
             near = max(apart) <= 0.25 * max(a[2], a[3])
             # Of like size and beside it: a second object that walked within the first.
-            equal = mask.sum() > 0.4 * kept.sum() and apart[0] > 0.01 * self.size[1]
+            equal = (
+                np.count_nonzero(mask) > 0.4 * np.count_nonzero(kept)
+                and apart[0] > 0.01 * self.size[1]
+            )
             if near and not equal:
                 kept = kept | mask
             else:
@@ -164,7 +169,7 @@ class Tracker:
 
     def _adopt(self, part: np.ndarray, bins: np.ndarray, now: dict[int, np.ndarray]) -> None:
         """A component nobody expected: a known object that was away, or a new one."""
-        area = int(part.sum())
+        area = int(np.count_nonzero(part))
         large = area >= SMALLEST * part.size
         histogram = colour_histogram(bins[part])
         x, y, w, h = cv2.boundingRect(part.astype(np.uint8))
@@ -206,7 +211,9 @@ class Tracker:
     ) -> None:
         doubt = 0.2
         if expected is not None:
-            doubt = 1 - float((mask & expected).sum()) / max(float((mask | expected).sum()), 1)
+            doubt = 1 - float(np.count_nonzero(mask & expected)) / max(
+                float(np.count_nonzero(mask | expected)), 1
+            )
         track.put(self.time, mask, min(doubt + 0.3 * shared, 1.0))
         if not shared:
             track.learn(colour_histogram(bins[mask]))
