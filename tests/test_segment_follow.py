@@ -12,7 +12,8 @@ from omnimatte_cli.arrays import pack_mask, unpack_mask
 from omnimatte_cli.segment import methods
 from omnimatte_cli.segment.doubts import doubt_of_first, doubts_of
 from omnimatte_cli.segment.prompts import Box, Point, Prompt
-from omnimatte_cli.segment.seed import First
+from omnimatte_cli.segment.seed import First, _is_two
+from omnimatte_cli.segment.track import Track
 from tests.segment_clips import BLUE, GREEN, RED, Actor, iou, render, walk
 
 pytestmark = pytest.mark.slow
@@ -108,6 +109,23 @@ def test_first_masks_are_doubted_where_little_speaks_for_them() -> None:
     assert "colours are those of the ground" in str(said(20, 0.1, 0.1, 0.1))
     assert "tiny" in str(said(1, 0.8, 0.9, 0.9))
     assert "covers 49% of the picture" in str(said(70, 0.8, 0.9, 0.9))
+
+
+def test_a_first_mask_that_holds_two_movers_is_said() -> None:
+    """Two that walked apart at other times: a click between them when they touch took both in."""
+    size = (90, 160)
+    left, right = (np.zeros(size, bool) for _ in range(2))
+    left[30:60, 40:60], right[30:60, 62:82] = True, True
+    tracks = [Track(i, size) for i in (0, 1)]
+    for track, mask in zip(tracks, (left, right), strict=True):
+        track.put(4, mask, 0.1)
+    assert _is_two(left | right, 4, tracks)
+    assert not _is_two(left, 4, tracks) and not _is_two(left | right, 5, tracks)
+    rim = left.copy()
+    rim[30:60, 60:66] = True  # a little of the neighbour's rim
+    assert not _is_two(rim, 4, tracks)
+    said = doubt_of_first("dog", 7, First(left | right, 0.9, 0.9, 0.9, True))
+    assert said and "two things that move" in said and "neighbour" in said
 
 
 def test_a_box_holds_what_differs_in_it_and_not_its_middle_alone() -> None:

@@ -111,10 +111,10 @@ def _is_two(mask: np.ndarray, t: int, tracks: Sequence[Track]) -> bool:
     here = [track.at(t) for track in tracks if t in track.masks]
     common = [np.count_nonzero(mask & m) for m in here]
     held = [
-        c > TWO[0] * np.count_nonzero(mask) and c > TWO[1] * np.count_nonzero(m)
+        bool(c > TWO[0] * np.count_nonzero(mask) and c > TWO[1] * np.count_nonzero(m))
         for c, m in zip(common, here, strict=True)
     ]
-    return sum(held) > 1
+    return held.count(True) > 1
 
 
 def _taken(present: Mapping[str, np.ndarray], prompts: Sequence[Prompt], seen: Seen) -> np.ndarray:
