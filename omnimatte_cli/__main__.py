@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from omnimatte_cli.allocator import keep_freed_memory
+from omnimatte_cli.allocator import keep_freed_memory, leave_cycles
 from omnimatte_cli.interrupt import run
 from omnimatte_cli.terminal import guard_streams
 
@@ -17,7 +17,10 @@ def main() -> None:
     """Run the command line. A termination request ends like an interrupt: cleanly, saved."""
     keep_freed_memory()
     guard_streams()
-    run(_app)
+    try:
+        run(_app)
+    finally:
+        leave_cycles()
 
 
 def _app() -> None:
