@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, TypeVar, get_args
 
@@ -97,6 +98,29 @@ def deterministic() -> Iterator[None]:
     finally:
         torch.set_deterministic_debug_mode(before)
         torch.backends.cudnn.benchmark = benchmark
+
+
+def side_by_side(
+    work: Callable[..., T], jobs: Sequence[tuple], device: torch.device, most: int = 2
+) -> Iterator[T]:
+    """What `work` gives for each job's arguments, in order; on a CPU of several cores `most` at a
+    time, each with its part of torch's threads.
+
+    Torch's own threads wait for each other after every operation, which costs most where another
+    process has one of the cores. Close the iterator if it is not run to its end.
+    """
+    threads = torch.get_num_threads()
+    count = min(most, threads, len(jobs))
+    if device.type != "cpu" or count < 2:
+        yield from (work(*job) for job in jobs)
+        return
+    torch.set_num_threads(-(-threads // count))  # new threads begin with what is set
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield from pool.map(work, *zip(*jobs, strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 class BatchSize:

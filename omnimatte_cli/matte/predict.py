@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import torch
 
-from omnimatte_cli.device import BatchSize, autocast, sent
+from omnimatte_cli.device import BatchSize, autocast, sent, side_by_side
 from omnimatte_cli.matte.network import CONTEXT, OwnerNet
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.still import average_static
@@ -19,6 +20,7 @@ from omnimatte_cli.tensors import ClipTensors
 
 SPACING = 0.25  # seconds between a frame and its neighbours in training
 CHUNK = 24  # frames that are computed together, besides the context at both ends
+LARGE = 4 << 20  # pixels of all objects' pictures from which frames are computed one lot at a time
 STRONG = (0.15, 0.35)  # largest change of a channel: not strong below, wholly strong above
 STRONG_NOBODY = 4.0  # taken from the score of 'nobody' where a change is strong
 ABSENCE = 4  # spacings (a second) after which an object out of sight owns nothing any more
@@ -92,13 +94,17 @@ def predict_ownership(
 
     def ask(size: int) -> None:
         seen = np.zeros(t, bool)
-        for line, kept in chunks(t, stride, every, size):
-            share, frames = answer(line, kept), line[kept]
-            weights[:, frames], unowned[frames] = share[:n], share[n:].sum(0)
-            seen[frames] = True
-            release(weights, unowned)
-            everyone.release()
-            progress.step(int(seen.sum()))
+        parts = list(chunks(t, stride, every, size))
+        few = len(everyone.masks) * size * h * w <= LARGE
+        asked_for = side_by_side(answer, parts, clip.frames.device, 2 if few else 1)
+        with closing(asked_for) as answers:
+            for (line, kept), share in zip(parts, answers, strict=True):
+                frames = line[kept]
+                weights[:, frames], unowned[frames] = share[:n], share[n:].sum(0)
+                seen[frames] = True
+                release(weights, unowned)
+                everyone.release()
+                progress.step(int(seen.sum()))
         fill_between(weights, unowned, seen)
 
     BatchSize(CHUNK, "frames", progress).fit(ask)
