@@ -79,7 +79,11 @@ def even_light(grey: np.ndarray) -> np.ndarray:
     fine = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 0.7)
     fine = cv2.subtract(fine, cv2.GaussianBlur(fine, (0, 0), 8))
     spread = cv2.sqrt(cv2.blur(cv2.blur(fine * fine, (33, 33)), (33, 33)))
-    return np.clip(128 + 40 * fine / (spread + 8), 0, 255).astype(np.uint8)
+    spread += 8
+    fine *= 40
+    fine /= spread
+    fine += 128
+    return np.clip(fine, 0, 255, out=fine).astype(np.uint8)
 
 
 def _corners(even: np.ndarray, hidden: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import channel_max, frame_or_static
+from omnimatte_cli.matte.compositing import grey
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.scratch import release, scratch_array
 
@@ -44,7 +45,9 @@ def average_static(ownership: Ownership, frames: np.ndarray, fps: float) -> Owne
     running = _Running(fade)
     for start in starts:
         before.append(running.copy())
-        for t in range(start, min(start + BLOCK, length)):
+        if start == starts[-1]:
+            break
+        for t in range(start, start + BLOCK):
             running.add(_answer(ownership, t), frames[t])
         release(frames, ownership.weights, ownership.unowned)
     backwards = _Running(fade)
@@ -105,7 +108,7 @@ class _Running:
             self.weight = kept + 1
             share = kept / self.weight
             self.mean = own + share * (self.mean - own)
-            self.look = picture + share[..., None] * (self.look - picture)
+            self.look = picture + grey(share) * (self.look - picture)
         self.last = picture
 
 
