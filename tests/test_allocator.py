@@ -36,3 +36,17 @@ def test_arrays_use_freed_memory_again() -> None:
         assert plain - kept > ROUNDS * ARRAYS * 128, (plain, kept)
     else:
         assert kept < 2 * plain  # nothing to set, and nothing fails
+
+
+def test_a_command_leaves_without_a_search_for_cycles() -> None:
+    code = (
+        "import gc, weakref\n"
+        "from omnimatte_cli.allocator import leave_cycles\n"
+        "class Cycle: pass\n"
+        "a = Cycle(); a.itself = a\n"
+        "seen = weakref.ref(a)\n"
+        "leave_cycles(); del a\n"
+        "gc.collect(); print(seen() is not None, gc.isenabled())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]

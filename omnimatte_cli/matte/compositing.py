@@ -20,7 +20,8 @@ def grey(x: np.ndarray) -> np.ndarray:
 
     NumPy is ten times slower where it must broadcast over a last axis of three.
     """
-    return cv2.cvtColor(np.ascontiguousarray(x), cv2.COLOR_GRAY2RGB)
+    x = np.ascontiguousarray(x)
+    return cv2.merge((x, x, x))
 
 
 def colours(rgba: np.ndarray) -> np.ndarray:
