@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, TypeVar, get_args
@@ -102,7 +102,7 @@ def deterministic() -> Iterator[None]:
 
 def side_by_side(
     work: Callable[..., T], jobs: Sequence[tuple], device: torch.device, most: int = 2
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """What `work` gives for each job's arguments, in order; on a CPU of several cores `most` at a
     time, each with its part of torch's threads.
 

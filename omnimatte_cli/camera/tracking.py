@@ -81,7 +81,7 @@ def even_light(grey: np.ndarray) -> np.ndarray:
     spread = cv2.sqrt(cv2.blur(cv2.blur(fine * fine, (33, 33)), (33, 33)))
     spread += 8
     fine *= 40
-    fine /= spread
+    np.divide(fine, spread, out=fine)
     fine += 128
     return np.clip(fine, 0, 255, out=fine).astype(np.uint8)
 
