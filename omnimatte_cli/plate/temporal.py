@@ -27,6 +27,7 @@ from omnimatte_cli.plate.align import Aligner, Shot, prepare
 from omnimatte_cli.plate.fill import fill_hole, fringed, membrane
 from omnimatte_cli.plate.median import growth, growth_kernel
 from omnimatte_cli.plate.restless import Samples, settle
+from omnimatte_cli.plate.steady import steadied
 from omnimatte_cli.ranks import masked_ranks
 
 NEIGHBOURS = 12
@@ -90,6 +91,7 @@ def frame_plates(
     span = _span(camera, span, dtype)
     plan = {t: pick_neighbours(camera, t, neighbours, span) for t in wanted}
     aligner = Aligner(camera.size)
+    before: tuple[int, np.ndarray] | None = None  # the last frame that got a plate, and it
     with ThreadPoolExecutor(WORKERS) as pool:
         for t, target, others in _neighbourhoods(frames, len(camera), covered, plan):
             if canvas is None or t not in canvas.frames:
@@ -104,6 +106,10 @@ def frame_plates(
             if hole.any() or canvas.light_changes:
                 view = _canvas_view(aligner, camera, canvas, target, t)
                 plate = _completed(plate, view, hole)
+            if before is not None and before[0] == t - 1 and t in camera.scene(t - 1):
+                image = steadied(plate.image, before[1], camera.between(t, t - 1), target.hidden)
+                plate = replace(plate, image=image)
+            before = t, plate.image
             yield replace(plate, canvas=canvas.image)
 
 

@@ -1,0 +1,56 @@
+"""What lies behind objects stands still from one frame's plate to the next.
+
+Every frame has neighbours, gaps and joins of its own, so that a place that few frames show, or none,
+looks a little different in each plate, and the layers before it flicker. There each plate is mixed
+with the one before as the camera sees it from this frame. What is in sight is left as it is.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.arrays import channel_max, full_scale
+from omnimatte_cli.matte.box import bounding_box
+
+KEPT = 0.65  # share of the plate before, where both are alike
+UNLIKE = 30.0  # levels, by which they differ where the one before has hardly any say: it was wrong
+EDGE = 5  # pixels over which the mixture sets in, inside what is hidden, and of rim around it
+
+
+def steadied(
+    image: np.ndarray, before: np.ndarray, motion: np.ndarray, hidden: np.ndarray
+) -> np.ndarray:
+    """The plate `image` (H, W, 3) uint8 or uint16 with a share of the one `before` it.
+
+    motion: (3, 3), pixels of this frame to pixels of the frame before. hidden: (H, W) bool, what
+    this frame does not show of the scene.
+    """
+    box = bounding_box(hidden, EDGE)
+    if box is None:
+        return image
+    part = box.slices
+    h, w = hidden[part].shape
+    there = motion @ np.array([[1, 0, box.columns.start], [0, 1, box.rows.start], [0, 0, 1.0]])
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    old = cv2.warpPerspective(before, there, (w, h), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    known = cv2.warpPerspective(
+        np.ones(hidden.shape, np.uint8),
+        there,
+        (w, h),
+        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+    )
+    level = np.float32(full_scale(image.dtype) / 255)
+    apart = image[part].astype(np.float32) - old
+    # The light of two frames: what they differ by around what is hidden.
+    rim = ~hidden[part] & (known > 0)
+    if rim.any():
+        apart -= np.median(apart[rim][:: max(1, np.count_nonzero(rim) // 5000)], axis=0)
+    depth = cv2.distanceTransform(np.pad(hidden[part], 1).astype(np.uint8), cv2.DIST_L2, 3)
+    inside = np.minimum(depth[1:-1, 1:-1] / EDGE, 1) * known
+    size = cv2.blur(channel_max(np.abs(apart)), (5, 5)) / level
+    weight = KEPT * inside * np.exp(-((size / UNLIKE) ** 2))
+    result = image.copy()
+    mixed = image[part] - weight[..., None] * apart
+    result[part] = np.clip(np.rint(mixed), 0, full_scale(image.dtype)).astype(image.dtype)
+    return result
