@@ -1,8 +1,8 @@
 """What lies behind objects stands still from one frame's plate to the next.
 
-Every frame has neighbours, gaps and joins of its own, so that a place that few frames show, or none,
-looks a little different in each plate, and the layers before it flicker. There each plate is mixed
-with the one before as the camera sees it from this frame. What is in sight is left as it is.
+Every frame has neighbours, gaps and joins of its own, so that a place which few frames show, or
+none, looks a little different in each plate, and the layers before it flicker. Each plate is mixed
+there with the one before, as the camera sees it from this frame. What is in sight is left as it is.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import numpy as np
 from omnimatte_cli.arrays import channel_max, full_scale
 from omnimatte_cli.matte.box import bounding_box
 
-KEPT = 0.65  # share of the plate before, where both are alike
+KEPT = 0.75  # share of the plate before, where both are alike
 UNLIKE = 30.0  # levels, by which they differ where the one before has hardly any say: it was wrong
-EDGE = 5  # pixels over which the mixture sets in, inside what is hidden, and of rim around it
+AROUND = 0.02  # of the width: as far around what is hidden, too, as its outline comes and goes
+EDGE = 5  # pixels over which the mixture sets in, and of rim around it
 
 
 def steadied(
@@ -26,6 +27,9 @@ def steadied(
     motion: (3, 3), pixels of this frame to pixels of the frame before. hidden: (H, W) bool, what
     this frame does not show of the scene.
     """
+    side = 2 * round(AROUND * hidden.shape[1]) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    hidden = cv2.dilate(hidden.astype(np.uint8), disc) > 0
     box = bounding_box(hidden, EDGE)
     if box is None:
         return image
