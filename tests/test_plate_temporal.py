@@ -17,6 +17,7 @@ from omnimatte_cli.media import samples
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.estimate import written
 from omnimatte_cli.plate.restless import Samples, settle
+from omnimatte_cli.plate.steady import KEPT, steadied
 from omnimatte_cli.plate.temporal import FramePlate, frame_plates, pick_neighbours
 from omnimatte_cli.progress import Silent
 from tests.moving_clips import Shoot, cameras, shoot
@@ -275,3 +276,51 @@ def test_a_video_that_ends_early_is_an_error() -> None:
     camera = Camera(cameras(6, SIZE, 1), SIZE)
     with pytest.raises(VideoError, match="ended after 4 of 6"):
         list(frame_plates(lambda: iter(clip.frames), camera, lambda t: clip.masks[t]))
+
+
+def plate_changes(plates: list[FramePlate], camera: Camera, masks: np.ndarray) -> float:
+    """Mean levels by which plates differ behind objects from those before, seen from there."""
+    found = []
+    for t in range(1, len(plates)):
+        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        motion = camera.between(t, t - 1)
+        old = cv2.warpPerspective(plates[t - 1].image, motion, SIZE[::-1], flags=flags)
+        found.append(cv2.absdiff(old, plates[t].image)[masks[t]].mean())
+    return float(np.mean(found))
+
+
+def test_plates_stand_still_behind_objects(
+    filmed: Shoot, plates: list[FramePlate], monkeypatch
+) -> None:
+    camera = register(iter(filmed.frames), lambda t: filmed.masks[t])
+    monkeypatch.setattr("omnimatte_cli.plate.temporal.steadied", lambda image, *_: image)
+    single = list(
+        frame_plates(lambda: iter(filmed.frames), camera, lambda t: grown(filmed.masks[t]))
+    )
+    before, after = (plate_changes(p, camera, filmed.masks) for p in (single, plates))
+    assert after < 0.6 * before
+    truths = list(zip(filmed.plates, filmed.masks, strict=True))
+    alone, mixed = (
+        np.mean([psnr(p.image, *truth) for p, truth in zip(x, truths, strict=True)])
+        for x in (single, plates)
+    )
+    assert mixed > alone
+
+
+def test_what_is_in_sight_is_left_and_what_was_wrong_forgotten() -> None:
+    rng = np.random.default_rng(0)
+    plate = rng.integers(60, 200, (*SIZE, 3), dtype=np.uint8)
+    plate = cv2.GaussianBlur(plate, (0, 0), 1.5)
+    hidden = np.zeros(SIZE, bool)
+    hidden[30:70, 60:100] = True
+    before = plate.copy()
+    before[36:48, 66:94] += 8  # a guess that was a little off
+    before[52:64, 66:94] = 255 - plate[52:64, 66:94]  # and something else
+    found = steadied(plate, before, np.eye(3), hidden).astype(int) - plate
+    assert np.median(found[38:46, 68:92]) == round(8 * KEPT)
+    assert np.abs(found[54:62, 68:92]).mean() < 6
+    assert not found[:, :50].any() and not found[:20].any()
+    # A change of light is none of the scene.
+    brighter = steadied(plate, plate + np.uint8(10), np.eye(3), hidden)
+    assert np.array_equal(brighter, plate)
+    assert steadied(plate, before, np.eye(3), np.zeros(SIZE, bool)) is plate
