@@ -42,9 +42,9 @@ FADE = 0.005  # sigma over which an effect fades in where ownership begins
 FADE_IN = (0.05, 0.6)  # blurred ownership at which an effect begins and is whole
 GRID = 0.75  # least sigma of the finest window, in cells of the grid that windows are summed on
 
-RHO = 0.9  # 1 less the ridge on the light of what darkens
+RHO = 0.85  # 1 less the ridge on the light of what darkens
 PRIOR = 1e-4  # added to the variance of the plate: nothing is known of black ground
-SIGNIFICANT = 0.18  # variances of its fit by which a finer window must differ to be half believed
+SIGNIFICANT = 0.05  # variances of its fit by which a finer window must differ to be half believed
 BRIGHTENS = (0.35, 0.65)  # share of the change that brightens: all shadow .. all reflection
 PICTURE = (0.25, 0.5)  # share of the change's energy that smooth shadow leaves over: likewise
 PICTURE_NOISE = (3.0, 6.0)  # the same in noise deviations, so that grain is no picture
@@ -53,7 +53,7 @@ ENVELOPE = 6  # power of the mean that stands for the largest alpha in a window
 ENVELOPE_MARGIN = 1.1
 COHERENT = 1.5  # pixels; least sigma over which a change must be coherent to count
 EVIDENCE = (0.35, 0.8)  # smooth change, in noise deviations: nothing is shown below, all above
-LEAST = 0.004  # alpha below which nothing is shown: one level
+LEAST = (0.002, 0.006)  # alpha: nothing is shown below, all above; half a level .. 1.5 levels
 
 SUM = np.ones((1, 3), np.float32)  # of three channels
 
@@ -131,8 +131,9 @@ def _find(
     coherent = cv2.GaussianBlur(goal * windows.weights, (0, 0), max(sigmas[2], COHERENT))
     energy = channel_max(windows.enlarged(windows.mean(coherent * coherent, 1)))
     shown = smoothstep(np.sqrt(energy) / noise, *EVIDENCE) * smoothstep(owned, 0.02, 0.1)
-    faded = np.maximum(alpha * shown - LEAST, 0)
-    light = light * grey(faded / np.maximum(alpha, LEAST))
+    faded = alpha * shown
+    faded = faded * smoothstep(faded, *LEAST)
+    light = light * grey(faded / np.maximum(alpha, LEAST[0]))
     return faded, np.minimum(light, grey(faded)), mirror
 
 
