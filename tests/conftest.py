@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from omnimatte_cli.allocator import COLLECT, leave_cycles
 from omnimatte_cli.progress import Silent
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
@@ -83,3 +85,15 @@ def clip() -> tuple[np.ndarray, np.ndarray]:
     video, masks = scene()
     video.flags.writeable = masks.flags.writeable = False
     return video, masks
+
+
+def pytest_collection_finish() -> None:
+    """What all tests have imported stays: Python need not look through it for cycles each time."""
+    gc.set_threshold(*COLLECT)
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.collect()  # what the tests left, such as files that nobody closed, is still told
+    leave_cycles()
