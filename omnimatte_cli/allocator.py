@@ -37,6 +37,9 @@ def leave_cycles() -> None:
 
     With torch that takes half a second, and the system takes the memory back anyway. Objects whose
     last reference goes still end as ever, and what is registered for the exit still runs.
+    OpenImageIO's binding would complain of each of its own objects that is left.
     """
+    if "OpenImageIO" in sys.modules:
+        return
     gc.disable()
     gc.freeze()

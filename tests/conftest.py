@@ -11,7 +11,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from omnimatte_cli.allocator import COLLECT, leave_cycles
+from omnimatte_cli.allocator import COLLECT
 from omnimatte_cli.progress import Silent
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
@@ -95,5 +95,4 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_unconfigure() -> None:
-    gc.collect()  # what the tests left, such as files that nobody closed, is still told
-    leave_cycles()
+    gc.unfreeze()  # some bindings complain of what is left at the exit

@@ -6,6 +6,8 @@ import ctypes
 import subprocess
 import sys
 
+import pytest
+
 ROUNDS, ARRAYS = 30, 8
 SCRIPT = f"""
 import resource
@@ -50,3 +52,15 @@ def test_a_command_leaves_without_a_search_for_cycles() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False"]
+
+
+def test_no_binding_complains_at_the_exit() -> None:
+    pytest.importorskip("OpenImageIO")
+    code = (
+        "import OpenImageIO as oiio\n"
+        "from omnimatte_cli.allocator import leave_cycles\n"
+        "spec = oiio.ImageSpec(4, 4, 3, 'half')\n"
+        "leave_cycles()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
