@@ -443,6 +443,13 @@ def test_refining_tells_moving_scenes_apart() -> None:
     assert float(colours.abs().max()) < 0.02  # the start's, but for what [0, 1] cuts off
 
 
+@pytest.mark.parametrize("clip", [torch.rand(1, 3, 32, 48), torch.full((6, 3, 32, 48), 0.4)])
+def test_a_frame_alone_and_a_flat_clip_stay_as_they_were(clip: Tensor) -> None:
+    found = refine(clip, torch.stack([clip, clip]), torch.full((len(clip),), 0.5), 2, 0, Silent())
+    assert found.believed == 0
+    assert torch.allclose(found.layers, torch.stack([clip, clip]), atol=1e-4)
+
+
 @pytest.mark.slow
 def test_scenes_that_rest_are_left_as_they_were() -> None:
     """One scene that moves as a whole has no second motion, and layers stay the given ones."""

@@ -204,7 +204,8 @@ def move(scene: Scene, clip: Tensor, outlier: float) -> None:
     left = heavy @ jacobian.transpose(1, 2)
     right = heavy @ rest.flatten(1)[..., None]
     diagonal = left.diagonal(dim1=1, dim2=2)
-    left = left + torch.diag_embed(DAMPING * diagonal + 1e-6 * diagonal.amax(1, keepdim=True))
+    least = 1e-6 * diagonal.amax(1, keepdim=True) + 1e-9  # flat pictures have no gradients at all
+    left = left + torch.diag_embed(DAMPING * diagonal + least)
     change = torch.linalg.solve(left, right)[..., 0].unflatten(1, (2, PARAMETERS))
     h, w = scene.size
     limit = torch.tensor([1.0, 1.0, 2 / max(h, w), 2 / max(h, w)], device=clip.device)

@@ -110,6 +110,8 @@ def refine(
     stay as they come; their mean colours do everywhere.
     """
     t, _, h, w = clip.shape
+    if t == 1:  # nothing moves
+        return Refined(layers, 0.0, (0.0, 0.0))
     lags = [lag for lag in LAGS if lag < t]
     given = layers[0] - layers[1]
     apart, paths, trust = parted(clip, alpha)
