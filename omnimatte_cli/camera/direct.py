@@ -132,10 +132,10 @@ def _matrix(numbers: np.ndarray) -> np.ndarray:
 
 def explained(
     a: np.ndarray, b: np.ndarray, hidden: tuple[np.ndarray, np.ndarray], motion: np.ndarray
-) -> tuple[np.ndarray, int]:
+) -> tuple[np.ndarray, int, int]:
     """Middles (P, 2) float64 (x, y) of the cells of a that a motion (3, 3) from a to b explains.
 
-    Beside them, how many cells have detail that could be explained.
+    Beside them, how many cells have detail that could be explained, and how many both show.
 
     a, b, hidden: as in `align`.
     """
@@ -156,7 +156,9 @@ def explained(
         return cv2.resize(values * both, cells, interpolation=cv2.INTER_AREA)
 
     share, detail = mean(np.ones_like(both)), mean(np.abs(one - 128))
-    told = (share > 0.5) & (detail > DETAIL * share)
+    shown = share > 0.5
+    told = shown & (detail > DETAIL * share)
     row, column = np.nonzero(told & (mean(np.abs(one - other)) < EXPLAINED * detail))
     middles = np.stack([(column + 0.5) * w / cells[0], (row + 0.5) * h / cells[1]], -1)
-    return middles.astype(np.float64), int(np.count_nonzero(told))
+    counts = int(np.count_nonzero(told)), int(np.count_nonzero(shown))
+    return middles.astype(np.float64), *counts

@@ -21,6 +21,7 @@ THRESHOLD = 1.0  # pixels, the scale of MAGSAC's inliers
 FEW = 40  # inliers below which a homography's eight numbers are too many: four are fitted
 MIN_INLIERS = 20
 MORE = 1.1  # times the cells that tracked points explain, from which all pixels know better
+MOST = 0.5  # of the picture must have detail: a shadow that crosses a bare wall is no scene
 MIN_SHARE = 0.3  # of tracked points, that must be inliers
 SIFT_POINTS = 1200
 RATIO = 0.8  # Lowe's: nearest over second nearest descriptor
@@ -118,11 +119,11 @@ def better_of(pair: Pair | None, a: View, b: View, guess: np.ndarray) -> Pair | 
     motion = align(a.grey, b.grey, hidden, guess)
     if motion is None or not sane(normalised(motion), a.grey.shape):
         return pair
-    start, told = explained(a.grey, b.grey, hidden, motion)
-    if len(start) < max(MIN_INLIERS, MIN_SHARE * told):
+    start, told, shown = explained(a.grey, b.grey, hidden, motion)
+    if told < MOST * shown or len(start) < max(MIN_INLIERS, MIN_SHARE * told):
         return pair
     if pair is not None:
-        others, _ = explained(a.grey, b.grey, hidden, pair.homography)
+        others, *_ = explained(a.grey, b.grey, hidden, pair.homography)
         if len(start) <= MORE * len(others):
             return pair
     motion = normalised(motion)
