@@ -123,8 +123,8 @@ class Backdrop:
 def _usual(variation: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """The variation (h, w) float32 in [0, 1] that is usual around each place.
 
-    Where something is seen in a quarter of the frames, its own is that of the thing and not of the
-    scene: what stands there would hide what stands there. seen: (h, w) bool.
+    Where something moves in a quarter of the frames, the variation is the mover's and not the
+    scene's: taken for noise, it would hide the mover. seen: (h, w) bool.
     """
     h, w = variation.shape
     size = (AROUND, max(round(AROUND * h / w), 1))
