@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from omnimatte_cli.camera.direct import align, explained
 from omnimatte_cli.camera.registration import register
 from omnimatte_cli.camera.tracking import even_light, track_points, view
+from omnimatte_cli.camera.verify import explains_more
+from tests.conftest import scene
 
 SIZE = (160, 240)
 
@@ -72,10 +76,10 @@ def test_a_known_motion(name: str, mover: bool) -> None:
     hidden = (views[0].hidden, views[1].hidden)
     found = align(views[0].grey, views[1].grey, hidden, np.eye(3))
     assert found is not None and error(found, right) < 1.0, error(found, right)
-    places, told, _ = explained(views[0].grey, views[1].grey, hidden, found)
-    assert len(places) > 0.6 * told > 60
-    beside, *_ = explained(views[0].grey, views[1].grey, hidden, shifted(6, 6))
-    assert len(beside) < 0.5 * len(places)
+    best = explained(views[0].grey, views[1].grey, hidden, found)
+    assert len(best.middles) > 0.6 * best.told > 60
+    beside = explained(views[0].grey, views[1].grey, hidden, shifted(6, 6))
+    assert len(beside.middles) < 0.5 * len(best.middles) and beside.apart > 1.5 * best.apart
 
 
 def test_a_hidden_mover_has_no_say_even_where_it_is_most_of_the_picture() -> None:
@@ -98,8 +102,8 @@ def test_noise_is_explained_by_no_motion() -> None:
     nothing = np.zeros(SIZE, np.uint8)
     found = align(*pictures, (nothing, nothing), np.eye(3))
     motion = np.eye(3) if found is None else found
-    places, told, _ = explained(*pictures, (nothing, nothing), motion)
-    assert len(places) < 0.1 * max(told, 1) + 5
+    found_in = explained(*pictures, (nothing, nothing), motion)
+    assert len(found_in.middles) < 0.1 * max(found_in.told, 1) + 5
 
 
 def test_a_shadow_on_a_bare_wall_is_no_scene_that_moves() -> None:
@@ -113,6 +117,17 @@ def test_a_shadow_on_a_bare_wall_is_no_scene_that_moves() -> None:
         picture = wall * (1 - cv2.GaussianBlur(shade, (0, 0), 3))
         frames.append(np.repeat(picture.round().astype(np.uint8)[..., None], 3, 2))
     assert not register(frames).moving
+
+
+@pytest.mark.parametrize("picks", [(0, 4, 8), range(9)], ids=["few samples", "all"])
+@pytest.mark.parametrize("size", [(36, 64), (96, 160)], ids=str)
+def test_a_smooth_ramp_stands_still(size: tuple[int, int], picks: Sequence[int]) -> None:
+    """Its steps of one level fit each other in many ways."""
+    video, masks = scene(9, size)
+    camera = register(list(video), lambda t: masks[t])
+    assert not (
+        camera.moving and explains_more(camera, picks, lambda t: video[t], lambda t: masks[t])
+    )
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ fine, composed inversely (Baker and Matthews 2004), each pixel weighted down as 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -130,15 +132,24 @@ def _matrix(numbers: np.ndarray) -> np.ndarray:
     return np.array([[1 + p[2], p[3], p[0]], [p[4], 1 + p[5], p[1]], [p[6], p[7], 1]])
 
 
+@dataclass(frozen=True)
+class Explained:
+    """What a motion explains of a picture, by cells.
+
+    middles: (P, 2) float64 (x, y), of the cells that it explains. told: how many have detail that
+    could be explained. shown: how many both pictures show. apart: mean difference of these, levels.
+    """
+
+    middles: np.ndarray
+    told: int
+    shown: int
+    apart: float
+
+
 def explained(
     a: np.ndarray, b: np.ndarray, hidden: tuple[np.ndarray, np.ndarray], motion: np.ndarray
-) -> tuple[np.ndarray, int, int]:
-    """Middles (P, 2) float64 (x, y) of the cells of a that a motion (3, 3) from a to b explains.
-
-    Beside them, how many cells have detail that could be explained, and how many both show.
-
-    a, b, hidden: as in `align`.
-    """
+) -> Explained:
+    """What a motion (3, 3) from a to b explains. a, b, hidden: as in `align`."""
     h, w = a.shape
     cells = (max(round(1 / CELL), 2), max(round(h / (w * CELL)), 2))
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -158,7 +169,9 @@ def explained(
     share, detail = mean(np.ones_like(both)), mean(np.abs(one - 128))
     shown = share > 0.5
     told = shown & (detail > DETAIL * share)
-    row, column = np.nonzero(told & (mean(np.abs(one - other)) < EXPLAINED * detail))
+    differs = mean(np.abs(one - other))
+    row, column = np.nonzero(told & (differs < EXPLAINED * detail))
     middles = np.stack([(column + 0.5) * w / cells[0], (row + 0.5) * h / cells[1]], -1)
+    apart = float(differs[shown].sum() / max(float(share[shown].sum()), 1e-6))
     counts = int(np.count_nonzero(told)), int(np.count_nonzero(shown))
-    return middles.astype(np.float64), *counts
+    return Explained(middles.astype(np.float64), *counts, apart)

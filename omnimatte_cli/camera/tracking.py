@@ -21,6 +21,7 @@ THRESHOLD = 1.0  # pixels, the scale of MAGSAC's inliers
 FEW = 40  # inliers below which a homography's eight numbers are too many: four are fitted
 MIN_INLIERS = 20
 MORE = 1.1  # times the cells that tracked points explain, from which all pixels know better
+FAR = 1.0  # pixels, up to which a motion does no harm if there is none
 MOST = 0.5  # of the picture must have detail: a shadow that crosses a bare wall is no scene
 MIN_SHARE = 0.3  # of tracked points, that must be inliers
 SIFT_POINTS = 1200
@@ -119,15 +120,27 @@ def better_of(pair: Pair | None, a: View, b: View, guess: np.ndarray) -> Pair | 
     motion = align(a.grey, b.grey, hidden, guess)
     if motion is None or not sane(normalised(motion), a.grey.shape):
         return pair
-    start, told, shown = explained(a.grey, b.grey, hidden, motion)
-    if told < MOST * shown or len(start) < max(MIN_INLIERS, MIN_SHARE * told):
+    best = explained(a.grey, b.grey, hidden, motion)
+    start, told = best.middles, best.told
+    if told < MOST * best.shown or len(start) < max(MIN_INLIERS, MIN_SHARE * told):
+        return pair
+    # On a smooth ramp many motions fit nearly as well as none: what goes far must match better.
+    still = explained(a.grey, b.grey, hidden, np.eye(3))
+    if furthest(motion, a.grey.shape) > FAR and best.apart > still.apart:
         return pair
     if pair is not None:
-        others, *_ = explained(a.grey, b.grey, hidden, pair.homography)
+        others = explained(a.grey, b.grey, hidden, pair.homography).middles
         if len(start) <= MORE * len(others):
             return pair
     motion = normalised(motion)
     return Pair(a.frame, b.frame, start, project(motion, start), motion, told)
+
+
+def furthest(motion: np.ndarray, size: tuple[int, ...]) -> float:
+    """How far a motion (3, 3) takes a corner of a picture of a size (H, W), in pixels."""
+    h, w = size
+    corners = np.array([[0, 0], [w, 0], [0, h], [w, h]], np.float64)
+    return float(np.linalg.norm(project(motion, corners) - corners, axis=1).max())
 
 
 def track_points(a: View, b: View, guess: np.ndarray) -> Pair | None:
