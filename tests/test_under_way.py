@@ -89,8 +89,10 @@ def test_the_plate_is_swapped(clip: Path) -> None:
     assert "ground.mkv was changed while it was read" in text
 
 
-def test_the_output_is_deleted(clip: Path) -> None:
-    text = run(clip, "writing", lambda: shutil.rmtree(clip / "results"))
+@pytest.mark.parametrize("camera", ["static", "moving"])
+def test_the_output_is_deleted(clip: Path, camera: str) -> None:
+    """Before a moving camera the plates of the frames, which are read again, are in it, too."""
+    text = run(clip, "writing", lambda: shutil.rmtree(clip / "results"), camera=camera)
     assert text == f"What was written for {clip}/results/out was deleted under way: run it again."
 
 

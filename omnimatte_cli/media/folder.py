@@ -66,7 +66,11 @@ def output_folder(
         _check_content(out, overwrite, inputs)
         new.mkdir()
         made_one = new.stat()
-        yield new
+        try:
+            yield new
+        except Exception:
+            _check_there(new, made_one, out)  # else a file would be missed that the run wrote
+            raise
         _check_there(new, made_one, out)
         with ignored_interrupts():
             write_list(new)
