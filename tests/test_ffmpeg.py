@@ -40,8 +40,13 @@ def write_with(program: Path, path: Path, frames: int = 1, size=SIZE, timing=Fra
 
 
 def running(word: str) -> bool:
-    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    return any(word in line and "<defunct>" not in line for line in listing.splitlines())
+    """Whether a program goes on; one that was killed may need a moment to be gone."""
+    for _ in range(20):
+        listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+        if not any(word in line and "<defunct>" not in line for line in listing.splitlines()):
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def test_found_by_option_variable_path_and_package(tmp_path: Path, monkeypatch) -> None:
