@@ -150,21 +150,26 @@ def test_the_mover_without_a_mask_is_found_before_a_moving_camera(pan, step: int
     assert len(find_strangers_over(frames, known, both, camera, seen)) == 0
 
 
+def shot_with(frames: np.ndarray, mask: np.ndarray, camera: Camera | None = None) -> Shot:
+    """Frames (T, h, w, 3) with one masked object (T, h, w); None: before a camera that stands."""
+    return Shot(
+        Fraction(12),
+        frames,
+        Masks.from_arrays(mask[None], ("first",)),
+        mask[None],
+        FrameSamples.of(frames),
+        lambda: iter(frames),
+        camera or Camera.static(len(frames), SIZE),
+    )
+
+
 @pytest.mark.parametrize(("share", "strangers"), [(0.0, 1), (0.9, 0)], ids=["nobody's", "image"])
 def test_a_shot_before_a_moving_camera_has_strangers(
     pan, monkeypatch, share: float, strangers: int
 ) -> None:
     frames, plates, first, _, camera = pan
     monkeypatch.setattr("omnimatte_cli.plate.strangers.working_frame_plates", lambda *a: plates)
-    shot = Shot(
-        Fraction(12),
-        frames,
-        Masks.from_arrays(first[None], ("first",)),
-        first[None],
-        FrameSamples.of(frames),
-        lambda: iter(frames),
-        camera,
-    )
+    shot = shot_with(frames, first, camera)
     told = Said()
     looked = with_strangers(shot, lambda plates: owned_by(share, 0, len(plates)), told)
     assert looked.strangers is not None and len(looked.strangers) == len(told.said) == strangers
@@ -184,15 +189,7 @@ def test_over_a_plate_of_the_users_it_is_asked_whose_a_mover_is(
     frames, mask, camera = (pan[0], pan[2], pan[4]) if moving else (*clip[:2], None)
     image = pan[1] if moving else np.full((1, *SIZE, 3), 90, np.uint8)
     plate = Plate(image[0], np.ones(SIZE, bool), (lambda: iter(image)) if moving else None)
-    shot = Shot(
-        Fraction(12),
-        frames,
-        Masks.from_arrays(mask[None], ("first",)),
-        mask[None],
-        FrameSamples.of(frames),
-        lambda: iter(frames),
-        camera or Camera.static(len(frames), SIZE),
-    )
+    shot = shot_with(frames, mask, camera)
     asked: list[np.ndarray] = []
 
     def find_owners(plates: np.ndarray) -> Ownership:
@@ -255,15 +252,7 @@ def test_a_mover_that_one_object_owns_is_its_mirror_image(
     clip, first: float, second: float, strangers: int
 ) -> None:
     frames, mask, _ = clip
-    shot = Shot(
-        Fraction(12),
-        frames,
-        Masks.from_arrays(mask[None], ("first",)),
-        mask[None],
-        FrameSamples.of(frames),
-        lambda: iter(frames),
-        Camera.static(len(frames), SIZE),
-    )
+    shot = shot_with(frames, mask)
     asked: list[np.ndarray] = []
 
     def find_owners(plates: np.ndarray) -> Ownership:

@@ -15,7 +15,6 @@ import numpy as np
 # Reductions of the pictures, coarse to fine, and how many of a homography's numbers each tells: a
 # shift, then a similarity, at last all of them.
 LEVELS = ((8, 2), (4, 4), (2, 4), (1, 8))
-NEAR = 2  # the level at which a good guess is made better
 WIDTH = 330  # pixels; finer pictures are not looked at
 SMALLEST = 24  # pixels, the shorter side of a picture that still tells something
 ROUNDS = 12  # of the method at each level
@@ -80,9 +79,8 @@ def _at_level(
     if np.count_nonzero(inside) < LEAST * inside.size:
         return None
     slope = np.abs(across) + np.abs(down)
-    rows, columns = np.nonzero(
-        inside & (slope >= np.median(slope[inside]))
-    )  # the rest tells little
+    steep = slope >= np.median(slope[inside])  # the rest tells little
+    rows, columns = np.nonzero(inside & steep)
     # Coordinates around the middle, in half widths, so that the numbers are of like size.
     centred = np.array([[2 / w, 0, -1], [0, 2 / w, -h / w], [0, 0, 1.0]])
     x, y = (columns * (2 / w) - 1).astype(np.float32), (rows * (2 / w) - h / w).astype(np.float32)

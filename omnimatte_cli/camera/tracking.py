@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.camera.direct import align, explained
-from omnimatte_cli.camera.model import normalised, project, sane
+from omnimatte_cli.camera.model import corners, normalised, project, sane
 
 WORKING_WIDTH = 640  # pixels; wider frames are tracked in a copy of this width
 TILES = (5, 8)  # rows and columns of the frame, each of which gives its share of points
@@ -125,22 +125,17 @@ def better_of(pair: Pair | None, a: View, b: View, guess: np.ndarray) -> Pair | 
     if told < MOST * best.shown or len(start) < max(MIN_INLIERS, MIN_SHARE * told):
         return pair
     # On a smooth ramp many motions fit nearly as well as none: what goes far must match better.
-    still = explained(a.grey, b.grey, hidden, np.eye(3))
-    if furthest(motion, a.grey.shape) > FAR and best.apart > still.apart:
-        return pair
+    ends = corners((a.grey.shape[0], a.grey.shape[1]))
+    if np.linalg.norm(project(motion, ends) - ends, axis=1).max() > FAR:
+        still = explained(a.grey, b.grey, hidden, np.eye(3))
+        if best.apart > still.apart:
+            return pair
     if pair is not None:
         others = explained(a.grey, b.grey, hidden, pair.homography).middles
         if len(start) <= MORE * len(others):
             return pair
     motion = normalised(motion)
     return Pair(a.frame, b.frame, start, project(motion, start), motion, told)
-
-
-def furthest(motion: np.ndarray, size: tuple[int, ...]) -> float:
-    """How far a motion (3, 3) takes a corner of a picture of a size (H, W), in pixels."""
-    h, w = size
-    corners = np.array([[0, 0], [w, 0], [0, h], [w, h]], np.float64)
-    return float(np.linalg.norm(project(motion, corners) - corners, axis=1).max())
 
 
 def track_points(a: View, b: View, guess: np.ndarray) -> Pair | None:

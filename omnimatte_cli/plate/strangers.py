@@ -37,14 +37,13 @@ def with_strangers(
     camera = shot.camera
     if camera is None or camera.cuts or (camera.moving and find_owners is None):
         return shot
-    given = None if plate is None else working_plates(plate, shot.size, len(shot))
     if camera.moving:
         assert find_owners is not None
-        if given is None or len(given) == 1:
+        if plate is None or plate.moving is None:
             progress.stage("plate", len(shot))
             plates = working_frame_plates(shot, camera, None, progress)
         else:
-            plates = given
+            plates = working_plates(plate, shot.size, len(shot))
         ownership = find_owners(plates)
         progress.stage("strangers")
         found = find_strangers_over(
@@ -56,7 +55,10 @@ def with_strangers(
         progress.stage("strangers")
         found = find_strangers(shot.frames, shot.small, float(shot.fps))
         if len(found) and find_owners is not None:
-            plates = median_of_all(shot)[None] if given is None else given
+            if plate is None:
+                plates = median_of_all(shot)[None]
+            else:
+                plates = working_plates(plate, shot.size, len(shot))
             found = nobodys(found, find_owners(plates), shot.coarse_frames)
     if len(found):
         one = len(found) == 1
