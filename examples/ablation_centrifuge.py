@@ -1,6 +1,7 @@
 """Tables 1 to 3 of the Visual Centrifuge at small scale, every network trained for equally long.
 
 usage: python examples/ablation_centrifuge.py OUT_DIR [--seconds 90] [--size 64] [--batch 4]
+       [--only "predictor, n = 4"]
 
 Table 2: how many outputs, predictor against predictor-corrector. Table 3: trained on clips that
 stand still, tested on pairs of which both, none or one moves. The loss is the paper's, of the best
@@ -115,6 +116,7 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=90, help="processor time of each")
     parser.add_argument("--size", type=int, default=64, help="pixels a side")
     parser.add_argument("--batch", type=int, default=4, help="blends a step")
+    parser.add_argument("--only", default="", help="rows whose names begin with this")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     print("| network | steps | " + " | ".join(PAIRS) + " |")
@@ -127,5 +129,7 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     row("untrained", 0, scores_of(Centrifuge(replace(shape_of(first), residual=False)), batches))
     for name, recipe in recipes.items():
+        if not name.startswith(asked.only):
+            continue
         found = trained(name, recipe, batches, asked)
         row(name, found["steps"], found["scores"])

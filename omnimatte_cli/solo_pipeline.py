@@ -38,6 +38,7 @@ from omnimatte_cli.media.images import IMAGE_SUFFIXES
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods import registry
 from omnimatte_cli.methods.base import Run
+from omnimatte_cli.methods.generative.agreement import check_objects
 from omnimatte_cli.methods.generative.bodies import guess_masks, ordered
 from omnimatte_cli.methods.generative.method import (
     OwnedSolos,
@@ -188,7 +189,9 @@ def removal_shot(source: Path, settings: LayersSettings, progress: StageTimer) -
     progress.stage("reading the videos", info.frames)
     plates = working_plates(plate, size, info.frames)
     small = np.stack([np.stack([eight_bits(x) for x in v.stream(size)]) for v in videos])
-    if masks is None:
+    if masks is not None:
+        check_objects(names, small, clip.frames, plates, masks.resized(size))
+    else:
         masks = guess_masks(small, plates, names, info.size)
         if settings.order is not None:
             order, kind = read_order(Path(), names, info.frames, settings.order)

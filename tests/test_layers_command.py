@@ -164,6 +164,21 @@ def test_a_shifted_solo_is_moved_onto_the_shot(tmp_path: Path) -> None:
     assert (layer(tmp_path / "out", "red", 2)[masks[2], 3] > 200).mean() > 0.9
 
 
+def test_a_solo_that_is_late_or_of_another_object_is_named(folder: Path, tmp_path: Path) -> None:
+    red = np.stack(list(iter_frames(folder / "red.mkv")))
+    late = encode(tmp_path / "late.mkv", np.concatenate([red[:1], red[:1], red[:-2]]), *LOSSLESS)
+    early = encode(tmp_path / "early.mkv", np.concatenate([red[1:], red[-1:]]), *LOSSLESS)
+    masks = ("--masks", folder / "masks")
+    for other, words in (
+        ({"red": late}, "shows 'red' 2 frames late"),
+        ({"red": early}, "shows 'red' 1 frame early"),
+        ({"red": folder / "blue.mkv", "blue": folder / "red.mkv"}, "were two solos swapped?"),
+    ):
+        done = omnimatte(*arguments(folder, tmp_path / "out", **other), *masks)
+        assert done.returncode == 2 and words in done.stderr, done.stderr
+        assert done.stderr.count("Error: ") == 1 and not (tmp_path / "out").exists()
+
+
 def test_what_does_not_fit_is_one_sentence(folder: Path, tmp_path: Path) -> None:
     red = np.stack(list(iter_frames(folder / "red.mkv")))
     short = encode(tmp_path / "short.mkv", red[:4], *LOSSLESS)
