@@ -21,6 +21,7 @@ from omnimatte_cli.matte.closed_form import min_alpha, sure_min_alpha
 from omnimatte_cli.matte.compositing import grey, layer_over, straight
 from omnimatte_cli.matte.edges import find_alpha
 from omnimatte_cli.matte.effects import Effect, find_effect
+from omnimatte_cli.matte.ground import shown_ground
 from omnimatte_cli.matte.ownership import FrameWeights, smoothstep
 from omnimatte_cli.matte.passes import BODY, PASSES, effect_passes, split_layer
 
@@ -108,8 +109,11 @@ def _smooth_layers(
     rgba = np.zeros((len(order), *shape, 4), np.float32)
     parts: dict[int, tuple[Box, Effect, np.ndarray]] = {}
     total = owners.weights.sum(0)
-    # An effect is learnt from where no body can be.
-    ground = 1 - smoothstep(owners.edge.max(0), *GROUND)
+    # An effect is learnt from where no body can be, and from the ground that a mask takes in.
+    edge = owners.edge.max(0)
+    taken = shown_ground(frame, plate, edge, noise, side)
+    bodies = bodies * (1 - taken)
+    ground = np.maximum(1 - smoothstep(edge, *GROUND), taken)
     below = plate.copy()
     for i in order:
         touched = np.maximum(owners.weights[i], bodies[i]) > TOUCHED

@@ -1,0 +1,171 @@
+"""Ground that a rough mask takes in: floor around shoes, grass between legs.
+
+Inside a mask the ground tells itself from the body by the plate's own texture. In from outside the
+mask, where nothing covers the ground, its light is followed from window to window: a gain a
+channel,
+
+    frame_c = k_c * plate_c,
+
+fitted to what has been found to be ground so far. A pixel that such a light makes is ground as far
+as its surroundings show the plate's detail as well,
+
+    r^2 = m[f p]^2 / (m[f f] m[p p]),
+
+f and p the frame's and the plate's detail, m[.] the mean over the pixels found in a window. A body
+in the ground's colours does not have the ground's pattern, and where the ground is plain or the
+plate unlike it, nothing is known and nothing is taken from the mask.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.matte.blur import wide_blur
+from omnimatte_cli.matte.box import bounding_box, cropped
+from omnimatte_cli.matte.compositing import grey
+from omnimatte_cli.matte.effects import channel_sum
+from omnimatte_cli.matte.ownership import smoothstep
+
+# Lengths are shares of the picture's mean side, the root of its area.
+LIGHT = 0.00625  # sigma of the windows in which a light is fitted: 3 px at 640x360
+DETAIL = 0.00625  # sigma of what is no detail any more
+WIDE = 0.04  # the same at first
+WINDOW = 0.02  # sigma of the windows in which details are compared
+REACH = 0.05  # how far around a mask the ground is looked at
+FREE = 0.02  # soft mask up to which a pixel shows the ground
+STEPS = 10  # from window to window
+FINEST = 3.0  # pixels of a grid that LIGHT has at least
+
+DENOISE = 0.7  # pixels of that grid; sigma of a blur of what is compared
+GROUND_NOISE = 0.012  # least deviation of the frame from the lit ground
+GAIN_NOISE = 0.05  # the same, as a share of the lit ground
+OFF_GROUND = (1.0, 2.0)  # deviations from the lit ground: ground .. not
+ENOUGH = (0.03, 0.1)  # share of a window that is ground: no light is known .. it is
+DENSE = (0.25, 0.5)  # share of a window that is ground: chance .. ground
+LIT = (0.1, 0.25, 1.1, 1.25)  # gains: too dark for a shadow .. a shadow, light .. too bright
+SHOWN = (0.3, 0.5)  # share of the frame's detail that is the plate's: not to be told .. ground
+SAMPLES = (0.2, 0.6)  # pixels in a window, over those in a detail's: too few .. enough
+SPECK = 0.3  # how surely a pixel is ground that belongs to an island
+DETAILED = (0.006, 0.012)  # deviation of the plate's detail: plain .. textured
+
+
+def shown_ground(
+    frame: np.ndarray, plate: np.ndarray, edge: np.ndarray, noise: np.ndarray | float, side: float
+) -> np.ndarray:
+    """How surely each pixel of a mask shows the ground, (H, W) float32 in [0, 1]; 0 elsewhere.
+
+    frame, plate: (H, W, 3) float32 in [0, 1]. edge: (H, W) in [0, 1], a mask with a soft edge.
+    noise: (H, W) or a number, the residual's deviation where nothing happens. side: mean side of
+    the picture that these are part of, in pixels.
+    """
+    out = np.zeros(edge.shape, np.float32)
+    box = bounding_box(edge > FREE, round(REACH * side))
+    if box is None:
+        return out
+    part = box.slices
+    soft = edge[part]
+    step = max(1, int(LIGHT * side / FINEST))
+    size = soft.shape[::-1]
+    less = (max(1, size[0] // step), max(1, size[1] // step))
+
+    def small(x: np.ndarray) -> np.ndarray:
+        return cv2.resize(x, less, interpolation=cv2.INTER_AREA) if step > 1 else x
+
+    near = cropped(noise, box)
+    near = small(near) if isinstance(near, np.ndarray) else near
+    pictures = [cv2.GaussianBlur(small(x[part]), (0, 0), DENOISE) for x in (frame, plate)]
+    mask = small(soft) >= 0.5
+    found = mask * follow_light(*pictures, small(soft) > FREE, near, LIGHT * side / step)
+    side /= step
+    shown = shows_detail(*pictures, found, DETAIL * side, WINDOW * side)
+    found = without_specks(found * shown, mask, (WINDOW * side) ** 2)
+    if step > 1:
+        found = cv2.resize(found, size, interpolation=cv2.INTER_LINEAR)
+    out[part] = found * (soft >= 0.5)
+    return out
+
+
+def follow_light(
+    frame: np.ndarray, plate: np.ndarray, mask: np.ndarray, noise: np.ndarray | float, sigma: float
+) -> np.ndarray:
+    """What of a mask (H, W) bool is the plate in the light around, (H, W) float32 in [0, 1].
+
+    frame, plate: (H, W, 3). sigma: pixels, of a window. Each step goes about a window further.
+    """
+    squares, products = plate * plate, frame * plate
+    variance = np.square(np.maximum(noise, GROUND_NOISE))
+    variance = grey(np.broadcast_to(np.float32(variance), mask.shape))
+    outside = (~mask).astype(np.float32)
+    weight = outside
+    # The first windows are wide: gaps that the mask encloses are in the light around it.
+    for wide in (*[WIDE / LIGHT] * 2, *[1.0] * STEPS):
+        w = grey(weight)
+        gain = wide_blur(w * products, wide * sigma)
+        gain /= wide_blur(w * squares, wide * sigma) + 1e-4
+        lit = gain * plate
+        off = channel_sum(np.square(frame - lit) / (variance + np.square(GAIN_NOISE * lit)))
+        light = channel_sum(gain) / 3
+        found = 1 - smoothstep(np.sqrt(off / 3), *OFF_GROUND)
+        found *= smoothstep(wide_blur(weight, wide * sigma), *ENOUGH)
+        found *= smoothstep(light, *LIT[:2]) * (1 - smoothstep(light, *LIT[2:]))
+        weight = np.where(mask, found, outside * found)
+    found = cv2.morphologyEx(weight * mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    # Scattered pixels of a body are like any ground by chance.
+    return found * smoothstep(cv2.GaussianBlur(found + outside, (0, 0), sigma), *DENSE)
+
+
+def without_specks(found: np.ndarray, mask: np.ndarray, least: float) -> np.ndarray:
+    """What was found in a mask, with neither islands of ground in the body nor of body in it.
+
+    found: (H, W) float32 in [0, 1]. mask: (H, W) bool. least: pixels, of what is no island.
+    """
+    ground = (found > SPECK) | ~mask
+    found = np.where(small_pieces(ground, least) & mask, 0, found)
+    taken = found > SPECK
+    around = cv2.dilate(taken.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    # Small pieces of a mask that touch no ground were small before.
+    return np.where(small_pieces(mask & ~taken, least, around), 1, found).astype(np.float32)
+
+
+def small_pieces(there: np.ndarray, least: float, touch: np.ndarray | None = None) -> np.ndarray:
+    """The connected pieces of `there` (H, W) bool of fewer than `least` pixels, (H, W) bool.
+
+    touch: (H, W) bool, which they have to touch; None: nothing.
+    """
+    _, names, facts, _ = cv2.connectedComponentsWithStats(there.astype(np.uint8))
+    small = facts[:, cv2.CC_STAT_AREA] < least
+    if touch is not None:
+        touched = np.zeros_like(small)
+        touched[np.unique(names[touch])] = True
+        small &= touched
+    small[0] = False
+    return np.asarray(small[names])
+
+
+def shows_detail(
+    frame: np.ndarray,
+    plate: np.ndarray,
+    weight: np.ndarray,
+    fine: float,
+    window: float,
+) -> np.ndarray:
+    """How surely the frame has the plate's detail around each pixel, (H, W) float32 in [0, 1].
+
+    frame, plate: (H, W, 3). weight: (H, W) in [0, 1], the pixels that are compared. fine: pixels;
+    sigma of what is no detail any more. window: pixels; sigma of what is compared.
+    """
+    w = grey(weight)
+    count = cv2.GaussianBlur(weight, (0, 0), fine)
+    f, p = (
+        x - cv2.GaussianBlur(w * x, (0, 0), fine) / grey(np.maximum(count, 1e-6))
+        for x in (frame, plate)
+    )
+    count = cv2.GaussianBlur(weight, (0, 0), window)
+    ff, pp, fp = (
+        cv2.GaussianBlur(channel_sum(w * x), (0, 0), window) / np.maximum(count, 1e-6)
+        for x in (f * f, p * p, f * p)
+    )
+    share = np.square(np.maximum(fp, 0)) / np.maximum(ff * pp, 1e-12)
+    found = smoothstep(share, *SHOWN) * smoothstep(count * (window / fine) ** 2, *SAMPLES)
+    return np.asarray(found * smoothstep(np.sqrt(pp / 3), *DETAILED), np.float32)

@@ -1,0 +1,122 @@
+"""Ground within a rough mask: floor in the body's shadow is told from the body by its pattern."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from omnimatte_cli.matte.ground import shown_ground, small_pieces, without_specks
+from omnimatte_cli.matte.ownership import FrameWeights
+from omnimatte_cli.matte.resolve import resolve_frame
+
+SIZE = (180, 240)
+SIDE = 480.0  # the pictures are parts of such a one
+NOISE = 2 / 255
+BODY = (slice(40, 130), slice(100, 140))
+ROUGH = (slice(30, 150), slice(80, 170))  # what the mask takes in
+
+
+def pattern(seed: int, low: float, high: float) -> np.ndarray:
+    """Spots of some four pixels, (H, W, 3)."""
+    rng = np.random.default_rng(seed)
+    small = rng.uniform(low, high, (SIZE[0] // 4, SIZE[1] // 4, 1)).astype(np.float32)
+    large = cv2.resize(small, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.clip(large[..., None] * np.float32([1, 0.8, 0.6]), 0, 1)
+
+
+def soft(mask: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.006 * SIDE)
+
+
+def box(part: tuple[slice, slice]) -> np.ndarray:
+    mask = np.zeros(SIZE, bool)
+    mask[part] = True
+    return mask
+
+
+def light() -> np.ndarray:
+    """A shadow that is darkest at the body, (H, W, 1)."""
+    dark = np.zeros(SIZE, np.float32)
+    cv2.ellipse(dark, (120, 135), (60, 30), 0, 0, 360, 0.5, -1)
+    return 1 - cv2.GaussianBlur(dark, (0, 0), 14)[..., None]
+
+
+def noisy(x: np.ndarray, seed: int = 5) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, NOISE, x.shape)
+    return np.clip(x + noise, 0, 1).astype(np.float32)
+
+
+PLATE = pattern(1, 0.25, 0.65)
+
+
+def seen(body: np.ndarray) -> np.ndarray:
+    """The plate in the shadow with the body on it."""
+    return noisy(np.where(box(BODY)[..., None], body, PLATE * light()))
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_patterned_ground_in_a_mask_is_given_back_and_the_body_is_not(scale: int) -> None:
+    frame, plate, edge = seen(pattern(2, 0.3, 0.6)), PLATE, soft(box(ROUGH))
+    if scale > 1:
+        size = (SIZE[1] * scale, SIZE[0] * scale)
+        frame, plate, edge = (cv2.resize(x, size) for x in (frame, plate, edge))
+    taken = shown_ground(frame, plate, edge, NOISE, SIDE * scale)
+    taken = cv2.resize(taken, SIZE[::-1], interpolation=cv2.INTER_AREA)
+    ground = box(ROUGH) & ~(soft(box(BODY)) > 0.02)
+    assert taken[ground].mean() > 0.9
+    assert taken[box(BODY)].mean() < 0.1
+    assert taken[~box(ROUGH)].max() < 0.6  # outside of the mask there is nothing to give back
+
+
+def test_a_body_in_the_grounds_colours_without_its_pattern_stays() -> None:
+    body = cv2.GaussianBlur(PLATE * light(), (0, 0), 6) + pattern(3, -0.1, 0.1).clip(-1, 1) * 0.2
+    frame = noisy(np.where(box(ROUGH)[..., None], body, PLATE * light()))
+    assert shown_ground(frame, PLATE, soft(box(ROUGH)), NOISE, SIDE).mean() < 1e-3
+
+
+def test_on_a_plain_ground_nothing_is_known() -> None:
+    plain = np.full_like(PLATE, 0.5)
+    frame = noisy(np.where(box(BODY)[..., None], pattern(2, 0.3, 0.6), plain * light()))
+    assert shown_ground(frame, plain, soft(box(ROUGH)), NOISE, SIDE).max() < 0.05
+
+
+def test_a_plate_that_is_unlike_the_ground_takes_nothing() -> None:
+    frame = seen(pattern(2, 0.3, 0.6))
+    other = pattern(9, 0.25, 0.65)
+    assert shown_ground(frame, other, soft(box(ROUGH)), NOISE, SIDE).mean() < 0.01
+
+
+def test_no_mask_no_ground() -> None:
+    assert not shown_ground(PLATE, PLATE, np.zeros(SIZE, np.float32), NOISE, SIDE).any()
+
+
+def test_islands_belong_to_what_is_around_them() -> None:
+    mask = box(ROUGH)
+    found = np.zeros(SIZE, np.float32)
+    found[60:64, 100:104] = 1  # ground in the middle of the body
+    found[100:150, 80:170] = 1  # ground at the rim
+    found[120:124, 120:124] = 0  # a piece of body in it
+    out = without_specks(found, mask, 60)
+    assert not out[:100].any() and out[100:150, 80:170].min() == 1
+    # A small mask of its own is no remainder of a larger one.
+    alone = box((slice(5, 9), slice(5, 9)))
+    assert not without_specks(found, mask | alone, 60)[alone].any()
+
+
+def test_small_pieces_are_counted_in_pixels() -> None:
+    there = box((slice(0, 2), slice(0, 5))) | box((slice(10, 20), slice(10, 20)))
+    assert small_pieces(there, 11).sum() == 10 and small_pieces(there, 10).sum() == 0
+
+
+def test_the_floor_around_a_body_becomes_its_shadow() -> None:
+    frame, mask = seen(pattern(2, 0.3, 0.6) * np.float32([0.3, 0.6, 1.5])), box(ROUGH)
+    edge = soft(mask)[None]
+    owners = FrameWeights(np.ones((1, *SIZE), np.float32), edge, edge)
+    order = np.array([0])
+    layers = resolve_frame(frame, PLATE, owners, order, NOISE, masks=mask[None], side=SIDE)
+    assert layers.passes is not None
+    shadow, _, body = layers.passes[0]
+    floor = box(ROUGH) & ~(soft(box(BODY)) > 0.01)
+    assert body[floor, 3].mean() < 0.05 and body[box(BODY), 3].mean() > 0.97
+    assert np.abs(shadow[floor, 3] - (1 - light()[floor, 0])).mean() < 0.05
