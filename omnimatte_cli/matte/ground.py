@@ -74,11 +74,11 @@ def shown_ground(
 
     near = cropped(noise, box)
     near = small(near) if isinstance(near, np.ndarray) else near
-    pictures = [cv2.GaussianBlur(small(x[part]), (0, 0), DENOISE) for x in (frame, plate)]
+    f, p = (cv2.GaussianBlur(small(x[part]), (0, 0), DENOISE) for x in (frame, plate))
     mask = small(soft) >= 0.5
-    found = mask * follow_light(*pictures, small(soft) > FREE, near, LIGHT * side / step)
+    found = mask * follow_light(f, p, small(soft) > FREE, near, LIGHT * side / step)
     side /= step
-    shown = shows_detail(*pictures, found, DETAIL * side, WINDOW * side)
+    shown = shows_detail(f, p, found, DETAIL * side, WINDOW * side)
     found = without_specks(found * shown, mask, (WINDOW * side) ** 2)
     if step > 1:
         found = cv2.resize(found, size, interpolation=cv2.INTER_LINEAR)
