@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 STRIDE = 16
 REACHES = (2, 2)  # frames to each side that each block of attention sees
-CONTEXT = sum(REACHES)  # frames to each side that one frame's result can depend on
+CONTEXT = sum(REACHES) + 1  # frames to each side that one frame's result can depend on
 HEADS = 4
 IMAGE_CHANNELS = (24, 48, 96, 128)  # at 1/2, 1/4, 1/8, 1/16
 OBJECT_CHANNELS = (16, 32, 64, 128)
@@ -61,12 +61,15 @@ class Block(nn.Sequential):
 class TimeAttention(nn.Module):
     """Pre-norm attention and MLP over all places of the frames within reach, and an exchange."""
 
-    def __init__(self, dim: int, reach: int) -> None:
+    def __init__(self, dim: int, reach: int, moments: bool = False) -> None:
+        """moments: whether keys and values say how far away in time their frame is."""
         super().__init__()
         self.reach = reach
         self.norm, self.mlp_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.time_bias = nn.Parameter(torch.zeros(HEADS, 2 * reach + 1))
+        moments = moments and reach > 0
+        self.moments = nn.Parameter(torch.zeros(2, 2 * reach + 1, dim)) if moments else None
         self.exchange = nn.Linear(dim, dim)
         self.mlp = nn.Sequential(nn.Linear(dim, 3 * dim), nn.GELU(), nn.Linear(3 * dim, dim))
 
@@ -94,7 +97,10 @@ class TimeAttention(nn.Module):
             around = torch.arange(t, device=x.device)[:, None] + steps  # (T, R)
             inside = (around >= 0) & (around < t)
             around = around.clamp(0, t - 1)
-            k, v = (z[:, around].flatten(2, 3) for z in (k, v))
+            k, v = k[:, around], v[:, around]  # (M, T, R, S, D)
+            if self.moments is not None:
+                k, v = (z + m[:, None] for z, m in zip((k, v), self.moments, strict=True))
+            k, v = k.flatten(2, 3), v.flatten(2, 3)
             bias = self.time_bias[None].masked_fill(~inside[:, None], -1e4)  # (T, heads, R)
             # The same for all places of a frame: one row for every query. With four dimensions
             # torch takes its fused kernel, four times as fast on a CPU as products of matrices.
@@ -110,26 +116,33 @@ class TimeAttention(nn.Module):
 class OwnerNet(nn.Module):
     """Scores every object and 'nobody' at every pixel."""
 
-    def __init__(self, reaches: Sequence[int] = REACHES, fine: int = 0) -> None:
+    def __init__(
+        self, reaches: Sequence[int] = REACHES, fine: int = 0, motion: bool = False
+    ) -> None:
         """reaches: frames to each side that each block of attention sees, at most CONTEXT in all.
 
         fine: blocks of attention at 1/8 of the size. They and the others that see their own frame
         alone begin as if they were not there.
+
+        motion: whether the network is also given how residuals and masks change from the frame
+        before to the frame after, and attention how far away in time a frame is. Without it the
+        answer is nearly the same when time runs backwards.
         """
         super().__init__()
-        assert reaches and min(reaches) >= 0 and sum(reaches) <= CONTEXT, reaches
+        assert reaches and min(reaches) >= 0 and sum(reaches) < CONTEXT, reaches
         self.reaches = tuple(reaches)
+        self.motion = motion
         image, obj, up = IMAGE_CHANNELS, OBJECT_CHANNELS, DECODER_CHANNELS
         self.image = nn.ModuleList()
         self.object = nn.ModuleList()
-        image_in, object_in = 9, 2
+        image_in, object_in = (15, 3) if motion else (9, 2)
         for i, o in zip(image, obj, strict=True):
             self.image.append(nn.Sequential(Block(image_in, i, 2), Block(i, i)))
             self.object.append(nn.Sequential(Block(object_in, o, 2)))
             image_in, object_in = i, o + i
         dim = obj[3]
         self.join = nn.Linear(object_in, dim)
-        self.attention = nn.ModuleList(TimeAttention(dim, r) for r in self.reaches)
+        self.attention = nn.ModuleList(TimeAttention(dim, r, motion) for r in self.reaches)
         self.up3 = nn.Sequential(Block(dim + obj[2] + image[2], up[2]), Block(up[2], up[2]))
         self.up2 = nn.Sequential(Block(up[2] + obj[1] + image[1], up[1]), Block(up[1], up[1]))
         self.up1 = nn.Sequential(Block(up[1] + obj[0] + image[0], up[0]), Block(up[0], up[0]))
@@ -152,15 +165,21 @@ class OwnerNet(nn.Module):
         assert height % STRIDE == 0 and width % STRIDE == 0, (height, width)
         assert masks.shape == (b, n, t, 1, height, width), (masks.shape, frames.shape)
         residual = frames - plates
-        pictures = torch.cat([frames - 0.5, 2 * residual, torch.tanh(FAINT_GAIN * residual)], 2)
+        pictures = [frames - 0.5, 2 * residual, torch.tanh(FAINT_GAIN * residual)]
+        if self.motion:
+            step = central_difference(residual, 1)
+            pictures += [2 * step, torch.tanh(FAINT_GAIN * step)]
         images = []
-        x = pictures.flatten(0, 1)
+        x = torch.cat(pictures, 2).flatten(0, 1)
         for stage in self.image:
             x = stage(x)
             images.append(x)
 
         others = (masks.sum(1, keepdim=True) - masks).clamp(max=1)
-        x = torch.cat([masks, others], 3).flatten(0, 2)
+        shapes = [masks, others]
+        if self.motion:
+            shapes.append(central_difference(masks, 2))
+        x = torch.cat(shapes, 3).flatten(0, 2)
         objects = []
         for level, stage in enumerate(self.object):
             if level == 0:
@@ -193,6 +212,13 @@ class OwnerNet(nn.Module):
         scores = x.unflatten(0, (b, n, t))
         own, nobody = scores[:, :, :, 0], scores[:, :, :, 1].mean(1, keepdim=True)
         return torch.cat([own, nobody], 1)
+
+
+def central_difference(x: Tensor, dim: int) -> Tensor:
+    """What comes next less what came before along an axis; at its ends the end stands for both."""
+    index = torch.arange(x.shape[dim], device=x.device)
+    after, before = (index + 1).clamp(max=x.shape[dim] - 1), (index - 1).clamp(min=0)
+    return x.index_select(dim, after) - x.index_select(dim, before)
 
 
 def join_channels(

@@ -205,7 +205,8 @@ def load_owner(file: WeightsFile) -> OwnerNet:
 
     try:
         reaches = json.loads(file.metadata.get("reaches", json.dumps(REACHES)))
-        net = OwnerNet(reaches, int(file.metadata.get("fine", "0")))
+        fine, motion = (int(file.metadata.get(name, "0")) for name in ("fine", "motion"))
+        net = OwnerNet(reaches, fine, bool(motion))
     except (ValueError, TypeError, RecursionError, AssertionError) as e:
         raise WeightsError(f"{file.path}: its metadata do not say the network's size.") from e
     check_header(file.path, net.state_dict())
@@ -276,7 +277,11 @@ def save(
         size = {"width": str(net.width), "grid": json.dumps(net.grid)}
         metadata |= {"network": "coordination", **size}
     if isinstance(net, OwnerNet):
-        metadata |= {"reaches": json.dumps(net.reaches), "fine": str(len(net.fine))}
+        metadata |= {
+            "reaches": json.dumps(net.reaches),
+            "fine": str(len(net.fine)),
+            "motion": str(int(net.motion)),
+        }
     if isinstance(net, Centrifuge):
         metadata |= {"network": CENTRIFUGE, "shape": json.dumps(asdict(net.shape))}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -99,7 +99,7 @@ def new_network(recipe: Recipe | BlendRecipe) -> nn.Module:
     if isinstance(recipe, BlendRecipe):
         return Centrifuge(shape_of(recipe))
     if recipe.network == "ownership":
-        return OwnerNet(recipe.reaches, recipe.fine)
+        return OwnerNet(recipe.reaches, recipe.fine, recipe.motion)
     net = LayerNet(recipe.width, (recipe.height // 16, recipe.width_pixels // 16))
     if recipe.tie:
         tie_start(net)

@@ -79,6 +79,7 @@ class Recipe(Schedule):
     width: int = 16  # of the coordination network
     reaches: tuple[int, ...] = (2, 0, 2, 0)  # of the ownership network's blocks of attention
     fine: int = 1  # its blocks at 1/8 of the size
+    motion: bool = True  # whether it is given how residuals and masks change in time
     aspects: tuple[float, ...] = (1.0,)  # width over --size's, drawn for each chunk
     gaps: tuple[int, ...] = (3,)  # ticks of 1/12 s between two frames, drawn for each chunk
     objects: tuple[int, ...] = (1, 2, 2, 2, 3, 4)  # drawn for each chunk of clips
@@ -114,8 +115,8 @@ class Recipe(Schedule):
             check(0 <= getattr(self, name) < float("inf"), f"{name} must be 0 or more")
         check(bool(self.aspects) and min(self.aspects) > 0, "aspects must be above 0")
         check(
-            bool(self.reaches) and min(self.reaches) >= 0 and sum(self.reaches) <= CONTEXT,
-            f"reaches must be 0 or more, {CONTEXT} in all at most",
+            bool(self.reaches) and min(self.reaches) >= 0 and sum(self.reaches) < CONTEXT,
+            f"reaches must be 0 or more, {CONTEXT - 1} in all at most",
         )
         check(0 <= self.fine <= 4, "fine must be from 0 to 4")
         square = self.network == "ownership" or self.aspects == (1.0,)

@@ -60,11 +60,11 @@ def deepen(shallow: OwnerNet, deep: OwnerNet) -> None:
     if shallow.reaches == deep.reaches:
         places = list(range(len(deep.reaches)))
     fits = shallow.reaches == tuple(deep.reaches[i] for i in places)
-    if not fits or len(shallow.fine) > len(deep.fine):
+    if not fits or len(shallow.fine) > len(deep.fine) or shallow.motion > deep.motion:
         reaches = ",".join(map(str, shallow.reaches))
         raise OptionError(
             f"its blocks of attention do not fit; --set reaches={reaches} "
-            f"--set fine={len(shallow.fine)} takes them"
+            f"--set fine={len(shallow.fine)} --set motion={str(shallow.motion).lower()} takes them"
         )
     state = deep.state_dict()
     for name, value in shallow.state_dict().items():
@@ -72,6 +72,10 @@ def deepen(shallow: OwnerNet, deep: OwnerNet) -> None:
         if kind == "attention":
             number, _, rest = rest.partition(".")
             name = f"attention.{places[int(number)]}.{rest}"
+        if value.shape != state[name].shape:  # a convolution that reads more: not yet
+            more = torch.zeros_like(state[name])
+            more[:, : value.shape[1]] = value
+            value = more
         state[name] = value
     deep.load_state_dict(state)
 
