@@ -23,6 +23,10 @@ STRIDE = 16
 REACHES = (2, 2)  # frames to each side that each block of attention sees
 CONTEXT = sum(REACHES) + 1  # frames to each side that one frame's result can depend on
 HEADS = 4
+LIKENESSES = 4  # motions that an object's residual may have
+LIKENESS_WINDOW = 5  # pixels at half the size, a side
+LIKENESS_FLOOR = 3e-4  # squared change, summed over 3 channels, that says nothing
+LEAST_AREA = 8  # pixels of a mask whose centre is believed
 IMAGE_CHANNELS = (24, 48, 96, 128)  # at 1/2, 1/4, 1/8, 1/16
 OBJECT_CHANNELS = (16, 32, 64, 128)
 DECODER_CHANNELS = (24, 40, 64)  # at 1/2, 1/4, 1/8
@@ -125,8 +129,9 @@ class OwnerNet(nn.Module):
         alone begin as if they were not there.
 
         motion: whether the network is also given how residuals and masks change from the frame
-        before to the frame after, and attention how far away in time a frame is. Without it the
-        answer is nearly the same when time runs backwards.
+        before to the frame after, how well each object's own motion explains the residual's
+        (`likeness`), and attention how far away in time a frame is. Without it the answer is nearly
+        the same when time runs backwards.
         """
         super().__init__()
         assert reaches and min(reaches) >= 0 and sum(reaches) < CONTEXT, reaches
@@ -136,10 +141,11 @@ class OwnerNet(nn.Module):
         self.image = nn.ModuleList()
         self.object = nn.ModuleList()
         image_in, object_in = (15, 3) if motion else (9, 2)
-        for i, o in zip(image, obj, strict=True):
+        for level, (i, o) in enumerate(zip(image, obj, strict=True)):
             self.image.append(nn.Sequential(Block(image_in, i, 2), Block(i, i)))
             self.object.append(nn.Sequential(Block(object_in, o, 2)))
-            image_in, object_in = i, o + i
+            alike = LIKENESSES if motion and level == 0 else 0
+            image_in, object_in = i, alike + o + i
         dim = obj[3]
         self.join = nn.Linear(object_in, dim)
         self.attention = nn.ModuleList(TimeAttention(dim, r, motion) for r in self.reaches)
@@ -168,7 +174,7 @@ class OwnerNet(nn.Module):
         pictures = [frames - 0.5, 2 * residual, torch.tanh(FAINT_GAIN * residual)]
         if self.motion:
             step = central_difference(residual, 1)
-            pictures += [2 * step, torch.tanh(FAINT_GAIN * step)]
+            pictures = [2 * step, torch.tanh(FAINT_GAIN * step), *pictures]
         images = []
         x = torch.cat(pictures, 2).flatten(0, 1)
         for stage in self.image:
@@ -178,7 +184,7 @@ class OwnerNet(nn.Module):
         others = (masks.sum(1, keepdim=True) - masks).clamp(max=1)
         shapes = [masks, others]
         if self.motion:
-            shapes.append(central_difference(masks, 2))
+            shapes = [central_difference(masks, 2), *shapes]
         x = torch.cat(shapes, 3).flatten(0, 2)
         objects = []
         for level, stage in enumerate(self.object):
@@ -186,6 +192,9 @@ class OwnerNet(nn.Module):
                 x = stage(x)
             else:
                 first = Block.first_of(stage)
+                if self.motion and level == 1:
+                    alike = likeness(residual, masks).flatten(0, 2)
+                    x = torch.cat([alike.to(x.dtype), x], 1)
                 x = join_channels(first.weight, x, images[level - 1], t, stride=2)
                 x = first.after(x)
             objects.append(x)
@@ -219,6 +228,60 @@ def central_difference(x: Tensor, dim: int) -> Tensor:
     index = torch.arange(x.shape[dim], device=x.device)
     after, before = (index + 1).clamp(max=x.shape[dim] - 1), (index - 1).clamp(min=0)
     return x.index_select(dim, after) - x.index_select(dim, before)
+
+
+@torch.no_grad()
+def likeness(residual: Tensor, masks: Tensor) -> Tensor:
+    """How like the residual of each place is to the next frame's where an object would have
+    carried it, at half the size, (B, N, T, LIKENESSES, H / 2, W / 2).
+
+    residual: (B, T, 3, H, W). masks: (B, N, T, 1, H, W). The object's motion is its centroid's; a
+    shadow shares it, a mirror image on a floor or a wall has it upside down or left to right, and
+    what rests has none: these four, in this order. Each is 2 <a, b> / (<a, a> + <b, b>) over
+    windows, from -1 to 1, of the next frame or the one before, whichever is more like; 0 where
+    nothing is changed and where there is no such motion.
+    """
+    b, n, t = masks.shape[:3]
+    small = F.avg_pool2d(residual.flatten(0, 1).float(), 2)  # (B * T, 3, h, w)
+    h, w = small.shape[-2:]
+    device = small.device
+    bodies = masks[:, :, :, 0].float()
+    area = bodies.sum((-1, -2))  # (B, N, T)
+    y = (bodies.sum(-1) * torch.arange(2 * h, device=device)).sum(-1) / area.clamp(min=1)
+    x = (bodies.sum(-2) * torch.arange(2 * w, device=device)).sum(-1) / area.clamp(min=1)
+    centre = torch.stack([x / w, y / h], -1)  # in the units of grid_sample, 2 a side
+    signs = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0]], device=device)  # (3, xy)
+    columns = (torch.arange(w, device=device) * 2 + 1) / w - 1
+    rows = (torch.arange(h, device=device) * 2 + 1) / h - 1
+    place = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], -1)  # (h, w, xy)
+
+    def windows(z: Tensor) -> Tensor:  # (B * T, K, h, w)
+        return F.avg_pool2d(z, LIKENESS_WINDOW, 1, LIKENESS_WINDOW // 2)
+
+    here = small.square().sum(1, keepdim=True)
+    best = residual.new_full((b * t, LIKENESSES * n, h, w), -1.0, dtype=torch.float32)
+    known = torch.zeros(b * t, LIKENESSES * n, 1, 1, dtype=torch.bool, device=device)
+    for step in (1, -1):
+        index = torch.arange(t, device=device) + step
+        inside = (index >= 0) & (index < t)
+        index = index.clamp(0, t - 1)
+        other = small.unflatten(0, (b, t))[:, index].flatten(0, 1)
+        seen = inside & (torch.minimum(area, area[:, :, index]) >= LEAST_AREA)  # (B, N, T)
+        moved = (centre[:, :, index] - centre)[:, :, :, None] * signs  # (B, N, T, 3, xy)
+        moved = torch.cat([moved, torch.zeros_like(moved[:, :, :, :1])], 3)
+        seen = seen[..., None].expand(-1, -1, -1, LIKENESSES).clone()
+        seen[..., -1] = inside
+        moved = moved.transpose(1, 2).reshape(b * t, LIKENESSES * n, 1, 1, 2)
+        seen = seen.transpose(1, 2).reshape(b * t, LIKENESSES * n, 1, 1)
+        grid = (place + moved).flatten(1, 2)  # (B * T, K * h, w, xy)
+        there = F.grid_sample(other, grid, align_corners=False).unflatten(2, (-1, h))
+        product = (there * small[:, :, None]).sum(1)  # (B * T, K, h, w)
+        size = there.square().sum(1) + here
+        alike = 2 * windows(product) / (windows(size) + LIKENESS_FLOOR)
+        best = torch.where(seen, torch.maximum(best, alike), best)
+        known |= seen
+    best = torch.where(known, best, 0.0)
+    return best.unflatten(1, (n, LIKENESSES)).unflatten(0, (b, t)).transpose(1, 2)
 
 
 def join_channels(

@@ -72,9 +72,9 @@ def deepen(shallow: OwnerNet, deep: OwnerNet) -> None:
         if kind == "attention":
             number, _, rest = rest.partition(".")
             name = f"attention.{places[int(number)]}.{rest}"
-        if value.shape != state[name].shape:  # a convolution that reads more: not yet
+        if value.shape != state[name].shape:  # a convolution that reads more, first: not yet
             more = torch.zeros_like(state[name])
-            more[:, : value.shape[1]] = value
+            more[:, -value.shape[1] :] = value
             value = more
         state[name] = value
     deep.load_state_dict(state)
