@@ -12,6 +12,7 @@ import torch
 
 from omnimatte_cli.arrays import Masks, Plate
 from omnimatte_cli.matte import predict as owners
+from omnimatte_cli.matte.likeness import likeness
 from omnimatte_cli.matte.network import CONTEXT, OwnerNet, join_channels, join_levels
 from omnimatte_cli.matte.ownership import Ownership, frame_weights, layer_weights, product, upsample
 from omnimatte_cli.matte.predict import (
@@ -28,7 +29,7 @@ from omnimatte_cli.progress import Silent
 from omnimatte_cli.tensors import ClipTensors
 
 
-@pytest.fixture(scope="module", params=[((2, 2),), ((2, 0, 2, 0), 1)], ids=str)
+@pytest.fixture(scope="module", params=[((2, 2),), ((2, 0, 2, 0), 1, True)], ids=str)
 def net(request: pytest.FixtureRequest) -> OwnerNet:
     torch.manual_seed(0)
     net = OwnerNet(*request.param).eval()
@@ -66,8 +67,89 @@ def test_neighbouring_frames_count_and_far_ones_do_not(net: OwnerNet) -> None:
         difference = (
             (net(frames, plate, masks) - net(changed, plate, masks)).abs().amax((0, 1, 3, 4))
         )
-    assert bool((difference[: CONTEXT + 1] > 0).all())
-    assert float(difference[CONTEXT + 1 :].max()) < 1e-5
+    reach = sum(net.reaches) + net.motion
+    assert reach <= CONTEXT
+    assert bool((difference[: reach + 1] > 0).all())
+    assert float(difference[reach + 1 :].max()) < 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("motion", [False, True])
+def test_which_way_time_runs_counts_with_motion_alone(motion: bool) -> None:
+    torch.manual_seed(0)
+    net = OwnerNet((2, 0), motion=motion).eval()
+    frames, plate, masks = batch(2, 2)
+    forward = net(frames, plate, masks)
+    backward = net(frames.flip(1), plate, masks.flip(2)).flip(2)
+    apart = float((forward - backward).abs().max())
+    assert apart > 1e-3 if motion else apart < 1e-4
+
+
+@pytest.fixture
+def carried() -> tuple[torch.Tensor, torch.Tensor]:
+    """A residual (1, 5, 3, 64, 64) and the mask (1, 1, 5, 1, 64, 64) of an object that moves by 6
+    and 2 pixels a frame, with a shadow below it that moves with it."""
+    masks, residual = torch.zeros(1, 1, 5, 1, 64, 64), torch.zeros(1, 5, 3, 64, 64)
+    shadow = torch.rand(3, 12, 12, generator=torch.Generator().manual_seed(0)) - 0.5
+    for t in range(5):
+        x, y = 8 + 6 * t, 8 + 2 * t
+        masks[0, 0, t, 0, y : y + 10, x : x + 10] = 1
+        residual[0, t, :, y + 20 : y + 32, x : x + 12] = shadow
+    return residual, masks
+
+
+def test_what_an_object_carries_is_like_itself_along_its_motion(carried) -> None:
+    residual, masks = carried
+    at = (0, 0, 2, slice(None), (8 + 4 + 26) // 2, (8 + 12 + 6) // 2)  # the shadow's middle
+    same, floor, wall, resting = likeness(residual, masks)[at]
+    assert same > 0.99 and max(floor, wall, resting) < 0.5
+    same, floor, wall, resting = likeness(residual.flip(3), masks)[0, 0, 2, :, 32 - 19, 13]
+    assert floor > 0.99 and max(same, wall, resting) < 0.5
+    same, floor, wall, resting = likeness(residual.flip(4), masks)[0, 0, 2, :, 19, 32 - 13]
+    assert wall > 0.99 and max(same, floor, resting) < 0.5
+    still = residual[:, 2:3].expand_as(residual)
+    same, floor, wall, resting = likeness(still, masks)[at]
+    assert resting > 0.99 and max(same, floor, wall) < 0.5
+
+
+def test_likeness_is_that_of_a_slow_plain_version() -> None:
+    g = torch.Generator().manual_seed(3)
+    residual = torch.rand(1, 3, 3, 32, 48, generator=g) - 0.5
+    masks = (torch.rand(1, 2, 3, 1, 32, 48, generator=g) > 0.9).float()
+    masks[0, 1, 2] = 0  # it has left
+    found = likeness(residual, masks)
+    small = torch.nn.functional.avg_pool2d(residual[0], 2).numpy()
+    for i, t in ((0, 0), (0, 1), (1, 1), (1, 2)):
+        best = np.zeros((4, 16, 24))
+        met = np.zeros(4, bool)
+        for other in (t + 1, t - 1):
+            if not 0 <= other < 3:
+                continue
+            rows, columns = np.nonzero(masks[0, i, t, 0].numpy())
+            far_rows, far_columns = np.nonzero(masks[0, i, other, 0].numpy())
+            moves = [(0.0, 0.0)]
+            if len(rows) and len(far_rows):
+                dy, dx = (
+                    (far_rows.mean() - rows.mean()) / 2,
+                    (far_columns.mean() - columns.mean()) / 2,
+                )
+                moves = [(dy, dx), (-dy, dx), (dy, -dx), (0.0, 0.0)]
+            for k, (dy, dx) in zip(range(4 - len(moves), 4), moves, strict=True):
+                there = np.zeros((3, 16, 24))
+                for y, x in np.ndindex(16, 24):
+                    for v, u in np.ndindex(2, 2):  # bilinear, black outside
+                        py, px = int(np.floor(y + dy)) + v, int(np.floor(x + dx)) + u
+                        share = (1 - abs(y + dy - py)) * (1 - abs(x + dx - px))
+                        if 0 <= py < 16 and 0 <= px < 24:
+                            there[:, y, x] += share * small[other, :, py, px]
+                products, sizes = (there * small[t]).sum(0), (there**2 + small[t] ** 2).sum(0)
+                products, sizes = np.pad(products, 2), np.pad(sizes, 2)
+                for y, x in np.ndindex(16, 24):
+                    window = np.s_[y : y + 5, x : x + 5]
+                    alike = 2 * products[window].mean() / (sizes[window].mean() + 3e-4)
+                    best[k, y, x] = max(best[k, y, x], alike) if met[k] else alike
+                met[k] = True
+        assert np.allclose(found[0, i, t].numpy(), best, atol=1e-4), (i, t)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

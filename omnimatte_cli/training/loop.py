@@ -184,7 +184,9 @@ def pretrain(
         betas=(0.9, 0.99),
         fused=device.type == "cuda",
     )
-    torch.backends.cudnn.benchmark = True  # every step has the same sizes
+    # Trying out algorithms pays where every step has the same sizes; where they are drawn, it takes
+    # the first minute.
+    torch.backends.cudnn.benchmark = not isinstance(recipe, Recipe) or recipe.one_size
     first, spent = load_run(out, recipe, net, ema, optimiser, device)
     if first:
         progress.say(f"Resuming at step {first}.")

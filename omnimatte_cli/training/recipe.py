@@ -78,7 +78,7 @@ class Recipe(Schedule):
     network: Network = "coordination"
     width: int = 16  # of the coordination network
     reaches: tuple[int, ...] = (2, 0, 2, 0)  # of the ownership network's blocks of attention
-    fine: int = 1  # its blocks at 1/8 of the size
+    fine: int = 2  # its blocks at 1/8 of the size
     motion: bool = True  # whether it is given how residuals and masks change in time
     aspects: tuple[float, ...] = (1.0,)  # width over --size's, drawn for each chunk
     gaps: tuple[int, ...] = (3,)  # ticks of 1/12 s between two frames, drawn for each chunk
@@ -131,6 +131,11 @@ class Recipe(Schedule):
         check(3 <= self.frames <= MAX_FRAMES, f"frames must be from 3 to {MAX_FRAMES}")
         check(0 <= self.hidden < self.frames, "hidden must be below frames")
         check(self.batch_size <= self.chunk, "batch_size must not be above chunk")
+
+    @property
+    def one_size(self) -> bool:
+        """Whether every step's tensors have the same sizes."""
+        return len(set(self.objects)) == 1 and len(set(self.aspects)) == 1
 
 
 @dataclass(frozen=True)
