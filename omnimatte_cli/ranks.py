@@ -65,18 +65,20 @@ def masked_median(samples: np.ndarray, counts: np.ndarray) -> np.ndarray:
     the samples below. Where counts is 0 the result means nothing.
     """
     result = np.empty(samples.shape[1], samples.dtype)
+    kind = _kind(samples)
     for start in range(0, samples.shape[1], BLOCK):
         part = slice(start, start + BLOCK)
-        block, count = np.ascontiguousarray(samples[:, part]), counts[part]
-        low = _ranked(block, (count - 1) // 2)
+        block, count = np.ascontiguousarray(samples[:, part]), counts[part].astype(kind)
+        low = _ranked(block, (np.maximum(count, 1) - 1) // 2)
         high = low
-        if (count % 2 == 0).any():
+        even = count % 2 == 0
+        if even.any():
             # The next sample is the same value again if enough are no larger, else the next larger.
             # Less 1 and the middle value, what is no larger wraps around to the type's upper end.
             enough = _count(block <= low) > count // 2
             step = low + block.dtype.type(1)
             above = np.subtract(block, step).min(0) + step
-            high = np.where(enough | (count % 2 == 1), low, above)
+            high = np.where(enough | ~even, low, above)
         result[part] = (low.astype(np.uint32) + high + 1) >> 1
     return result
 
@@ -86,7 +88,7 @@ def ranked(samples: np.ndarray, rank: int) -> np.ndarray:
     result = np.empty(samples.shape[1], samples.dtype)
     for start in range(0, samples.shape[1], BLOCK):
         block = np.ascontiguousarray(samples[:, start : start + BLOCK])
-        result[start : start + BLOCK] = _ranked(block, np.full(block.shape[1], rank))
+        result[start : start + BLOCK] = _ranked(block, np.full(block.shape[1], rank, _kind(block)))
     return result
 
 
@@ -109,10 +111,17 @@ def _ranked(block: np.ndarray, rank: np.ndarray) -> np.ndarray:
     return value
 
 
+def _kind(samples: np.ndarray) -> type[np.unsignedinteger]:
+    """The smallest type that counts the samples of (T, P): what is small is compared fast."""
+    return np.uint8 if len(samples) < 256 else np.uint32
+
+
 def _count(flags: np.ndarray) -> np.ndarray:
-    """True values in each column of (T, P) bool, as (P,) int."""
+    """True values in each column of (T, P) bool, as (P,) of its `_kind`."""
     ones = flags.view(np.uint8)  # summed in bytes, 255 rows at a time, which is much faster
-    total = np.zeros(ones.shape[1], np.int64)
+    if len(ones) < 256:
+        return np.add.reduce(ones, axis=0, dtype=np.uint8)
+    total = np.zeros(ones.shape[1], np.uint32)
     for start in range(0, len(ones), 255):
         total += np.add.reduce(ones[start : start + 255], axis=0, dtype=np.uint8)
     return total

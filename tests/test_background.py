@@ -13,7 +13,14 @@ from omnimatte_cli.errors import OutputError, PlateError
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate import median
 from omnimatte_cli.plate.load import load_plate
-from omnimatte_cli.plate.median import Coverage, estimate_plate
+from omnimatte_cli.plate.median import (
+    Coverage,
+    Medians,
+    estimate_plate,
+    grown_mask,
+    growth_kernel,
+    median_of_free,
+)
 from omnimatte_cli.ranks import masked_median, quantile, ranked
 from tests.conftest import Said, encode, scene, write_masks
 
@@ -160,6 +167,36 @@ def test_coverage_counts_what_the_median_takes() -> None:
     assert rows is not None
     np.testing.assert_array_equal(coverage.count, 5 - rows.sum(0))
     assert coverage.count[10, 10] == 2 and coverage.count[10, 7] == 2 and coverage.count[0, 0] == 5
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_medians_asked_again_are_those_asked_at_once(dtype: type) -> None:
+    """Only what other samples show is computed anew: the same as from the beginning."""
+    rng = np.random.default_rng(3)
+    video = rng.integers(0, np.iinfo(dtype).max, (7, 30, 21, 3), dtype=dtype)
+    samples = FrameSamples.of(video)
+    hidden = np.zeros((7, 30, 21), bool)
+    hidden[:4, 5:9, 3:8] = True
+    more = hidden.copy()
+    more[2:, 14:17, 10:] = True
+    less = np.zeros_like(hidden)
+    less[5, 28:] = True
+    medians = Medians(samples)
+    for hides in (None, hidden, hidden, more, less, None):
+        at = None if hides is None else (lambda t, hides=hides: hides[t])
+        coverage = Coverage(samples.size, samples.indices, at, grow=1)
+        np.testing.assert_array_equal(medians.of(coverage), median_of_free(samples, coverage))
+        free = np.ones_like(hidden) if at is None else ~np.stack([grown_mask(h, 1) for h in hides])
+        want = reference(video, ~free)
+        np.testing.assert_array_equal(medians.of(coverage)[free.any(0)], want[free.any(0)])
+
+
+def test_masks_grow_by_the_disc_around_them_alone() -> None:
+    rng = np.random.default_rng(4)
+    for share, radius in ((0.002, 5), (0.3, 2), (0.0, 3), (0.01, 0)):
+        mask = rng.random((40, 61)) < share
+        whole = cv2.dilate(mask.astype(np.uint8), growth_kernel(radius)) > 0
+        np.testing.assert_array_equal(grown_mask(mask, radius), whole)
 
 
 # ------------------------------------------------------------------------- plates from the user

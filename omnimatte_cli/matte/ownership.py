@@ -144,14 +144,19 @@ def owned_part(ownership: Ownership, t: int, masks: np.ndarray, margin: int) -> 
     masks: (N, H, W) bool. margin: pixels. Beyond it `frame_weights` would be 0 everywhere. None:
     nobody owns anything.
     """
-    height, width = masks.shape[1:]
     total = ownership.weights[:, t].sum(0, dtype=np.float32)
     unowned = frame_or_static(ownership.unowned, t).astype(np.float32)
     share = total / np.maximum(total + unowned, 1e-6)
+    size = (masks.shape[1], masks.shape[2])
+    return bounding_box(possible(share, size) | masks.any(0), margin)
+
+
+def possible(share: np.ndarray, size: Size) -> np.ndarray:
+    """Where objects may own half of a pixel once their share (h, w) is upsampled, (H, W) bool."""
     # Upsampling spreads a pixel over its neighbours: four on each side see all of it.
     near = cv2.dilate(share, np.ones((9, 9), np.uint8)) > POSSIBLE
-    owned = cv2.resize(near.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    return bounding_box(owned.astype(bool) | masks.any(0), margin)
+    large = cv2.resize(near.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
+    return large.view(bool)
 
 
 def soft_edge(mask: np.ndarray, sigma: float) -> np.ndarray:

@@ -98,18 +98,31 @@ class FrameSamples:
 
     def frame(self, t: int, rows: slice | None = None) -> np.ndarray:
         """The kept frame t or some of its rows, (H or rows, W, 3)."""
+        start, stop, _ = (rows or slice(None)).indices(self.shape[0])
+        out = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        self._read(t, start, out)
+        return out
+
+    def _read(self, t: int, start: int, into: np.ndarray) -> None:
+        """Fill `into` (rows, W, 3), contiguous, with the kept frame t from row `start` on."""
         assert self.file is not None
-        height, *line = self.shape
-        start, stop, _ = (rows or slice(None)).indices(height)
-        row = int(np.prod(line)) * self.dtype.itemsize
+        row = int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        where = self.kept[t] * self.shape[0] * row + start * row
         self.file.flush()
-        where = self.kept[t] * height * row + start * row
-        data = os.pread(self.file.fileno(), (stop - start) * row, where)
-        return np.frombuffer(data, self.dtype).reshape(stop - start, *line)
+        left = memoryview(into).cast("B")
+        while len(left):
+            done = os.preadv(self.file.fileno(), [left], where)
+            if not done:
+                raise OutputError("The file of frames that are kept while working has ended early.")
+            left, where = left[done:], where + done
 
     def rows(self, part: slice) -> np.ndarray:
         """Some rows of the frames in `indices`, in order of time: (S, rows, W, 3)."""
-        return np.stack([self.frame(t, part) for t in self.indices])
+        start, stop, _ = part.indices(self.shape[0])
+        out = np.empty((len(self.indices), stop - start, *self.shape[1:]), self.dtype)
+        for place, t in enumerate(self.indices):
+            self._read(t, start, out[place])
+        return out
 
     def opener(
         self, again: Callable[[], Iterator[np.ndarray]]

@@ -27,6 +27,7 @@ from omnimatte_cli.media.read import iter_frames
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.median import (
     Coverage,
+    Medians,
     estimate_plate,
     growth,
     growth_kernel,
@@ -108,13 +109,14 @@ def clean_plate(
     steady = not camera.moving and not camera.cuts
     if steady and not light_changes(shot):
         log.info("One plate holds for all frames: the median of %d.", len(shot.samples.indices))
-        plate = estimate_plate(shot.samples, shot.masks, progress)
+        medians = Medians(shot.samples)
+        plate = estimate_plate(shot.samples, shot.masks, progress, medians=medians)
         if find_owners is None:
             return plate
         for _ in range(passes - 1):
             found = find_owners(working_plates(plate, shot.size, len(shot)))
             taken = owner_pixels(shot, camera, found, shot.full_size)
-            plate = refine_plate(shot.samples, plate, taken, shot.masks, progress)
+            plate = refine_plate(shot.samples, plate, taken, shot.masks, progress, medians)
         return plate
 
     why = "light changes" if steady else "camera moves, or there are cuts"
@@ -190,8 +192,11 @@ def owner_pixels(
     )
 
     def owned(t: int) -> np.ndarray:
-        resting = cv2.resize(rest(t).astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
-        return owned_pixels(ownership, t, size) | (resting > 0.5)
+        found, resting = owned_pixels(ownership, t, size), rest(t)
+        if not resting.any():
+            return found
+        there = cv2.resize(resting.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+        return found | (there > 0.5)
 
     return owned
 

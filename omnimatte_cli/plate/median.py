@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Masks, Plate, Size
+from omnimatte_cli.matte.box import bounding_box
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.ranks import masked_median
@@ -24,12 +25,14 @@ def estimate_plate(
     masks: Masks | None,
     progress: Progress | None = None,
     grow: int | None = None,
+    medians: Medians | None = None,
 ) -> Plate:
     """Median over time, per pixel and channel, of the frames in which the pixel is in no mask.
 
     samples: the clip's frames, or a sample of them. masks: of the whole clip. grow: pixels by which
     masks grow first (None: by GROWTH); a pixel that only growth hides in all frames is taken from
-    where the masks as given leave it free, if they do so in at least half of the frames.
+    where the masks as given leave it free, if they do so in at least half of the frames. medians: of
+    the samples, for whoever estimates the plate again.
     Of an even number of samples, the mean of the middle two, rounded half up. Pixels that no frame
     shows are inpainted, and False in `valid`; where nothing at all is shown, the median is over
     every frame.
@@ -41,7 +44,7 @@ def estimate_plate(
     valid = coverage.count > 0
     if not valid.any():
         coverage = Coverage(samples.size, samples.indices, None)
-    image = median_of_free(samples, coverage, progress)
+    image = (medians or Medians(samples)).of(coverage, progress)
     if valid.any() and not valid.all():
         image = inpaint(image, ~valid)
     return Plate(image, valid)
@@ -72,19 +75,21 @@ class Coverage:
         self.hidden: list[np.ndarray] | None = None  # a (H, W / 8) uint8 of bits for each sample
         if hides is None:
             return
-        kernel = growth_kernel(growth(size) if grow is None else grow)
-        plain = self.count.copy()
+        plain, grown = (np.zeros(size, np.uint16) for _ in range(2))  # samples that hide a pixel
         packed: list[tuple[np.ndarray, np.ndarray]] = []  # as given, and grown
+        radius = growth(size) if grow is None else grow
         for t in indices:
             union = hides(t)
-            wide = cv2.dilate(union.astype(np.uint8), kernel).astype(bool)
-            plain -= union
-            self.count -= wide
+            wide = grown_mask(union, radius)
+            box = bounding_box(wide)
+            if box is not None:
+                plain[box.slices] += union[box.slices]
+                grown[box.slices] += wide[box.slices]
             packed.append((np.packbits(union, axis=1), np.packbits(wide, axis=1)))
         # Next to an object that stands still its mask is trusted, if it leaves the pixel free half
         # of the time. Less, and the few samples are the object's own edge, which rough masks miss.
-        trusted = (self.count == 0) & (2 * plain >= len(indices))
-        self.count = np.where(trusted, plain, self.count)
+        trusted = (grown == len(indices)) & (2 * plain <= len(indices))
+        self.count -= np.where(trusted, plain, grown)
         bits = np.packbits(trusted, axis=1)
         self.hidden = [(union & bits) | (wide & ~bits) for union, wide in packed]
 
@@ -93,43 +98,89 @@ class Coverage:
         if self.hidden is None:
             return None
         bits = np.stack([h[part] for h in self.hidden])
-        return np.unpackbits(bits, axis=2, count=self.size[1]).astype(bool)
+        return np.unpackbits(bits, axis=2, count=self.size[1]).view(bool)
+
+    def differs(self, other: Coverage) -> np.ndarray:
+        """Where any sample shows the plate in one of two coverages alone, (H, W) bool."""
+        none = [np.zeros((1, 1), np.uint8)] * max(len(c.hidden or ()) for c in (self, other))
+        found = np.zeros((self.size[0], -(-self.size[1] // 8)), np.uint8)
+        for a, b in zip(self.hidden or none, other.hidden or none, strict=True):
+            found |= a ^ b
+        return np.unpackbits(found, axis=1, count=self.size[1]).view(bool)
+
+
+def grown_mask(mask: np.ndarray, radius: int) -> np.ndarray:
+    """A mask (H, W) bool grown by a disc of `radius` pixels; the work is done around it alone."""
+    box = bounding_box(mask, radius)
+    wide = np.zeros_like(mask)
+    if box is not None:
+        part = np.ascontiguousarray(mask[box.slices]).view(np.uint8)
+        wide[box.slices] = cv2.dilate(part, growth_kernel(radius)).view(bool)
+    return wide
 
 
 def clear_of(size: Size, indices: Sequence[int], hides: Hides, distance: int) -> np.ndarray:
     """How many of the frames show each pixel farther than `distance` pixels from what is hidden
     once it has grown as masks do, (H, W) int64."""
-    kernel = growth_kernel(growth(size) + distance)
     count = np.full(size, len(indices), np.int64)
     for t in indices:
-        count -= cv2.dilate(hides(t).astype(np.uint8), kernel).astype(bool)
+        count -= grown_mask(hides(t), growth(size) + distance)
     return count
 
 
-def median_of_free(
-    samples: FrameSamples, coverage: Coverage, progress: Progress | None = None
-) -> np.ndarray:
+def median_of_free(samples: FrameSamples, coverage: Coverage) -> np.ndarray:
     """The median over the samples that show each pixel, (H, W, 3) of the samples' type; undefined
     where none does."""
-    height, width = samples.size
-    image = np.empty((height, width, 3), samples.dtype)
-    indices = samples.indices
-    rows = max(1, min(height, STRIP_BYTES // (len(indices) * width * 3 * samples.dtype.itemsize)))
-    for top in range(0, height, rows):
-        part = slice(top, min(top + rows, height))
-        strip = samples.rows(part)
-        hidden = coverage.rows(part)
-        if hidden is not None:
-            # The largest value sorts to the end, where it does not count.
-            covers = hidden.astype(samples.dtype) * samples.dtype.type(np.iinfo(samples.dtype).max)
-            for sample, cover in zip(strip, covers, strict=True):
-                np.bitwise_or(sample, cv2.merge((cover, cover, cover)), out=sample)
-        counts = np.repeat(coverage.count[part].reshape(-1), 3)
-        flat = strip.reshape(len(indices), -1)
-        image[part] = masked_median(flat, counts).reshape(-1, width, 3)
-        if progress is not None:
-            progress.step(part.stop)
-    return image
+    return Medians(samples).of(coverage)
+
+
+class Medians:
+    """Medians over the samples that show each pixel. Asked again, only those pixels are computed
+    that other samples show than the last time."""
+
+    def __init__(self, samples: FrameSamples) -> None:
+        self.samples = samples
+        self.last: tuple[Coverage, np.ndarray] | None = None
+
+    def of(self, coverage: Coverage, progress: Progress | None = None) -> np.ndarray:
+        """(H, W, 3) of the samples' type, not to be changed; undefined where no sample counts."""
+        height, width = self.samples.size
+        dtype, count = self.samples.dtype, len(self.samples.indices)
+        if self.last is None:
+            image, wanted = np.empty((height, width, 3), dtype), None
+        else:
+            image, wanted = self.last[1].copy(), coverage.differs(self.last[0])
+        seen = range(height) if wanted is None else np.flatnonzero(wanted.any(1))
+        first, stop = (int(seen[0]), int(seen[-1]) + 1) if len(seen) else (0, 0)
+        rows = max(1, min(height, STRIP_BYTES // (count * width * 3 * dtype.itemsize)))
+        for top in range(first, stop, rows):
+            part = slice(top, min(top + rows, stop))
+            self._strip(part, coverage, image[part], None if wanted is None else wanted[part])
+            if progress is not None:
+                progress.step(part.stop)
+        self.last = coverage, image
+        return image
+
+    def _strip(
+        self, part: slice, coverage: Coverage, image: np.ndarray, where: np.ndarray | None
+    ) -> None:
+        """The medians of some rows, into image (rows, W, 3), at all pixels or `where` (rows, W)."""
+        strip, hidden, counts = self.samples.rows(part), coverage.rows(part), coverage.count[part]
+        most = strip.dtype.type(np.iinfo(strip.dtype).max)
+        for sample, cover in zip(strip, () if hidden is None else hidden, strict=False):
+            box = bounding_box(cover)
+            if box is not None:
+                # The largest value sorts to the end, where it does not count.
+                high = cover[box.slices].astype(strip.dtype) * most
+                sample[box.slices] |= cv2.merge((high, high, high))
+        if where is not None:
+            strip, counts = strip[:, where], counts[where]
+        flat = strip.reshape(len(strip), -1)
+        found = masked_median(flat, np.repeat(counts.reshape(-1), 3)).reshape(-1, 3)
+        if where is None:
+            image[:] = found.reshape(image.shape)
+        else:
+            image[where] = found
 
 
 def growth(size: Size) -> int:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from omnimatte_cli.arrays import Masks, Plate, Size, frame_or_static
-from omnimatte_cli.matte.ownership import Ownership, upsample
+from omnimatte_cli.matte.box import bounding_box
+from omnimatte_cli.matte.ownership import Ownership, possible, upsample
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.fill import fill_hole, fringed
-from omnimatte_cli.plate.median import Coverage, clear_of, median_of_free
+from omnimatte_cli.plate.median import Coverage, Medians, clear_of
 from omnimatte_cli.progress import Progress
 
 TAKEN = 0.5  # a pixel owned by more than this is no sample of the plate
@@ -20,8 +21,12 @@ FEWEST = 3  # samples that a refined plate needs at a pixel; else the first one 
 def owned_pixels(ownership: Ownership, t: int, size: Size) -> np.ndarray:
     """What anyone owns in frame t at full size, (H, W) bool."""
     owned = ownership.weights[:, t].astype(np.float32).sum(0)
-    total = owned + frame_or_static(ownership.unowned, t)
-    return upsample((owned / np.maximum(total, 1e-6))[None], size)[0] > TAKEN
+    share = owned / np.maximum(owned + frame_or_static(ownership.unowned, t), 1e-6)
+    found = np.zeros(size, bool)
+    box = bounding_box(possible(share, size))
+    if box is not None:
+        found[box.slices] = upsample(share[None], size, box)[0] > TAKEN
+    return found
 
 
 def refine_plate(
@@ -30,12 +35,13 @@ def refine_plate(
     owned: Callable[[int], np.ndarray],
     masks: Masks,
     progress: Progress,
+    medians: Medians | None = None,
 ) -> Plate:
     """Estimate the plate again without what anyone owns: `owned` of frame t, (H, W) bool.
 
     The masked median keeps ghosts of effects that rest. Where too few frames are free of owners no
     frame shows the plate: an effect that never leaves is as good as a mask, and what is behind it
-    is filled in and marked as a guess.
+    is filled in and marked as a guess. medians: of the samples, as the plate was estimated with.
     """
     progress.stage("plate", samples.size[0])
 
@@ -43,7 +49,7 @@ def refine_plate(
         return owned(t) | masks.union(t)
 
     coverage = Coverage(samples.size, samples.indices, hides)
-    again = median_of_free(samples, coverage, progress)
+    again = (medians or Medians(samples)).of(coverage, progress)
 
     def clear(distance: int) -> np.ndarray:
         return clear_of(samples.size, samples.indices, masks.union, distance)
