@@ -167,6 +167,9 @@ def soft_edge(mask: np.ndarray, sigma: float) -> np.ndarray:
 def upsample(x: np.ndarray, size: Size, box: Box | None = None) -> np.ndarray:
     """(K, h, w) to (K, H, W) float32, or to a part, without a trace of the working pixel grid."""
     count, h, w = x.shape
+    if (h, w) == size:
+        part = x if box is None else x[:, box.rows, box.columns]
+        return np.maximum(part, 0, dtype=np.float32)
     rows, columns = (enlarging(n, to) for n, to in zip((h, w), size, strict=True))
     if box is not None:
         rows, columns = rows[box.rows], columns[box.columns]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -184,11 +185,17 @@ def owner_pixels(
 ) -> Callable[[int], np.ndarray]:
     """What anyone owns in frame t, effects that rest included, (H, W) bool of the given size."""
     hidden = grown_array(shot.small)
+    few = shot.size[0] * shot.size[1]
+
+    @cache
+    def packed(t: int) -> np.ndarray:
+        return np.packbits(owned_pixels(ownership, t, shot.size))
+
     rest = resting_effects(
         lambda: iter(shot.frames),
         camera.scaled(shot.size),
         lambda t: hidden[t],
-        lambda t: owned_pixels(ownership, t, shot.size),
+        lambda t: np.unpackbits(packed(t), count=few).reshape(shot.size).view(bool),
     )
 
     def owned(t: int) -> np.ndarray:

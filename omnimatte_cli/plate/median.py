@@ -173,10 +173,13 @@ class Medians:
                 # The largest value sorts to the end, where it does not count.
                 high = cover[box.slices].astype(strip.dtype) * most
                 sample[box.slices] |= cv2.merge((high, high, high))
+        flat = strip.reshape(len(strip), -1, 3)
         if where is not None:
-            strip, counts = strip[:, where], counts[where]
-        flat = strip.reshape(len(strip), -1)
-        found = masked_median(flat, np.repeat(counts.reshape(-1), 3)).reshape(-1, 3)
+            places = np.flatnonzero(where)
+            flat = np.stack([sample.take(places, axis=0) for sample in flat])
+            counts = counts[where]
+        counts = np.repeat(counts.reshape(-1), 3)
+        found = masked_median(flat.reshape(len(strip), -1), counts).reshape(-1, 3)
         if where is None:
             image[:] = found.reshape(image.shape)
         else:
