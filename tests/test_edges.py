@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from omnimatte_cli.matte import edges
+from omnimatte_cli.matte.box import Box
 from omnimatte_cli.matte.edges import find_alpha, make_trimap, signed_distance
 from omnimatte_cli.matte.laplacian import MattingLaplacian, solve_alpha
 from omnimatte_cli.matte.ownership import Ownership
@@ -45,6 +47,21 @@ def rough(alpha: np.ndarray, kind: str) -> np.ndarray:
 
 BODY, GROUND = picture(1, 0.5, 0.9) * (1, 0.6, 0.5), picture(2, 0.15, 0.45, 24) * (0.5, 1, 0.8)
 BODY, GROUND = BODY.astype(np.float32), GROUND.astype(np.float32)
+
+
+def test_alpha_is_solved_around_what_is_unknown_as_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    alpha = true_alpha(120)
+    given = scene(BODY, GROUND, alpha), GROUND, rough(alpha, "dilated"), NOISE, 400.0
+    found = find_alpha(*given)
+    boxes = []
+
+    def everything(mask: np.ndarray, margin: int = 0) -> Box:
+        boxes.append(mask.shape)
+        return Box(slice(0, mask.shape[0]), slice(0, mask.shape[1]))
+
+    monkeypatch.setattr(edges, "bounding_box", everything)
+    np.testing.assert_allclose(found, find_alpha(*given), atol=2e-3)
+    assert boxes == [SIZE, SIZE]
 
 
 @pytest.mark.parametrize("kind", ["exact", "dilated", "eroded"])

@@ -46,7 +46,7 @@ def test_a_shadow_and_a_reflection_are_told_apart() -> None:
     mirror = np.zeros(SIZE, np.float32)
     mirror[:, 30:] = 1
     light = np.where(mirror[..., None] > 0, np.float32(0.3), np.float32(0)).repeat(3, 2)
-    shadow, reflection = effect_passes(Effect(alpha, light, mirror))
+    shadow, reflection = effect_passes(Effect(alpha, light, mirror, None))
     assert np.allclose(shadow[:, :30, 3], 0.4) and shadow[:, 30:, 3].max() == 0
     assert np.allclose(reflection[:, 30:, 3], 0.4) and reflection[:, :30, 3].max() == 0
     assert np.allclose(reflection[:, 30:, :3], 0.75)

@@ -7,8 +7,12 @@ import pytest
 
 from omnimatte_cli.arrays import integers, to_float
 from omnimatte_cli.matte import resolve
+from omnimatte_cli.matte.box import bounding_box
+from omnimatte_cli.matte.compositing import grey, layer_over, straight
+from omnimatte_cli.matte.edges import find_alpha
+from omnimatte_cli.matte.effects import find_effect
 from omnimatte_cli.matte.noise import residual_noise, seen_quantile
-from omnimatte_cli.matte.ownership import FrameWeights, Ownership, frame_weights
+from omnimatte_cli.matte.ownership import FrameWeights, Ownership, frame_weights, smoothstep
 from omnimatte_cli.matte.quantise import QuantisedLayers, quantise_layers
 from omnimatte_cli.matte.resolve import commit_large_changes, residual_plate
 from omnimatte_cli.matte.transfer import transfer_frame
@@ -56,6 +60,56 @@ def test_ownerships_that_add_to_one_recompose_the_frame(n: int) -> None:
     assert np.abs(again - layers.composite).max() < 1e-5
     moved = np.abs(to_float(frame) - to_float(plate)).max(2) > 8 / 255
     assert np.abs(again - to_float(frame))[moved].max() <= 1.01 / 255
+
+
+def test_layers_are_computed_where_they_are_as_in_the_whole_picture() -> None:
+    """Bodies only around their masks, effects only where they are: the same to the last bit."""
+    rng = np.random.default_rng(5)
+    size = (120, 160)
+    plate = to_float(smooth_picture(rng, size))
+    masks = np.zeros((3, *size), bool)
+    masks[0, 30:60, 20:50] = masks[1, 40:70, 40:75] = True  # the third is away
+    shadow = np.zeros((3, *size), np.float32)
+    shadow[0, 60:75, 25:60] = shadow[1, 70:80, 60:150] = shadow[2, 5:15, 100:120] = 1
+    light = (1 - 0.4 * shadow.max(0))[..., None]
+    frame = np.where(masks.any(0)[..., None], 0.9 - plate, plate * light).astype(np.float32)
+    frame = np.clip(frame + rng.normal(0, 1 / 255, frame.shape), 0, 1).astype(np.float32)
+    order, noise = np.array([1, 2, 0]), np.full(size, 1.5 / 255, np.float32)
+    ownership = Ownership(
+        np.maximum(shadow, masks)[:, None].astype(np.float16), np.full((1, 1, 1), 0.1, np.float16)
+    )
+    owners = frame_weights(ownership, 0, masks, order)
+    layers = resolve.resolve_frame(frame, plate, owners, order, noise, masks=masks)
+    assert layers.passes is not None
+
+    bodies, side = resolve.visible_masks(masks, order), float(np.sqrt(size[0] * size[1]))
+    ground = 1 - smoothstep(owners.edge.max(0), *resolve.GROUND)
+    below = plate
+    for i in order:
+        touched = np.maximum(owners.weights[i], bodies[i]) > resolve.TOUCHED
+        margin = round(resolve.REACH * side) + resolve.REACH_PIXELS
+        box = bounding_box(touched, margin)
+        assert box is not None
+        here, under, base, near, mine = (
+            x[box.slices] for x in (frame, below, plate, noise, owners.weights[i])
+        )
+        visible = ground[box.slices] * (1 - np.clip(owners.weights.sum(0)[box.slices] - mine, 0, 1))
+        effect = find_effect(here - base, under, mine, visible, near, side)
+        floor = under + effect.light - grey(effect.alpha) * under
+        mask = bodies[:, box.rows, box.columns]
+        alpha = find_alpha(here, floor, mask[i], near, side)
+        alpha = alpha * np.minimum(1, 2 - 2 * np.delete(mask, i, 0).max(0))
+        colour, alpha = resolve.body_light(here, floor, alpha, mine, near)
+        through = 1 - alpha
+        whole = np.zeros((*size, 4), np.float32)
+        whole[box.slices] = straight(
+            colour + grey(through) * effect.light, alpha + through * effect.alpha
+        )
+        np.testing.assert_array_equal(layers.rgba[i], whole)
+        body = np.zeros_like(whole)
+        body[box.slices] = straight(colour, alpha)
+        np.testing.assert_array_equal(layers.passes[i, -1], body)
+        below = layer_over(whole, below)
 
 
 def test_a_shadow_is_black_with_the_alpha_that_darkens() -> None:

@@ -108,15 +108,24 @@ def find_alpha(
     """
     shape = mask.shape
     side = side or float(np.sqrt(shape[0] * shape[1]))
-    band = max(BAND * side, 2.0)
     alpha = np.zeros(shape, np.float32)
-    box: Box | None = bounding_box(mask > 0.05, round(2 * band) + 2)
+    box = edge_box(mask, side)
     if box is not None:
         part = box.slices
         near = cropped(noise, box)
-        trimap = make_trimap(mask[part], band)
+        trimap = make_trimap(mask[part], band_of(side))
         alpha[part] = solve_edge(frame[part], ground[part], trimap, near, side)
     return alpha
+
+
+def band_of(side: float) -> float:
+    """Half width in pixels of the unknown band in a picture with this mean side."""
+    return max(BAND * side, 2.0)
+
+
+def edge_box(mask: np.ndarray, side: float, margin: int = 0) -> Box | None:
+    """The part of a picture where a mask (H, W) may have alpha, grown by a margin in pixels."""
+    return bounding_box(mask > 0.05, round(2 * band_of(side)) + 2 + margin)
 
 
 def solve_edge(
@@ -131,12 +140,17 @@ def solve_edge(
     matte, trust = difference_matte(frame, ground, colour, spread, noise)
     seen_through = cv2.blur(trust * (matte < 0.1), (3, 3)) > SHADE / 2
     unknown = trimap.unknown | (trimap.shallow & seen_through)
-    start = np.where(unknown, matte, trimap.inside).astype(np.float32)
-    prior = PRIOR * (1 + DEEP_PRIOR * np.square(2 * trimap.prior - 1))
-    weight = unknown * (trust + prior)
-    target = (trust * matte + prior * trimap.prior) / (trust + prior)
-    laplacian = MattingLaplacian(frame, SPREAD)
-    alpha = solve_alpha(laplacian, start, unknown, weight, target, STEPS)
+    alpha = np.where(unknown, matte, trimap.inside).astype(np.float32)
+    # The windows that an unknown pixel lies in reach two pixels beyond it.
+    box = bounding_box(unknown, 2)
+    if box is not None:
+        part = box.slices
+        trust, matte, guess = trust[part], matte[part], trimap.prior[part]
+        prior = PRIOR * (1 + DEEP_PRIOR * np.square(2 * guess - 1))
+        weight = unknown[part] * (trust + prior)
+        target = (trust * matte + prior * guess) / (trust + prior)
+        laplacian = MattingLaplacian(frame[part], SPREAD)
+        alpha[part] = solve_alpha(laplacian, alpha[part], unknown[part], weight, target, STEPS)
     return np.asarray(smoothstep(alpha, *SURE), np.float32)
 
 

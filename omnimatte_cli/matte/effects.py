@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import channel_max
-from omnimatte_cli.matte.box import bounding_box, cropped
+from omnimatte_cli.matte.box import Box, bounding_box, cropped
 from omnimatte_cli.matte.closed_form import sure_min_alpha
 from omnimatte_cli.matte.compositing import grey
 from omnimatte_cli.matte.ownership import smoothstep
@@ -63,12 +63,14 @@ class Effect:
     """One object's effect on a frame, float32.
 
     alpha: (H, W) in [0, 1]. light: (H, W, 3), premultiplied colour, 0 .. alpha. mirror: (H, W) in
-    [0, 1], how much of the effect is a reflection or light, the rest being shadow.
+    [0, 1], how much of the effect is a reflection or light, the rest being shadow. box: outside of
+    it there is nothing; None where there is nothing at all.
     """
 
     alpha: np.ndarray
     light: np.ndarray
     mirror: np.ndarray
+    box: Box | None
 
 
 def find_effect(
@@ -97,7 +99,7 @@ def find_effect(
         near = cropped(noise, box)
         found = _find(change[part], below[part], ownership[part], visible[part], near, side)
         alpha[part], light[part], mirror[part] = found
-    return Effect(alpha, light, mirror)
+    return Effect(alpha, light, mirror, box)
 
 
 def _find(

@@ -19,7 +19,7 @@ from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.matte.box import Box, bounding_box, cropped
 from omnimatte_cli.matte.closed_form import min_alpha, sure_min_alpha
 from omnimatte_cli.matte.compositing import grey, layer_over, straight
-from omnimatte_cli.matte.edges import find_alpha
+from omnimatte_cli.matte.edges import edge_box, find_alpha
 from omnimatte_cli.matte.effects import Effect, find_effect
 from omnimatte_cli.matte.ground import shown_ground
 from omnimatte_cli.matte.ownership import FrameWeights, smoothstep
@@ -38,6 +38,7 @@ REACH_PIXELS = 8  # besides: rims
 REST_GAIN = 4.0  # times what the layers leave over that the residual plate may change
 GROUND = (0.02, 0.3)  # soft mask up to which a pixel shows the ground .. from which it does not
 RIM_SIGMA = 1.2  # pixels; of a blur of the body's alpha
+RIM_REACH = 8  # pixels, more than that blur reaches
 MIXED = (0.005, 0.1)  # blurred alpha at which pixels begin to be mixed, and are explained exactly
 
 
@@ -107,7 +108,7 @@ def _smooth_layers(
 ) -> Layers:
     shape = frame.shape[:2]
     rgba = np.zeros((len(order), *shape, 4), np.float32)
-    parts: dict[int, tuple[Box, Effect, np.ndarray]] = {}
+    parts: dict[int, tuple[Box, Effect, Body | None]] = {}
     total = owners.weights.sum(0)
     # An effect is learnt from where no body can be, and from the ground that a mask takes in.
     edge = owners.edge.max(0)
@@ -125,27 +126,73 @@ def _smooth_layers(
         near = cropped(noise, box)
         visible = ground[part] * (1 - np.clip(total[part] - mine, 0, 1))
         effect = find_effect(here - plate[part], under, mine, visible, near, side)
-        floor = under + effect.light - grey(effect.alpha) * under
-        alpha = find_alpha(here, floor, bodies[i][part], near, side)
-        if len(bodies) > 1:
-            others = np.delete(bodies[:, part[0], part[1]], i, 0).max(0)
-            alpha = alpha * np.minimum(1, 2 - 2 * others)
-        light, alpha = body_light(here, floor, alpha, mine, near)
-        through = 1 - alpha
-        rgba[i][part] = straight(
-            light + grey(through) * effect.light, alpha + through * effect.alpha
-        )
-        below[part] = layer_over(rgba[i][part], under)
-        parts[i] = box, effect, straight(light, alpha)
+        body = find_body(here, under, effect, bodies[:, part[0], part[1]], i, mine, near, side)
+        layer = rgba[i][part]
+        if effect.box is not None:
+            lit = effect.box.slices
+            layer[lit] = straight(effect.light[lit], effect.alpha[lit])
+        if body is not None:
+            solid = body.box.slices
+            through = 1 - body.alpha
+            layer[solid] = straight(
+                body.light + grey(through) * effect.light[solid],
+                body.alpha + through * effect.alpha[solid],
+            )
+        if i != order[-1]:
+            below[part] = layer_over(layer, under)
+        parts[i] = box, effect, body
 
     def split() -> np.ndarray:
         passes = np.zeros((len(order), len(PASSES), *shape, 4), np.float32)
         for i, (box, effect, body) in parts.items():
-            for place, layer in enumerate((*effect_passes(effect), body)):
+            for place, layer in enumerate(effect_passes(effect)):
                 passes[i, place][box.slices] = layer
+            if body is not None:
+                whole = passes[i, -1][box.slices]
+                whole[body.box.slices] = straight(body.light, body.alpha)
         return passes
 
     return Layers(rgba, split)
+
+
+@dataclass(frozen=True)
+class Body:
+    """A body in the part of a picture outside of which there is nothing of it.
+
+    light: (h, w, 3), premultiplied colour. alpha: (h, w). Both float32, in `box`.
+    """
+
+    box: Box
+    light: np.ndarray
+    alpha: np.ndarray
+
+
+def find_body(
+    frame: np.ndarray,
+    below: np.ndarray,
+    effect: Effect,
+    bodies: np.ndarray,
+    i: int,
+    weight: np.ndarray,
+    noise: np.ndarray | float,
+    side: float,
+) -> Body | None:
+    """Object i's body before its own effect; None where its mask is empty.
+
+    frame, below: (H, W, 3). bodies: (N, H, W), every object's visible mask. weight: (H, W), the
+    object's ownership. noise, side: as in `resolve_frame`.
+    """
+    box = edge_box(bodies[i], side, RIM_REACH)
+    if box is None:
+        return None
+    part = box.slices
+    here, under, near = frame[part], below[part], cropped(noise, box)
+    floor = under + effect.light[part] - grey(effect.alpha[part]) * under
+    alpha = find_alpha(here, floor, bodies[i][part], near, side)
+    if len(bodies) > 1:
+        others = np.delete(bodies[:, part[0], part[1]], i, 0).max(0)
+        alpha = alpha * np.minimum(1, 2 - 2 * others)
+    return Body(box, *body_light(here, floor, alpha, weight[part], near))
 
 
 def body_light(
