@@ -29,6 +29,11 @@ class Box:
         pairs = ((self.rows, other.rows), (self.columns, other.columns))
         return Box(*(slice(a.start - b.start, a.stop - b.start) for a, b in pairs))
 
+    def within(self, other: Box) -> Box:
+        """The same part of a box, in the pixels of the picture that the box is a part of."""
+        pairs = ((self.rows, other.rows), (self.columns, other.columns))
+        return Box(*(slice(a.start + b.start, a.stop + b.start) for a, b in pairs))
+
 
 def bounding_box(mask: np.ndarray, margin: int = 0) -> Box | None:
     """The smallest box around a mask (H, W) bool, grown by a margin; None if it is empty.

@@ -53,6 +53,7 @@ ENVELOPE = 6  # power of the mean that stands for the largest alpha in a window
 ENVELOPE_MARGIN = 1.1
 COHERENT = 1.5  # pixels; least sigma over which a change must be coherent to count
 EVIDENCE = (0.35, 0.8)  # smooth change, in noise deviations: nothing is shown below, all above
+OWNED = (0.02, 0.1)  # blurred ownership: likewise
 LEAST = (0.002, 0.006)  # alpha: nothing is shown below, all above; half a level .. 1.5 levels
 
 SUM = np.ones((1, 3), np.float32)  # of three channels
@@ -98,7 +99,10 @@ def find_effect(
         part = box.slices
         near = cropped(noise, box)
         found = _find(change[part], below[part], ownership[part], visible[part], near, side)
-        alpha[part], light[part], mirror[part] = found
+        some, shine, mirror[part], core = found
+        if core is not None:
+            alpha[part][core.slices], light[part][core.slices] = some, shine
+        box = None if core is None else core.within(box)
     return Effect(alpha, light, mirror, box)
 
 
@@ -109,8 +113,11 @@ def _find(
     visible: np.ndarray,
     noise: np.ndarray | float,
     side: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Alpha, light and mirror of `Effect`, for a part of a picture with this mean side."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Box | None]:
+    """Alpha, light, mirror and box of `Effect`, for a part of a picture with this mean side.
+
+    Alpha and light are those within the box.
+    """
     sigmas = [s * side for s in SCALES]
     fade = max(FADE * side, 0.5)
     reach = cv2.GaussianBlur(visible, (0, 0), fade)
@@ -123,20 +130,28 @@ def _find(
     dark, glow = fit_shadow(found, windows)
     left = goal + grey(dark) * below - glow
     mirror = likeness_of_mirror(goal, left, found[0].dd, windows, noise)
-    bright = fit_mirror(found[0], goal, below, windows, noise) if mirror.max() > 0 else dark
-    alpha = dark + mirror * (bright - dark)
+    # What follows is nothing where nobody owns anything, and is computed where somebody does.
+    sigma = max(sigmas[2], COHERENT)
+    core = bounding_box(owned > OWNED[0], round(4 * sigma) + 1)  # as far as that blur reaches
+    if core is None:
+        return dark[:0], glow[:0], mirror, None
+    part = core.slices
+    bright = fit_mirror(found[0], goal, below, windows, noise, core) if mirror.max() > 0 else dark
+    coherent = np.zeros_like(goal)
+    coherent[part] = cv2.GaussianBlur(goal[part] * windows.weights[part], (0, 0), sigma)
+    energy = channel_max(windows.enlarged(windows.mean(coherent * coherent, 1))[part])
+    dark, own = dark[part], mirror[part]
+    alpha = dark + own * (bright[part] - dark)
     limit = grey(alpha)
-    glow = np.clip(glow, 0, limit)
-    picture = np.clip(goal + limit * below, 0, limit)
-    light = glow + grey(mirror) * (picture - glow)
+    glow = np.clip(glow[part], 0, limit)
+    picture = np.clip(goal[part] + limit * below[part], 0, limit)
+    light = glow + grey(own) * (picture - glow)
 
-    coherent = cv2.GaussianBlur(goal * windows.weights, (0, 0), max(sigmas[2], COHERENT))
-    energy = channel_max(windows.enlarged(windows.mean(coherent * coherent, 1)))
-    shown = smoothstep(np.sqrt(energy) / noise, *EVIDENCE) * smoothstep(owned, 0.02, 0.1)
-    faded = alpha * shown
+    shown = smoothstep(np.sqrt(energy) / cropped(noise, core), *EVIDENCE)
+    faded = alpha * (shown * smoothstep(owned[part], *OWNED))
     faded = faded * smoothstep(faded, *LEAST)
     light = light * grey(faded / np.maximum(alpha, LEAST[0]))
-    return faded, np.minimum(light, grey(faded)), mirror
+    return faded, np.minimum(light, grey(faded)), mirror, core
 
 
 class Windows:
@@ -302,10 +317,13 @@ def fit_mirror(
     below: np.ndarray,
     windows: Windows,
     noise: np.ndarray | float,
+    core: Box,
 ) -> np.ndarray:
     """Smooth alpha (H, W) with which a picture's colours make the change: at least the least alpha
-    around, more where the ground's texture fades in the frame."""
-    least = sure_min_alpha(change, below, noise)
+    around, more where the ground's texture fades in the frame. Outside of `core` nothing changes.
+    """
+    least, part = np.zeros(windows.shape, np.float32), core.slices
+    least[part] = sure_min_alpha(change[part], below[part], cropped(noise, core))
     envelope = windows.mean(least**ENVELOPE, -2) ** np.float32(1 / ENVELOPE)
     envelope = np.minimum(envelope * ENVELOPE_MARGIN, 1)
     texture = np.maximum(m.pp - channel_sum(m.p * m.p), 0)
