@@ -83,12 +83,16 @@ def masked_median(samples: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return result
 
 
-def ranked(samples: np.ndarray, rank: int) -> np.ndarray:
-    """Of each column of (T, P) uint8 or uint16, the value at place `rank` (from 0) if sorted."""
+def ranked(samples: np.ndarray, rank: int | np.ndarray) -> np.ndarray:
+    """Of each column of (T, P) uint8 or uint16, the value at place `rank` (from 0) if sorted.
+
+    rank: one for all columns, or (P,).
+    """
     result = np.empty(samples.shape[1], samples.dtype)
+    ranks = np.broadcast_to(np.asarray(rank, _kind(samples)), result.shape)
     for start in range(0, samples.shape[1], BLOCK):
-        block = np.ascontiguousarray(samples[:, start : start + BLOCK])
-        result[start : start + BLOCK] = _ranked(block, np.full(block.shape[1], rank, _kind(block)))
+        part = slice(start, start + BLOCK)
+        result[part] = _ranked(np.ascontiguousarray(samples[:, part]), ranks[part])
     return result
 
 

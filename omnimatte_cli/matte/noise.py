@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import frame_or_static
+from omnimatte_cli.ranks import ranked
 
 NOISE_FRAMES = 48  # frames that the noise is measured in
 RESTLESS_QUANTILE = 0.3  # over time, of a pixel's residual
@@ -32,19 +33,17 @@ def residual_noise(
     quantile over time, which effects that come and go do not reach.
     """
     picks = range(0, len(frames), max(1, len(frames) // NOISE_FRAMES))
-    residual = np.stack(
-        [np.abs(frames[t].astype(np.int16) - frame_or_static(plates, t)) for t in picks]
-    ).astype(np.float32)
+    residual = np.stack([cv2.absdiff(frames[t], frame_or_static(plates, t)) for t in picks])
     covered = masks[:, picks.start :: picks.step].any(0)
-    quiet = np.sort(residual[~covered], axis=None)
     general: float = NOISE_FLOOR
-    if quiet.size:
-        smaller = float(quiet[: max(1, quiet.size // 2)].mean())
-        general = max(smaller / LOWER_HALF_MEAN / 255, NOISE_FLOOR)
-    residual[covered] = np.nan
+    levels = np.bincount(residual[~covered].reshape(-1), minlength=256)
+    if levels.any():
+        half = max(1, int(levels.sum()) // 2)
+        quiet = np.repeat(np.arange(256, dtype=np.float32), levels)[:half]
+        general = max(float(quiet.mean()) / LOWER_HALF_MEAN / 255, NOISE_FLOOR)
     seen = ~covered.all(0)
     local = np.zeros(seen.shape, np.float32)
-    low = seen_quantile(residual[:, seen], RESTLESS_QUANTILE)
+    low = seen_quantile(residual[:, seen], ~covered[:, seen], RESTLESS_QUANTILE)
     local[seen] = low.mean(-1) / LOWER_QUANTILE / 255
     if variation is not None:
         assert variation.shape == local.shape, (variation.shape, local.shape)
@@ -53,13 +52,15 @@ def residual_noise(
     return np.clip(smooth, general, RESTLESS_LIMIT * general).astype(np.float32)
 
 
-def seen_quantile(x: np.ndarray, q: float) -> np.ndarray:
-    """What `np.nanquantile(x, q, axis=0)` gives, without its Python call for every column.
+def seen_quantile(x: np.ndarray, seen: np.ndarray, q: float) -> np.ndarray:
+    """What `np.quantile(x, q, axis=0)` gives of what is seen of each column, (P, C) float32.
 
-    x: (T, ...) float32; no column is NaN alone.
+    x: (T, P, C) uint8. seen: (T, P) bool, once at least in each column.
     """
-    x = np.sort(x, axis=0)  # NaN comes last
-    place = q * (np.count_nonzero(~np.isnan(x), axis=0)[None] - 1)
+    count = np.count_nonzero(seen, axis=0)
+    place = np.repeat(q * (count - 1), x.shape[2])
     low = np.floor(place).astype(np.intp)
-    below, above = (np.take_along_axis(x, i, 0)[0] for i in (low, np.ceil(place).astype(np.intp)))
-    return below + (above - below) * (place - low)[0].astype(np.float32)
+    # The largest value sorts to the end, where it does not count.
+    flat = np.where(seen[..., None], x, np.uint8(255)).reshape(len(x), -1)
+    below, above = (ranked(flat, i).astype(np.float32) for i in (low, np.ceil(place).astype(int)))
+    return (below + (above - below) * (place - low).astype(np.float32)).reshape(x.shape[1:])
