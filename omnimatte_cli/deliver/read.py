@@ -166,7 +166,9 @@ class FinishedResult:
         self, t: int, number: int | None = None, clean: bool = False, parts: bool = False
     ) -> FrameOutput:
         """Frame t, the composite made from layers and plate. parts: with its passes."""
-        layers = np.stack([self.layer(name, t) for name in self.names])
+        layers = np.empty((len(self.names), *self.size, 4), np.float32)
+        for layer, name in zip(layers, self.names, strict=True):
+            self._image(self.layer_folder / name, t, 4, layer)
         plate = self.plate(t, clean)
         composite = self.over(layers, t, plate)
         owners = self.names if parts else ()
@@ -188,7 +190,9 @@ class FinishedResult:
         """What writers of this result need. facts: fields of Delivery to be different."""
         return replace(delivery_of(self.input), **facts)
 
-    def _image(self, folder: Path, t: int, channels: int) -> np.ndarray:
+    def _image(
+        self, folder: Path, t: int, channels: int, out: np.ndarray | None = None
+    ) -> np.ndarray:
         if folder not in self._files:
             files = list_images(folder)
             if len(files) != self.frames:
@@ -196,9 +200,9 @@ class FinishedResult:
                     f"{folder} has {len(files)} images for {self.frames} frames: decompose again."
                 )
             self._files[folder] = files
-        return self._read(self._files[folder][t], channels)
+        return self._read(self._files[folder][t], channels, out)
 
-    def _read(self, path: Path, channels: int) -> np.ndarray:
+    def _read(self, path: Path, channels: int, out: np.ndarray | None = None) -> np.ndarray:
         with quiet_opencv():
             image = read_image(path, cv2.IMREAD_UNCHANGED)
         if image is None:
@@ -208,7 +212,7 @@ class FinishedResult:
             raise ResultError(f"{path} is {image.shape}, where {shape} was expected.")
         code = cv2.COLOR_BGRA2RGBA if channels == 4 else cv2.COLOR_BGR2RGB
         scale = np.float32(1 / np.iinfo(image.dtype).max)
-        return cv2.cvtColor(image, code).astype(np.float32) * scale
+        return np.multiply(cv2.cvtColor(image, code), scale, out=out, dtype=np.float32)
 
 
 def read_result(folder: Path) -> FinishedResult:

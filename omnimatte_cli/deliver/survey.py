@@ -74,6 +74,7 @@ def survey(
     cover: dict[str, list[float]] = {name: [] for name in result.names}
     effects: dict[str, list[float]] = {name: [] for name in result.names if masks}
     sources: dict[int, np.ndarray] = {}
+    plate = small_plate = np.empty(0)
     progress.stage("measuring", result.frames)
     for t in range(result.frames):
         image = next(truth, None) if truth is not None else None
@@ -93,10 +94,13 @@ def survey(
                 values.append(None)
             continue
         away = shrink(np.max(alphas, axis=0), size) < SEEN
-        sources[t] = integers(shrink(to_float(image), small_size(result, WIDE)))
-        true = shrink(to_float(image), size)
+        picture = to_float(image)
+        sources[t] = integers(shrink(picture, small_size(result, WIDE)))
+        true = shrink(picture, size)
+        if frame.plate is not plate:  # the same for all frames, where one plate holds for them
+            plate, small_plate = frame.plate, shrink(frame.plate, size)
         reconstruction.append(psnr(shrink(frame.composite, size), true))
-        plate_error.append(psnr(shrink(frame.plate, size), true, away))
+        plate_error.append(psnr(small_plate, true, away))
         over_residual = (
             result.over(frame.layers, t, result.plate(t)) if result.has_residual else None
         )
