@@ -11,6 +11,7 @@ from omnimatte_cli.matte.box import bounding_box
 from omnimatte_cli.matte.compositing import grey, layer_over, straight
 from omnimatte_cli.matte.edges import find_alpha
 from omnimatte_cli.matte.effects import find_effect
+from omnimatte_cli.matte.ground import shown_ground
 from omnimatte_cli.matte.noise import residual_noise, seen_quantile
 from omnimatte_cli.matte.ownership import FrameWeights, Ownership, frame_weights, smoothstep
 from omnimatte_cli.matte.quantise import QuantisedLayers, quantise_layers
@@ -82,8 +83,10 @@ def test_layers_are_computed_where_they_are_as_in_the_whole_picture() -> None:
     layers = resolve.resolve_frame(frame, plate, owners, order, noise, masks=masks)
     assert layers.passes is not None
 
-    bodies, side = resolve.visible_masks(masks, order), float(np.sqrt(size[0] * size[1]))
-    ground = 1 - smoothstep(owners.edge.max(0), *resolve.GROUND)
+    side, edge = float(np.sqrt(size[0] * size[1])), owners.edge.max(0)
+    taken = shown_ground(frame, plate, edge, noise, side)
+    bodies = resolve.visible_masks(masks, order) * (1 - taken)
+    ground = np.maximum(1 - smoothstep(edge, *resolve.GROUND), taken)
     below = plate
     for i in order:
         touched = np.maximum(owners.weights[i], bodies[i]) > resolve.TOUCHED

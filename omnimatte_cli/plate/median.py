@@ -31,8 +31,8 @@ def estimate_plate(
 
     samples: the clip's frames, or a sample of them. masks: of the whole clip. grow: pixels by which
     masks grow first (None: by GROWTH); a pixel that only growth hides in all frames is taken from
-    where the masks as given leave it free, if they do so in at least half of the frames. medians: of
-    the samples, for whoever estimates the plate again.
+    where the masks as given leave it free, if they do so in at least half of the frames.
+    medians: of the samples, for whoever estimates the plate again.
     Of an even number of samples, the mean of the middle two, rounded half up. Pixels that no frame
     shows are inpainted, and False in `valid`; where nothing at all is shown, the median is over
     every frame.
