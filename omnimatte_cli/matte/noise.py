@@ -34,7 +34,7 @@ def residual_noise(
     """
     picks = range(0, len(frames), max(1, len(frames) // NOISE_FRAMES))
     residual = np.stack([cv2.absdiff(frames[t], frame_or_static(plates, t)) for t in picks])
-    covered = masks[:, picks.start :: picks.step].any(0)
+    covered = np.any(masks[:, picks.start :: picks.step], axis=0)
     general: float = NOISE_FLOOR
     levels = np.bincount(residual[~covered].reshape(-1), minlength=256)
     if levels.any():

@@ -109,7 +109,7 @@ class FrameSamples:
         row = int(np.prod(self.shape[1:])) * self.dtype.itemsize
         where = self.kept[t] * self.shape[0] * row + start * row
         self.file.flush()
-        left = memoryview(into).cast("B")
+        left = into.data.cast("B")
         while len(left):
             done = os.preadv(self.file.fileno(), [left], where)
             if not done:
