@@ -12,11 +12,16 @@ as its surroundings show the plate's detail as well,
     r^2 = m[f p]^2 / (m[f f] m[p p]),
 
 f and p the frame's and the plate's detail, m[.] the mean over the pixels found in a window. A body
-in the ground's colours does not have the ground's pattern, and where the ground is plain or the
-plate unlike it, nothing is known and nothing is taken from the mask.
+in the ground's colours does not have the ground's pattern.
+
+Plain ground has no detail to show. It has to be much nearer to the plate in the light around, to go
+on from outside the mask, and to end at the body's edge: a body that the light is followed into by
+mistake is left gradually. Where neither holds nothing is taken from the mask.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -38,16 +43,34 @@ STEPS = 10  # from window to window
 FINEST = 3.0  # pixels of a grid that LIGHT has at least
 
 DENOISE = 0.7  # pixels of that grid; sigma of a blur of what is compared
-GROUND_NOISE = 0.012  # least deviation of the frame from the lit ground
-GAIN_NOISE = 0.05  # the same, as a share of the lit ground
 OFF_GROUND = (1.0, 2.0)  # deviations from the lit ground: ground .. not
 ENOUGH = (0.03, 0.1)  # share of a window that is ground: no light is known .. it is
 DENSE = (0.25, 0.5)  # share of a window that is ground: chance .. ground
-LIT = (0.1, 0.25, 1.1, 1.25)  # gains: too dark for a shadow .. a shadow, light .. too bright
 SHOWN = (0.3, 0.5)  # share of the frame's detail that is the plate's: not to be told .. ground
 SAMPLES = (0.2, 0.6)  # pixels in a window, over those in a detail's: too few .. enough
 SPECK = 0.3  # how surely a pixel is ground that belongs to an island
 DETAILED = (0.006, 0.012)  # deviation of the plate's detail: plain .. textured
+RING = 5  # pixels; side of the square that reaches from plain ground over its end
+EDGE = (2.0, 5.0)  # deviations from the lit ground beyond its end: gradual .. an edge
+ENDS = (0.3, 0.6)  # share of the end that must be an edge, of large pieces and of others
+LARGE = 12.0  # times the least piece
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """When a pixel is like the lit ground.
+
+    noise: least deviation. share: the same, of the lit ground. lit: gains of the light: too dark ..
+    a shadow, a light .. too bright.
+    """
+
+    noise: float
+    share: float
+    lit: tuple[float, float, float, float]
+
+
+PATTERNED = Likeness(0.012, 0.05, (0.1, 0.25, 1.1, 1.25))
+PLAIN = Likeness(0.006, 0.01, (0.7, 0.85, 1.05, 1.1))
 
 
 def shown_ground(
@@ -76,10 +99,14 @@ def shown_ground(
     near = small(near) if isinstance(near, np.ndarray) else near
     f, p = (cv2.GaussianBlur(small(x[part]), (0, 0), DENOISE) for x in (frame, plate))
     mask = small(soft) >= 0.5
-    found = mask * follow_light(f, p, small(soft) > FREE, near, LIGHT * side / step)
     side /= step
-    shown = shows_detail(f, p, found, DETAIL * side, WINDOW * side)
-    found = without_specks(found * shown, mask, (WINDOW * side) ** 2)
+    covered, wide, least = small(soft) > FREE, WIDE * side, (WINDOW * side) ** 2
+    found, _ = follow_light(f, p, covered, near, LIGHT * side, wide, PATTERNED)
+    found = found * mask
+    found = found * shows_detail(f, p, found, DETAIL * side, WINDOW * side)
+    plain, off = follow_light(f, p, covered, near, LIGHT * side, wide, PLAIN)
+    plain = plain * ends_at_edges(plain > SPECK, off, mask, least)
+    found = without_specks(np.maximum(found, plain * mask), mask, least)
     if step > 1:
         found = cv2.resize(found, size, interpolation=cv2.INTER_LINEAR)
     out[part] = found * (soft >= 0.5)
@@ -87,32 +114,63 @@ def shown_ground(
 
 
 def follow_light(
-    frame: np.ndarray, plate: np.ndarray, mask: np.ndarray, noise: np.ndarray | float, sigma: float
-) -> np.ndarray:
+    frame: np.ndarray,
+    plate: np.ndarray,
+    mask: np.ndarray,
+    noise: np.ndarray | float,
+    sigma: float,
+    wide: float,
+    like: Likeness,
+) -> tuple[np.ndarray, np.ndarray]:
     """What of a mask (H, W) bool is the plate in the light around, (H, W) float32 in [0, 1].
 
-    frame, plate: (H, W, 3). sigma: pixels, of a window. Each step goes about a window further.
+    frame, plate: (H, W, 3). sigma, wide: pixels, of a window and of the first ones. Each step goes
+    about a window further. Also returns how far each pixel is from the lit ground, (H, W) in
+    deviations.
     """
     squares, products = plate * plate, frame * plate
-    variance = np.square(np.maximum(noise, GROUND_NOISE))
+    variance = np.square(np.maximum(noise, like.noise))
     variance = grey(np.broadcast_to(np.float32(variance), mask.shape))
     outside = (~mask).astype(np.float32)
-    weight = outside
+    weight = off = outside
     # The first windows are wide: gaps that the mask encloses are in the light around it.
-    for wide in (*[WIDE / LIGHT] * 2, *[1.0] * STEPS):
+    for window in (wide, wide, *[sigma] * STEPS):
         w = grey(weight)
-        gain = wide_blur(w * products, wide * sigma)
-        gain /= wide_blur(w * squares, wide * sigma) + 1e-4
+        gain = wide_blur(w * products, window)
+        gain /= wide_blur(w * squares, window) + 1e-4
         lit = gain * plate
-        off = channel_sum(np.square(frame - lit) / (variance + np.square(GAIN_NOISE * lit)))
+        off = channel_sum(np.square(frame - lit) / (variance + np.square(like.share * lit)))
+        off = np.sqrt(off / 3)
         light = channel_sum(gain) / 3
-        found = 1 - smoothstep(np.sqrt(off / 3), *OFF_GROUND)
-        found *= smoothstep(wide_blur(weight, wide * sigma), *ENOUGH)
-        found *= smoothstep(light, *LIT[:2]) * (1 - smoothstep(light, *LIT[2:]))
+        found = 1 - smoothstep(off, *OFF_GROUND)
+        found *= smoothstep(wide_blur(weight, window), *ENOUGH)
+        found *= smoothstep(light, *like.lit[:2]) * (1 - smoothstep(light, *like.lit[2:]))
         weight = np.where(mask, found, outside * found)
     found = cv2.morphologyEx(weight * mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     # Scattered pixels of a body are like any ground by chance.
-    return found * smoothstep(cv2.GaussianBlur(found + outside, (0, 0), sigma), *DENSE)
+    return found * smoothstep(cv2.GaussianBlur(found + outside, (0, 0), sigma), *DENSE), off
+
+
+def ends_at_edges(there: np.ndarray, off: np.ndarray, mask: np.ndarray, least: float) -> np.ndarray:
+    """The pieces of plain ground that go on from outside a mask and end at an edge in it, (H, W).
+
+    there: (H, W) bool, where it may be. off: (H, W) deviations from it. mask: (H, W) bool. least:
+    pixels, of what is no speck.
+    """
+    pieces = (there & mask).astype(np.uint8)
+    count, names, facts, _ = cv2.connectedComponentsWithStats(pieces)
+    moored = np.zeros(count, bool)
+    around = cv2.dilate((~mask & there).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    moored[np.unique(names[around])] = True
+    # Each pixel of the ring around has the name of a piece next to it.
+    ring = cv2.dilate(names.astype(np.float32), np.ones((RING, RING), np.uint8)).astype(np.int32)
+    ring[there | ~mask] = 0
+    length = np.bincount(ring.ravel(), minlength=count)
+    edge = np.bincount(ring.ravel(), smoothstep(off, *EDGE).ravel(), minlength=count)
+    area = facts[:, cv2.CC_STAT_AREA]
+    kept = moored & (edge > length * np.where(area > LARGE * least, *ENDS))
+    kept[0] = False
+    return np.asarray(kept[names])
 
 
 def without_specks(found: np.ndarray, mask: np.ndarray, least: float) -> np.ndarray:
