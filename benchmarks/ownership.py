@@ -84,7 +84,7 @@ def main() -> None:
         "network, one frame in 3": lambda: predict_ownership(net, clip, 6, 25.0, Silent(), every=3),
         "of which averaging": lambda: average_static(found, frames, 25.0),
         "pooling": lambda: pool_over_time(
-            Ownership(found.weights, found.unowned), frames, frames[:1], masks, 25.0, Silent()
+            Ownership(found.weights, found.unowned), frames, frames[:1], 25.0, Silent()
         ),
     }
     rows = []

@@ -233,7 +233,7 @@ def owned_shot(
     write_result_plate(folder, plate, shot, progress)
     plates = working_plates(plate, shot.size, len(shot))
     found = shot.ownership(net, plates, device, progress)
-    found = pool_over_time(found, shot.frames, plates, shot.small, float(shot.fps), progress)
+    found = pool_over_time(found, shot.frames, plates, float(shot.fps), progress)
     masks = ordered(shot.masks, read_depth(settings.depth, info, shot.size))
     solos = OwnedSolos(found, masks)
     small = small_solos(solos, shot.open_frames(), plate.stream(), shot.size)

@@ -9,18 +9,11 @@ from omnimatte_cli.camera.flow import dense_flow, warp
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.pool import (
     ALIKE,
-    FEWEST,
     LEAST,
     MEMORY,
-    MOTION,
     SAY,
-    SLACK,
-    SLACK_OF_SPEED,
-    UPRIGHT,
-    motion_mismatch,
     pool_over_time,
     residual,
-    velocity,
     visible,
 )
 from omnimatte_cli.progress import Silent
@@ -35,9 +28,7 @@ def owned(claims: np.ndarray) -> Ownership:
 
 
 def pooled(first: Ownership, frames: np.ndarray, plates: np.ndarray = GROUND) -> Ownership:
-    """What `steady` makes of it where no body is seen, so that no motion says anything."""
-    masks = np.zeros(first.weights.shape, bool)
-    return pool_over_time(first, frames, plates, masks, FPS, Silent())
+    return pool_over_time(first, frames, plates, FPS, Silent())
 
 
 def still(rng: np.random.Generator, length: int) -> np.ndarray:
@@ -150,114 +141,24 @@ def test_a_plate_for_every_frame() -> None:
     assert np.array_equal(one.weights, each.weights)
 
 
-def test_a_body_moves_as_most_of_its_inside_does() -> None:
-    flow = np.zeros((40, 50, 2), np.float32)
-    mask = np.zeros((40, 50), bool)
-    mask[10:20, 10:30] = True
-    flow[10:20, 10:30] = (5, 5)  # the rim is blurred into what is around
-    flow[11:19, 11:29] = (3, -2)
-    flow[12:14, 12:14] = (90, 90)  # lost
-    assert velocity(flow, mask).tolist() == [3, -2]
-
-
-def test_what_is_hardly_seen_has_no_motion() -> None:
-    flow = np.ones((40, 50, 2), np.float32)
-    mask = np.zeros((40, 50), bool)
-    mask[5, : FEWEST - 1] = True
-    assert np.isnan(velocity(flow, mask)).all()
-    mask[5, :FEWEST] = True  # a line has no inside, so all of it counts
-    assert velocity(flow, mask).tolist() == [1, 1]
-
-
-def bodies(*speeds: tuple[float, float] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Flow and masks of bodies side by side that move as said; None: one that is not seen."""
-    flow = np.zeros((48, 64, 2), np.float32)
-    masks = np.zeros((len(speeds), 48, 64), bool)
-    for i, speed in enumerate(speeds):
-        if speed is not None:
-            masks[i, 4:14, 2 + 14 * i : 12 + 14 * i] = True
-            flow[masks[i]] = speed
-    return flow, masks
-
-
-def test_disagreement_by_its_definition() -> None:
-    rng = np.random.default_rng(7)
-    speeds = [(4.0, 1.0), (-1.0, -3.0), (0.0, 0.5)]
-    flow, masks = bodies(*speeds)
-    flow[30:] = rng.normal(0, 3, flow[30:].shape)
-    found = motion_mismatch(flow, masks)
-    for y, x in rng.integers((30, 0), (48, 64), (40, 2)):
-        u, v = flow[y, x].astype(float)
-        units = []
-        for bx, by in speeds:
-            miss = min(np.hypot(u - bx, UPRIGHT * (v - s * by)) for s in (1, -1))
-            slack = SLACK + SLACK_OF_SPEED * (np.hypot(bx, by) + np.hypot(u, v))
-            units.append(miss / slack)
-        np.testing.assert_allclose(found[:, y, x], np.subtract(units, np.mean(units)), atol=1e-5)
-
-
-def test_an_image_below_goes_down_where_its_object_goes_up() -> None:
-    flow, masks = bodies((0, -6), (6, 0))
-    flow[30:] = (0, 6)
-    found = motion_mismatch(flow, masks)
-    assert found[0, 40, 20] < -0.5 < 0.5 < found[1, 40, 20]
-
-
-def test_who_is_not_seen_neither_agrees_nor_disagrees() -> None:
-    flow, masks = bodies((4, 0), (-4, 0), None)
-    flow[30:] = (4, 0)
-    found = motion_mismatch(flow, masks)
-    assert found[0, 40, 20] < 0 < found[1, 40, 20]
-    assert not found[2].any()
-    flow, masks = bodies((4, 0), None)
-    assert not motion_mismatch(flow, masks).any()
-
-
-def moving_pair(t: int, speeds: tuple[float, float], follows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two textured bodies and, far below, a blotch that moves as one of them: frames, masks."""
+def moving_pair() -> np.ndarray:
+    """Two frames of two textured bodies, and far below a blotch that moves as one of them."""
     rng = np.random.default_rng(8)
     texture = rng.integers(0, 100, (3, 6, 6, 3)).repeat(2, 1).repeat(2, 2)
-    frames = np.repeat(GROUND, t, 0)
-    masks = np.zeros((3, t, 48, 64), bool)
-    for k in range(t):
-        for i, (speed, top, tall) in enumerate(
-            ((speeds[0], 2, 10), (speeds[1], 16, 10), (speeds[follows], 32, 12))
-        ):
-            left = 26 + round(speed * (k - (t - 1) / 2))
-            masks[i, k, top : top + tall, left : left + 12] = True
+    frames = np.repeat(GROUND, 2, 0)
+    for k in range(2):
+        for i, (speed, top, tall) in enumerate(((2, 2, 10), (-2, 16, 10), (2, 32, 12))):
+            left = 26 + speed * k - speed // 2
             frames[k, top : top + tall, left : left + 12] = texture[i, :tall]
-    return frames, masks
+    return frames
 
 
-@pytest.mark.parametrize("fps", [12.0, 30.0])
-@pytest.mark.parametrize("speeds", [(2.0, -2.0), (2.0, 0.0)])
-@pytest.mark.parametrize("owner", [0, 1])
-def test_an_effect_belongs_to_who_moves_as_it_does(
-    fps: float, speeds: tuple[float, float], owner: int
-) -> None:
-    t = 10
-    frames, places = moving_pair(t, (speeds[0] * 12 / fps, speeds[1] * 12 / fps), owner)
-    claims = np.zeros((2, t, 48, 64))
-    claims[owner][places[2]], claims[1 - owner][places[2]] = 0.35, 0.55
-    for i in range(2):
-        claims[i][places[i]] = 0.9
-    first = owned(claims)
-    found = pool_over_time(first, frames, GROUND, places[:2], fps, Silent())
-    sums = [found.weights[i][places[2]].astype(np.float32).sum() for i in range(2)]
-    assert sums[owner] > 8 * sums[1 - owner]
-    unseen = pool_over_time(first, frames, GROUND, places[:2] & False, fps, Silent())
-    sums = [unseen.weights[i][places[2]].astype(np.float32).sum() for i in range(2)]
-    assert sums[owner] < sums[1 - owner]
-
-
-def test_motion_counts_as_much_as_is_owned() -> None:
-    """Two frames: what each makes of its own opinion and the other's, by the definition."""
+def test_two_frames_make_of_their_opinions_what_the_definition_says() -> None:
     rng = np.random.default_rng(10)
-    frames, masks = moving_pair(2, (2.0, -2.0), 0)
-    masks = masks[:2]
+    frames = moving_pair()
     shares = rng.uniform(0.05, 0.3, (2, 2, 48, 64))
     first = owned(shares)
-    found = pool_over_time(first, frames, GROUND, masks, FPS, Silent())
+    found = pool_over_time(first, frames, GROUND, FPS, Silent())
     assert np.isfinite(found.weights).all()
 
     def seen(k: int) -> np.ndarray:
@@ -272,8 +173,7 @@ def test_motion_counts_as_much_as_is_owned() -> None:
         way = dense_flow(seen(t), seen(1 - t), small=True)
         apart = warp(residual(frames[1 - t], GROUND[0]), way) - residual(frames[t], GROUND[0])
         trust = fade * np.exp(-np.square(np.abs(apart).max(2) / ALIKE))
-        # Each frame has one neighbour, so motion from one direction: half of it is its own opinion.
-        own = (logs[:, t] - MOTION / 2 * motion_mismatch(way, masks[:, t])) * say[t]
+        own = logs[:, t] * say[t]
         other = [warp((logs[i, 1 - t] * say[1 - t]).astype(np.float32), way) for i in range(2)]
         weight = say[t] + trust * warp(say[1 - t].astype(np.float32), way)
         mean = (own + trust * np.stack(other)) / weight

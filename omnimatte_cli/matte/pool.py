@@ -1,11 +1,8 @@
-"""The same change keeps its owner, and an effect moves as its owner does.
+"""The same change keeps its owner.
 
 Each frame is answered for almost on its own, so a mirror image far from its object can have one
 owner in one frame and another in the next. The residual's optical flow says where a change was in
 the frame before; there the opinions of both frames are about the same thing and are pooled.
-
-The flow also says how a change moves. A shadow or a mirror image goes where its object goes, and
-rests when it rests; so each object is believed the less, the less the change moves as it does.
 """
 
 from __future__ import annotations
@@ -30,31 +27,22 @@ GAIN = 4.0  # of faint residuals in the picture that the flow is taken of; stron
 LEAST = 1e-3  # share added to every object's: no opinion is infinitely sure
 SAY = 0.02  # weight of an opinion where nobody owns anything; 1 where all is owned
 
-MOTION = 3.0  # by how much an object's share falls, in powers of e, for a unit of disagreement
-BEAT = 1 / 12  # seconds; motion is measured in working pixels a beat
-SLACK = 0.5  # pixels a beat of disagreement that are one unit where all is at rest,
-SLACK_OF_SPEED = 0.5  # and this share of both speeds' sum more where it is not
-UPRIGHT = 0.5  # weight of disagreement up and down: objects leave the ground, effects do not
-FEWEST = 4  # pixels of a body that its motion can be read from
-
 
 def pool_over_time(
     ownership: Ownership,
     frames: np.ndarray,
     plates: np.ndarray,
-    masks: np.ndarray,
     fps: float,
     progress: Progress,
 ) -> Ownership:
     """Pool the split of each change between the objects over neighbouring frames.
 
     ownership: claims (N, T, h, w), which are not changed. frames: (T, h, w, 3) uint8; plates:
-    (1 or T, h, w, 3) uint8; masks: (N, T, h, w) bool; h and w at least 16; fps: frames a second.
+    (1 or T, h, w, 3) uint8; h and w at least 16; fps: frames a second.
     How much anyone owns of a pixel, the sum of the claims and `nobody`, stays as it is, and so does
     an object that claims nothing in a frame. Frames in which other objects claim something do not
     share their opinions: an object out of sight says nothing about whose a change was while it was
-    there. Before they are pooled, opinions are corrected by `disagreement`, except for the first in
-    each direction, which has no motion yet.
+    there.
 
     The pool is logarithmic, the shares' weighted geometric mean (Genest and Zidek, "Combining
     Probability Distributions", 1986); an opinion weighs as much as is owned, and less by its age.
@@ -71,10 +59,10 @@ def pool_over_time(
     stopped = Event()
 
     def gather(into: np.ndarray, order: range) -> None:
-        for t, found in gathered(ownership, claiming, frames, plates, masks, order, fps):
+        for t, found in gathered(ownership, claiming, frames, plates, order, fps):
             into[t] = found
             if t % EVERY == 0:
-                release(into, ownership.weights, frames, plates, masks)
+                release(into, ownership.weights, frames, plates)
             if stopped.is_set():
                 break
 
@@ -127,50 +115,11 @@ def opinion(ownership: Ownership, t: int) -> np.ndarray:
     return np.concatenate([np.log(share) * weight, weight[None]])
 
 
-def velocity(flow: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """How a body moves: the median of the flow (h, w, 2) in its mask (h, w) bool.
-
-    The mask's rim does not count, unless hardly anything is left without it. (2,) float32 (x, y) in
-    pixels; not a number where too little of the body is seen.
-    """
-    inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    body = inner if np.count_nonzero(inner) >= 2 * FEWEST else mask
-    if np.count_nonzero(body) < FEWEST:
-        return np.full(2, np.nan, np.float32)
-    return np.median(flow[body], 0)
-
-
-def motion_mismatch(flow: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """How much more each object's motion differs from a pixel's than the average object's does.
-
-    flow: (h, w, 2) pixels a beat, of what changes; masks: (N, h, w) bool. Returns (N, h, w) float32
-    in units of slack. The mean over the objects is 0; an object that is not seen has 0, since there
-    is no motion to compare. A mirror image on the ground goes down where its object goes up: of the
-    two ways up and down the nearer one counts. What moves together belongs together: the law of
-    common fate (Wertheimer 1923).
-    """
-    bodies = np.stack([velocity(flow, m) for m in masks])
-    seen = np.isfinite(bodies[:, 0])
-    if np.count_nonzero(seen) < 2:
-        return np.zeros(masks.shape, np.float32)
-    speed = np.hypot(flow[..., 0], flow[..., 1])
-    found = np.zeros(masks.shape, np.float32)
-    for i in np.flatnonzero(seen):
-        x, y = bodies[i]
-        up = np.minimum(np.abs(flow[..., 1] - y), np.abs(flow[..., 1] + y))
-        differs = np.hypot(flow[..., 0] - x, UPRIGHT * up)
-        slack = SLACK + SLACK_OF_SPEED * (np.hypot(x, y) + speed)
-        found[i] = differs / slack  # below 1 / SLACK_OF_SPEED, as no difference exceeds the sum
-    found[seen] -= found[seen].mean(0)
-    return found
-
-
 def gathered(
     ownership: Ownership,
     claiming: np.ndarray,
     frames: np.ndarray,
     plates: np.ndarray,
-    masks: np.ndarray,
     order: range,
     fps: float,
 ) -> Iterator[tuple[int, np.ndarray]]:
@@ -178,10 +127,9 @@ def gathered(
 
     Earlier in `order`; their opinions are brought along the flow. The other half comes with the
     other order. What is gathered has the form of `opinion`. claiming: (N, T) bool, who claims
-    anything in which frame; the rest as in `steady`.
+    anything in which frame; the rest as in `pool_over_time`.
     """
     fade = np.float32(np.exp(-1 / (fps * MEMORY)))  # what one frame's distance leaves
-    pace = np.float32(fps * BEAT)  # frames a beat
     last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     for t in order:
         change = residual(frames[t], frame_or_static(plates, t))
@@ -190,9 +138,8 @@ def gathered(
         brought = np.zeros_like(own)
         if last is not None:
             change_there, picture_there, known_there = last
-            way = dense_flow(picture, picture_there, small=True)
-            own[:-1] -= MOTION * own[-1] * motion_mismatch(pace * way, masks[:, t])
             if np.array_equal(claiming[:, t], claiming[:, t - order.step]):
+                way = dense_flow(picture, picture_there, small=True)
                 differs = warp_error(change, change_there, way)
                 trust = fade * np.exp(-np.square(differs / ALIKE))
                 known = warp(np.moveaxis(known_there, 0, -1), way)

@@ -115,9 +115,7 @@ class CoordinationMethod(Method[Options]):
             layers_at = transferrer(prediction.layers, shot.masks.order, sharpen)
             return Separation(layers_at, facts, prediction.forget)
         ownership = choose_owner(prediction.ownership, options, known)
-        ownership = pool_over_time(
-            ownership, shot.frames, plates, shot.small, float(shot.fps), progress
-        )
+        ownership = pool_over_time(ownership, shot.frames, plates, float(shot.fps), progress)
         layers_at = shot.resolver(ownership, plates, run.exact_layers)
         return Separation(layers_at, facts, prediction.forget)
 

@@ -23,9 +23,7 @@ class OwnershipMethod(Method[Options]):
         plates = working_plates(plate, shot.size, len(shot))
         stride = self.options.frame_stride or shot.frame_stride
         ownership = shot.ownership(net, plates, self.run.device, progress, stride)
-        ownership = pool_over_time(
-            ownership, shot.frames, plates, shot.small, float(shot.fps), progress
-        )
+        ownership = pool_over_time(ownership, shot.frames, plates, float(shot.fps), progress)
         facts = {"network": {"network": "ownership", "frame_stride": stride}}
         return Separation(shot.resolver(ownership, plates, self.run.exact_layers), facts)
 
