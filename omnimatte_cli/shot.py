@@ -114,7 +114,7 @@ class Shot:
         clip, stride = self.tensors(plates, device), stride or self.frame_stride
         every = self._every if coarse else 1
         found = predict_ownership(
-            net, clip, stride, float(self.fps), progress, self.strangers, every, not coarse
+            net, clip, stride, float(self.fps), progress, self.strangers, every
         )
         if len(plates) == 1 and not coarse:
             leave_restless(found, self.frames, plates[0], self.small, self.frame_stride)

@@ -218,44 +218,12 @@ def test_chunks_give_what_the_whole_clip_gives(
     masks = rng.random((2, t, 32, 48)) > 0.9
     order = np.tile([0, 1], (t, 1))
     clip = ClipTensors.from_arrays(frames, masks, frames[:1], order, torch.device("cpu"))
-    found = predict_ownership(net, clip, 2, 12.0, Silent(), final=False)
+    found = predict_ownership(net, clip, 2, 12.0, Silent())
     pictures, visible, plates, _ = clip.windows(torch.arange(0, t, 2)[None])
     with torch.no_grad():
         whole = net(pictures, plates, visible).softmax(1)[0].numpy()
     assert np.abs(found.weights[:, ::2] - whole[:-1]).max() < 2e-3
     assert np.abs(found.unowned[::2] - whole[-1]).max() < 2e-3
-
-
-def test_a_strong_change_before_the_only_plate_is_somebodys(
-    net: OwnerNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Odds of 'nobody' fall by e^4 where a channel changes by 0.35, and stay below 0.15; before
-    plates of single frames, beside strangers and before a first plate all odds stay."""
-    monkeypatch.setattr(owners, "average_static", lambda ownership, frames, fps: ownership)
-    monkeypatch.setattr(owners, "autocast", lambda device: nullcontext())
-    rng = np.random.default_rng(0)
-    t = 6
-    plate = np.full((1, 32, 48, 3), 100, np.uint8)
-    frames = rng.integers(90, 110, (t, 32, 48, 3), np.uint8)
-    frames[:, :, 24:] += 100
-    masks, order = rng.random((2, t, 32, 48)) > 0.9, np.tile([0, 1], (t, 1))
-
-    def odds(plates: np.ndarray, **options) -> np.ndarray:
-        clip = ClipTensors.from_arrays(frames, masks, plates, order, torch.device("cpu"))
-        found = predict_ownership(net, clip, 1, 4.0, Silent(), **options)
-        owned = found.weights.astype(np.float64)
-        assert np.abs(owned.sum(0) + found.unowned - 1).max() < 3e-3
-        return found.unowned / owned.sum(0)
-
-    plain, final = odds(plate, final=False), odds(plate)
-    ratio = final / plain
-    assert np.allclose(ratio[:, :, :24], 1, rtol=0.02)
-    assert np.allclose(ratio[:, :, 24:], np.exp(-4), rtol=0.05)
-    assert np.allclose(odds(np.tile(plate, (t, 1, 1, 1))), plain, rtol=0.02)
-    stranger = np.zeros((1, t, 32, 48), bool)
-    assert np.array_equal(
-        odds(plate, strangers=stranger), odds(plate, strangers=stranger, final=False)
-    )
 
 
 def test_answers_stand_still_where_nothing_changes_and_are_free_where_it_moves() -> None:

@@ -212,8 +212,8 @@ def test_what_strangers_own_is_unowned(clip) -> None:
     both = ClipTensors.from_arrays(
         frames, np.stack([first, second]), plate, order, torch.device("cpu")
     )
-    known = predict_ownership(net, both, 3, 12.0, Silent(), final=False)
-    found = predict_ownership(net, alone, 3, 12.0, Silent(), second[None], final=False)
+    known = predict_ownership(net, both, 3, 12.0, Silent())
+    found = predict_ownership(net, alone, 3, 12.0, Silent(), second[None])
     assert found.weights.shape[0] == 1
     np.testing.assert_allclose(found.weights[0], known.weights[0], atol=2e-3)
     rest = known.unowned.astype(np.float32) + known.weights[1]

@@ -21,8 +21,6 @@ from omnimatte_cli.tensors import ClipTensors
 SPACING = 0.25  # seconds between a frame and its neighbours in training
 CHUNK = 24  # frames that are computed together, besides the context at both ends
 LARGE = 4 << 20  # pixels of all objects' pictures from which frames are computed one lot at a time
-STRONG = (0.15, 0.35)  # largest change of a channel: not strong below, wholly strong above
-STRONG_NOBODY = 4.0  # taken from the score of 'nobody' where a change is strong
 ABSENCE = 4  # spacings (a second) after which an object out of sight owns nothing any more
 
 
@@ -61,7 +59,6 @@ def predict_ownership(
     progress: Progress,
     strangers: np.ndarray | None = None,
     every: int = 1,
-    final: bool = True,
 ) -> Ownership:
     """Who owns every pixel's residual: the network's weights, which add to 1 with 'unowned'.
 
@@ -69,9 +66,7 @@ def predict_ownership(
     changes, the answers of neighbouring frames are averaged. strangers: (S, T, h, w) bool, movers
     that nobody masked: they own changes as objects do, and what they own is unowned here. every:
     above 1, only one in so many frames is asked about, and between two of them an object owns what
-    it owns in either: enough to leave it out of a plate. final: whether these are the plates that
-    layers are made over: where one plate holds for all frames and nobody else moves, a strong
-    change is hardly ever a fault of the plate.
+    it owns in either: enough to leave it out of a plate.
     """
     n, t = len(clip.masks), len(clip)
     everyone = clip
@@ -80,7 +75,6 @@ def predict_ownership(
     h, w = clip.frames.shape[2:]
     weights = scratch_array((n, t, h, w), np.float16)
     unowned = scratch_array((t, h, w), np.float16)
-    alone = final and len(clip.plates) == 1 and len(everyone.masks) == n
     net.eval()
 
     def answer(line: np.ndarray, kept: slice) -> np.ndarray:
@@ -88,8 +82,6 @@ def predict_ownership(
         frames, masks, plates, _ = everyone.windows(index)
         with torch.inference_mode(), autocast(frames.device):
             logits = net(frames, plates, masks).float()
-            if alone:
-                logits[:, -1] -= STRONG_NOBODY * strong(frames - plates)
             return logits.softmax(1)[0, :, kept].cpu().numpy()
 
     def ask(size: int) -> None:
@@ -131,13 +123,6 @@ def _with_strangers(clip: ClipTensors, strangers: np.ndarray) -> ClipTensors:
         if t % EVERY == 0:
             release(both, own, strangers)
     return replace(clip, masks=torch.from_numpy(both), held=(frames, both, *rest))
-
-
-def strong(residual: torch.Tensor) -> torch.Tensor:
-    """How strong a change is, (B, T, 3, H, W) to (B, T, H, W) in [0, 1]: a cubic between bounds."""
-    low, high = STRONG
-    x = ((residual.abs().amax(2) - low) / (high - low)).clamp(0, 1)
-    return x * x * (3 - 2 * x)
 
 
 def fill_between(weights: np.ndarray, unowned: np.ndarray, seen: np.ndarray) -> None:
