@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from omnimatte_cli.arrays import Masks
+from omnimatte_cli.arrays import Masks, Plate
 from omnimatte_cli.errors import OutputError, PlateError
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate import median
-from omnimatte_cli.plate.load import load_plate
+from omnimatte_cli.plate.load import check_scene, load_plate
 from omnimatte_cli.plate.median import (
     Coverage,
     Medians,
@@ -249,3 +249,30 @@ def test_plates_that_do_not_fit(tmp_path: Path, clip) -> None:
     ]:
         with pytest.raises(PlateError, match=message):
             load_plate(source, size, frames)
+
+
+def test_a_plate_of_another_scene_is_an_error(tmp_path: Path, clip) -> None:
+    video, masks = clip
+    source = tmp_path / "plate.png"
+
+    def judged(image: np.ndarray, frames: np.ndarray = video) -> list[str]:
+        said = Said()
+        plate = Plate(image, np.ones(image.shape[:2], bool))
+        check_scene(plate, frames, masks[None], source, said)
+        return said.said
+
+    empty = np.median(video, 0).astype(np.uint8)
+    assert not judged(empty)
+    big = cv2.resize(empty, None, fx=4, fy=4).astype(np.uint16) * 257  # deep, at full size
+    assert not judged(big)
+    where = r"plate\.png does not show the video's scene: .* match to \d\.\d dB at best"
+    with pytest.raises(PlateError, match=where):
+        judged(np.where(empty < 128, 255, 0).astype(np.uint8))
+    # What the masks hide does not count, nor frames in which the light is out.
+    inside = empty.copy()
+    inside[masks.all(0)] ^= 255
+    assert not judged(inside)
+    dark = video.copy()
+    dark[1:] = 0
+    assert not judged(empty, dark)
+    assert "hardly looks like the video" in judged(np.clip(empty.astype(int) + 50, 0, 255).astype(np.uint8))[0]

@@ -92,7 +92,8 @@ def number_images(
         complete = len(by_stem) == len(files) and set(names) <= set(by_stem)
         if complete and (len(files) == frames or slack):
             return [by_stem[n] for n in names]
-    count = f"there are {len(files)} masks for {frames} frames"
+    count = f"there {'is 1 mask' if len(files) == 1 else f'are {len(files)} masks'} for "
+    count += f"{frames} frame{'s' * (frames != 1)}"
     found = frame_numbers([p.stem for p in files])
     by_number = _by_number(files, found)
     if numbers is not None and found is not None:

@@ -8,13 +8,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Plate, Size
+from omnimatte_cli.arrays import Plate, Size, eight_bits
 from omnimatte_cli.errors import PlateError, VideoError
 from omnimatte_cli.media.images import IMAGE_SUFFIXES, list_images, wxh
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.pin import Pin
 from omnimatte_cli.media.read import VideoInfo, iter_frames, read_still, same_part
 from omnimatte_cli.progress import Progress, Silent
+
+SAMPLES = 8  # frames that a plate is compared with
+FOREIGN, DOUBTFUL = 10.0, 16.0  # dB outside the masks below which a plate is none, or hardly one
 
 
 def load_plate(
@@ -77,3 +80,35 @@ def _still(path: Path, size: Size, progress: Progress) -> Plate:
         image = cv2.resize(image, size[::-1], interpolation=how)
         progress.say(f"The background {path} was resized from {w}x{h} to {wxh(size)}.")
     return Plate(image, np.ones(size, bool))
+
+
+def check_scene(
+    plate: Plate, frames: np.ndarray, masks: np.ndarray, source: Path, progress: Progress
+) -> None:
+    """Whether a plate shows the scene of the video at all: outside the masks both look alike.
+
+    frames: (T, h, w, 3) uint8; masks: (N, T, h, w) bool. A plate a frame is judged by its first.
+    Raises PlateError where it matches to less than FOREIGN dB in every frame compared; below
+    DOUBTFUL dB it is said.
+    """
+    h, w = frames.shape[1:3]
+    small = eight_bits(cv2.resize(next(plate.stream()), (w, h), interpolation=cv2.INTER_AREA))
+    count = 1 if plate.moving is not None else min(SAMPLES, len(frames))
+    found = []
+    for t in np.linspace(0, len(frames) - 1, count).round().astype(int):
+        outside = ~masks[:, t].any(0)
+        if outside.any():
+            apart = np.square(frames[t][outside].astype(np.float32) - small[outside]).mean()
+            found.append(float(10 * np.log10(255**2 / max(apart, 1e-3))))
+    best = max(found, default=np.inf)
+    if best < FOREIGN:
+        raise PlateError(
+            f"The background {source} does not show the video's scene: outside the masks they "
+            f"match to {best:.1f} dB at best. Give the empty scene as this camera sees it, or leave "
+            "the option out to have it estimated."
+        )
+    if best < DOUBTFUL:
+        progress.say(
+            f"The background {source} hardly looks like the video: outside the masks they match to "
+            f"{best:.1f} dB at best."
+        )
