@@ -393,8 +393,7 @@ def users_plate(
     if settings.background is None:
         return None
     plate = load_plate(settings.background, shot.full_size, len(shot), progress, info)
-    check_scene(plate, shot.frames, shot.small, settings.background, progress)
-    return plate
+    return check_scene(plate, shot.frames, shot.small, settings.background, progress)
 
 
 def plate_of(

@@ -275,4 +275,7 @@ def test_a_plate_of_another_scene_is_an_error(tmp_path: Path, clip) -> None:
     dark = video.copy()
     dark[1:] = 0
     assert not judged(empty, dark)
-    assert "hardly looks like the video" in judged(np.clip(empty.astype(int) + 50, 0, 255).astype(np.uint8))[0]
+    assert (
+        "hardly looks like the video"
+        in judged(np.clip(empty.astype(int) + 50, 0, 255).astype(np.uint8))[0]
+    )

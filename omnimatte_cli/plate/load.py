@@ -84,8 +84,8 @@ def _still(path: Path, size: Size, progress: Progress) -> Plate:
 
 def check_scene(
     plate: Plate, frames: np.ndarray, masks: np.ndarray, source: Path, progress: Progress
-) -> None:
-    """Whether a plate shows the scene of the video at all: outside the masks both look alike.
+) -> Plate:
+    """The plate, if it shows the scene of the video at all: outside the masks both look alike.
 
     frames: (T, h, w, 3) uint8; masks: (N, T, h, w) bool. A plate a frame is judged by its first.
     Raises PlateError where it matches to less than FOREIGN dB in every frame compared; below
@@ -112,3 +112,4 @@ def check_scene(
             f"The background {source} hardly looks like the video: outside the masks they match to "
             f"{best:.1f} dB at best."
         )
+    return plate
