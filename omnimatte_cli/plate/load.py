@@ -104,8 +104,8 @@ def check_scene(
     if best < FOREIGN:
         raise PlateError(
             f"The background {source} does not show the video's scene: outside the masks they "
-            f"match to {best:.1f} dB at best. Give the empty scene as this camera sees it, or leave "
-            "the option out to have it estimated."
+            f"match to {best:.1f} dB at best. Give the empty scene as this camera sees it, or "
+            "leave the option out to have it estimated."
         )
     if best < DOUBTFUL:
         progress.say(
