@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import cv2
 import numpy as np
@@ -99,6 +100,19 @@ class Coverage:
             return None
         bits = np.stack([h[part] for h in self.hidden])
         return np.unpackbits(bits, axis=2, count=self.size[1]).view(bool)
+
+    def until_hidden(self, where: np.ndarray) -> Coverage:
+        """The same, but what was hidden once stays hidden from then on, `where` (H, W) bool."""
+        assert self.hidden is not None
+        here = np.packbits(where, axis=1)
+        rest = Coverage(self.size, [], None)
+        stays = accumulate(self.hidden, np.bitwise_or)
+        rest.hidden = [(a & here) | (b & ~here) for a, b in zip(stays, self.hidden, strict=True)]
+        hidden = np.zeros(self.size, np.int64)
+        for bits in rest.hidden:
+            hidden += np.unpackbits(bits, axis=1, count=self.size[1])
+        rest.count = np.where(where, len(rest.hidden) - hidden, self.count)
+        return rest
 
     def differs(self, other: Coverage) -> np.ndarray:
         """Where any sample shows the plate in one of two coverages alone, (H, W) bool."""

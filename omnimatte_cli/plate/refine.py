@@ -12,6 +12,7 @@ from omnimatte_cli.matte.ownership import Ownership, possible, upsample
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.fill import fill_hole, fringed
 from omnimatte_cli.plate.median import Coverage, Medians, clear_of
+from omnimatte_cli.plate.traces import traces
 from omnimatte_cli.progress import Progress
 
 TAKEN = 0.5  # a pixel owned by more than this is no sample of the plate
@@ -41,7 +42,8 @@ def refine_plate(
 
     The masked median keeps ghosts of effects that rest. Where too few frames are free of owners no
     frame shows the plate: an effect that never leaves is as good as a mask, and what is behind it
-    is filled in and marked as a guess. medians: of the samples, as the plate was estimated with.
+    is filled in and marked as a guess. What objects left behind is no plate either. medians: of the
+    samples, as the plate was estimated with.
     """
     progress.stage("plate", samples.size[0])
 
@@ -49,7 +51,13 @@ def refine_plate(
         return owned(t) | masks.union(t)
 
     coverage = Coverage(samples.size, samples.indices, hides)
-    again = (medians or Medians(samples)).of(coverage, progress)
+    medians = medians or Medians(samples)
+    again = medians.of(coverage, progress)
+    left = traces(samples, coverage)
+    if left.any():
+        before = coverage.until_hidden(left)
+        enough = (before.count >= FEWEST)[..., None]
+        again = np.where(enough, medians.of(before), again)
 
     def clear(distance: int) -> np.ndarray:
         return clear_of(samples.size, samples.indices, masks.union, distance)
