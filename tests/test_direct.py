@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.camera.direct import align, explained
+from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.camera.registration import register
 from omnimatte_cli.camera.tracking import even_light, track_points, view
 from omnimatte_cli.camera.verify import explains_more
@@ -143,3 +144,39 @@ def test_a_camera_over_plain_ground(speed: float) -> None:
     if camera.moving:
         right = np.linalg.inv(turned(0, 0)) @ turned(13 * speed, 0)
         assert error(camera.between(13, 0), right) < 2
+
+
+def beside_a_shadow(ground_level: float) -> tuple[list[np.ndarray], list[np.ndarray], Camera]:
+    """Bare sand under a sky that sinks slowly, before which a masked mover's long shadow passes.
+
+    Frames (h, w, 3), masks (h, w) bool, and a camera that follows the shadow along the horizon.
+    ground_level: how much pattern the sand has, in levels.
+    """
+    count, (h, w) = 24, SIZE
+    pattern = cv2.resize(
+        np.random.default_rng(2).standard_normal((40, 90)).astype(np.float32), (w + 120, h)
+    )
+    frames, masks, homographies = [], [], np.tile(np.eye(3), (count, 1, 1))
+    for t in range(count):
+        picture = np.full((h, w), 150, np.float32)
+        picture += ground_level * pattern[:, 100 - 3 * t : 100 - 3 * t + w]
+        rows, columns = np.mgrid[:h, :w]
+        picture = np.where(rows < 24 + t / 3 + 4 * np.sin(columns / 40), 60, picture)
+        shade, mask = np.zeros((h, w), np.float32), np.zeros((h, w), bool)
+        left = 20 + 3 * t
+        cv2.ellipse(shade, (left + 66, 98 + t // 3), (20, 7), 20, 0, 360, 1, -1)
+        mask[80 + t // 3 : 125 + t // 3, left + 80 : left + 100] = True
+        picture = picture * (1 - 0.6 * cv2.GaussianBlur(shade, (0, 0), 1))
+        picture[mask] = 30
+        picture += np.random.default_rng(t).normal(0, 1.5, (h, w))
+        frames.append(np.repeat(np.clip(picture, 0, 255).astype(np.uint8)[..., None], 3, 2))
+        masks.append(mask)
+        homographies[t, :2, 2] = -3 * t, -t / 3
+    return frames, masks, Camera(homographies, SIZE, "moving")
+
+
+@pytest.mark.parametrize("level", [0.0, 12.0], ids=["bare sand", "sand that moves with it"])
+def test_what_follows_a_shadow_is_no_camera(level: float) -> None:
+    frames, masks, camera = beside_a_shadow(level)
+    believed = explains_more(camera, range(24), lambda t: frames[t], lambda t: masks[t])
+    assert believed == (level > 0)

@@ -30,12 +30,17 @@ EXPLAINED = 0.6  # of its detail, up to which a cell may differ where the motion
 
 
 def align(
-    a: np.ndarray, b: np.ndarray, hidden: tuple[np.ndarray, np.ndarray], guess: np.ndarray
+    a: np.ndarray,
+    b: np.ndarray,
+    hidden: tuple[np.ndarray, np.ndarray],
+    guess: np.ndarray,
+    most: int = 8,
 ) -> np.ndarray | None:
     """The homography (3, 3) from a's pixels to b's, or None where the method leads nowhere.
 
     a, b: (h, w) uint8 with even light. hidden: (h, w) uint8 each, nonzero where the scene is not
-    seen. guess: (3, 3), where it begins.
+    seen. guess: (3, 3), where it begins. most: numbers by which the motion may differ from it: 4
+    are those of a similarity.
     """
     h, w = a.shape
     found = guess.astype(np.float64)
@@ -48,7 +53,7 @@ def align(
         to_small = np.array([[size[0] / w, 0, 0], [0, size[1] / h, 0], [0, 0, 1.0]])
         to_small[:2, 2] = to_small[[0, 1], [0, 1]] * 0.5 - 0.5
         small = to_small @ found @ np.linalg.inv(to_small)
-        better = _at_level([_reduced(x, size) for x in (a, b)], hidden, small, numbers)
+        better = _at_level([_reduced(x, size) for x in (a, b)], hidden, small, min(numbers, most))
         if better is None:
             return None
         found = np.linalg.solve(to_small, better @ to_small)

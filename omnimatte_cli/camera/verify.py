@@ -3,6 +3,8 @@
 Tracked points can agree on a motion that is not the camera's: a shadow's edge, a pattern of grain,
 water, one large thing that moves. Frames far apart tell: if it was the camera, they match better
 nearly everywhere once the one is seen from the other; if it was not, what stands still gets worse.
+Over plain ground a chain of frames can follow an object's shadow along the only edge that there is.
+Then a much smaller motion, found without the chain and away from the objects, explains as much.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from omnimatte_cli.camera.model import Camera, sane
+from omnimatte_cli.camera.direct import align, explained
+from omnimatte_cli.camera.model import Camera, corners, normalised, project, sane
+from omnimatte_cli.camera.tracking import view
 
 PAIRS = 12  # pairs of frames that are compared
 WIDTH = 480  # pixels at which they are
@@ -27,6 +31,9 @@ LEAST = 0.1
 EXPLAINED = 0.6  # of a place's detail: what the better way leaves at most (1.4 if all differs)
 TEXTURE = 1.0  # levels of detail below which a place says nothing
 UNLIKE = 32.0  # levels; a larger difference counts as this, whatever it is
+FAR = 0.02  # of the width: motion, the mean of the corners, below which a pair does no harm
+NEAR = 0.15  # of the height: as far around objects, their shadows may move the picture
+MUCH_SMALLER = 0.6  # times the registration's motion, up to which another contradicts it
 
 
 def explains_more(
@@ -41,9 +48,58 @@ def explains_more(
     hidden: where its objects are, (H, W) bool. True where no place can be compared: then nothing
     speaks against the registration.
     """
-    votes = [_votes(camera, a, b, frame, hidden) for a, b in _pairs(camera, picks)]
-    better, worse, explained, places = np.array(votes).reshape(-1, 4).sum(0)
-    return bool(better >= MAJORITY * worse and explained >= LEAST * places)
+    pairs = _pairs(camera, picks)
+    votes = [_votes(camera, a, b, frame, hidden) for a, b in pairs]
+    better, worse, right, places = np.array(votes).reshape(-1, 4).sum(0)
+    if better < MAJORITY * worse or right < LEAST * places:
+        return False
+    said = [_contradicted(camera, a, b, frame, hidden) for a, b in pairs]
+    return 2 * said.count(True) <= len(said) - said.count(None)
+
+
+def _contradicted(
+    camera: Camera,
+    a: int,
+    b: int,
+    frame: Callable[[int], np.ndarray],
+    hidden: Callable[[int], np.ndarray],
+) -> bool | None:
+    """Whether a much smaller motion explains frames a and b as well as the registration does.
+
+    None where that says that they lie close to each other.
+    """
+    size = _working(camera.size)
+    motion = camera.scaled(size).between(a, b)
+    if _length(motion, size) < FAR * size[1]:
+        return None
+    side = 2 * round(NEAR * size[0]) + 1
+    views = []
+    for t in (a, b):
+        grey = cv2.cvtColor(frame(t), cv2.COLOR_RGB2GRAY)
+        grey = cv2.resize(grey, size[::-1], interpolation=cv2.INTER_AREA)
+        small = cv2.resize(hidden(t).astype(np.uint8), size[::-1], interpolation=cv2.INTER_AREA)
+        views.append(view(t, grey, cv2.dilate(small, np.ones((side, side), np.uint8)) > 0))
+    here, there = views
+    covered = here.hidden, there.hidden
+    other = align(here.grey, there.grey, covered, np.eye(3), most=4)
+    if other is None or not sane(normalised(other), size):
+        return False
+    if _length(other, size) > MUCH_SMALLER * _length(motion, size):
+        return False
+    by_it, by_other = (explained(here.grey, there.grey, covered, m) for m in (motion, other))
+    return len(by_other.middles) >= max(len(by_it.middles), 1)
+
+
+def _length(motion: np.ndarray, size: tuple[int, int]) -> float:
+    """How far a motion (3, 3) takes the corners of a picture, in pixels, their mean."""
+    ends = corners(size)
+    return float(np.linalg.norm(project(motion, ends) - ends, axis=1).mean())
+
+
+def _working(size: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) at which frames are compared."""
+    scale = min(1.0, WIDTH / size[1])
+    return max(16, round(size[0] * scale)), max(16, round(size[1] * scale))
 
 
 def _pairs(camera: Camera, picks: Sequence[int]) -> list[tuple[int, int]]:
@@ -72,9 +128,7 @@ def _votes(
 
     What matches in neither way, such as water, is won by chance and has no vote.
     """
-    h, w = camera.size
-    scale = min(1.0, WIDTH / w)
-    size = (max(16, round(h * scale)), max(16, round(w * scale)))
+    size = _working(camera.size)
     here, there = (_detail(frame(t), size) for t in (a, b))
     free_here, free_there = (_free(hidden(t), size) for t in (a, b))
     motion = camera.scaled(size).between(b, a)
