@@ -39,7 +39,8 @@ WIDE = 0.04  # the same at first
 WINDOW = 0.02  # sigma of the windows in which details are compared
 REACH = 0.05  # how far around a mask the ground is looked at
 FREE = 0.02  # soft mask up to which a pixel shows the ground
-STEPS = 10  # from window to window
+STEPS = 10  # from window to window, at most
+SETTLED = 4.0  # squares of a sigma that change at the last of them
 FINEST = 3.0  # pixels of a grid that LIGHT has at least
 
 DENOISE = 0.7  # pixels of that grid; sigma of a blur of what is compared
@@ -103,6 +104,8 @@ def shown_ground(
     covered, wide, least = small(soft) > FREE, WIDE * side, (WINDOW * side) ** 2
     found, _ = follow_light(f, p, covered, near, LIGHT * side, wide, PATTERNED)
     found = found * mask
+    if np.count_nonzero(found > SPECK) < least:
+        return out
     found = found * shows_detail(f, p, found, DETAIL * side, WINDOW * side)
     plain, off = follow_light(f, p, covered, near, LIGHT * side, wide, PLAIN)
     plain = plain * ends_at_edges(plain > SPECK, off, mask, least)
@@ -145,7 +148,9 @@ def follow_light(
         found = 1 - smoothstep(off, *OFF_GROUND)
         found *= smoothstep(wide_blur(weight, window), *ENOUGH)
         found *= smoothstep(light, *like.lit[:2]) * (1 - smoothstep(light, *like.lit[2:]))
-        weight = np.where(mask, found, outside * found)
+        before, weight = weight, np.where(mask, found, outside * found)
+        if window == sigma and np.abs(weight - before).sum() < SETTLED * sigma * sigma:
+            break
     found = cv2.morphologyEx(weight * mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     # Scattered pixels of a body are like any ground by chance.
     return found * smoothstep(cv2.GaussianBlur(found + outside, (0, 0), sigma), *DENSE), off
