@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from omnimatte_cli.matte.box import MOST_PIECES, boxes_around
 from omnimatte_cli.matte.ground import (
     PLAIN,
     ends_at_edges,
@@ -158,3 +159,31 @@ def test_a_body_like_the_wall_that_is_left_gradually_stays() -> None:
     assert lit[box(BODY)].mean() > 0.03  # it is like it
     assert not ends_at_edges(lit > 0.3, off, box(BODY), 92).any()
     assert shown_ground(frame, plate, soft(box(BODY)), NOISE, SIDE).mean() < 1e-3
+
+
+def test_each_mask_has_its_ground_to_itself() -> None:
+    """Masks too far apart to see each other's ground: the same as each alone."""
+    frame, plate, edge = seen(pattern(2, 0.3, 0.6)), PLATE, soft(box(ROUGH))
+    twice = [np.concatenate([x, x], 1) for x in (frame, plate)]
+    none = np.zeros_like(edge)
+    alone = shown_ground(*twice, np.concatenate([edge, none], 1), NOISE, SIDE)
+    assert alone.sum() > 100
+    other = shown_ground(*twice, np.concatenate([none, edge], 1), NOISE, SIDE)
+    both = shown_ground(*twice, np.concatenate([edge, edge], 1), NOISE, SIDE)
+    np.testing.assert_array_equal(both, alone + other)
+
+
+def test_boxes_around_pieces_hold_them_all_and_do_not_overlap() -> None:
+    rng = np.random.default_rng(0)
+    for count, margin in ((0, 3), (4, 0), (6, 4), (9, 12), (200, 1)):
+        mask = np.zeros((70, 90), bool)
+        for y, x in zip(rng.integers(0, 64, count), rng.integers(0, 84, count), strict=True):
+            mask[y : y + 3, x : x + 5] = True
+        found = boxes_around(mask, margin)
+        times = np.zeros(mask.shape, int)
+        for part in found:
+            times[part.slices] += 1
+        wide = cv2.dilate(mask.astype(np.uint8), np.ones((2 * margin + 1,) * 2, np.uint8)) > 0
+        assert times.max() == (1 if count else 0) and (times[wide] == 1).all()
+        assert len(found) <= MOST_PIECES
+    assert len(boxes_around(np.eye(40, dtype=bool)[::13], 1)) == 4

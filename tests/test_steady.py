@@ -170,7 +170,7 @@ def test_two_frames_make_of_their_opinions_what_the_definition_says() -> None:
     logs = np.log((claims + LEAST) / (claims + LEAST).sum(0))
     fade = np.exp(-1 / (FPS * MEMORY))
     for t in range(2):
-        way = dense_flow(seen(t), seen(1 - t), small=True)
+        way = dense_flow(seen(t), seen(1 - t), small=True, refined=False)
         apart = warp(residual(frames[1 - t], GROUND[0]), way) - residual(frames[t], GROUND[0])
         trust = fade * np.exp(-np.square(np.abs(apart).max(2) / ALIKE))
         own = logs[:, t] * say[t]

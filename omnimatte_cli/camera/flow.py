@@ -12,12 +12,15 @@ SMALLEST = 16  # pixels of a side: the search needs pictures of at least its coa
 INCONSISTENT = 1.5  # pixels that forward and backward flow may disagree
 
 
-def dense_flow(picture: np.ndarray, other: np.ndarray, small: bool = False) -> np.ndarray:
+def dense_flow(
+    picture: np.ndarray, other: np.ndarray, small: bool = False, refined: bool = True
+) -> np.ndarray:
     """Where each pixel of `picture` is found in `other`: (h, w, 2) float32 (x, y) offsets, pixels.
 
     Both are (h, w) uint8 with sides of at least 16. small: pictures of working size, where half
-    the resolution, at which the search ends otherwise, is too little. Dense inverse search (Kroeger
-    et al. 2016).
+    the resolution, at which the search ends otherwise, is too little. refined: after each scale by
+    the variational steps, which take half of the time there. Dense inverse search (Kroeger et al.
+    2016).
     """
     assert min(picture.shape) >= SMALLEST, picture.shape
     method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -26,7 +29,7 @@ def dense_flow(picture: np.ndarray, other: np.ndarray, small: bool = False) -> n
         # Fewer patches and steps than the preset's, which at full size would take twice as long.
         method.setPatchStride(4)
         method.setGradientDescentIterations(16)
-        method.setVariationalRefinementIterations(3)
+        method.setVariationalRefinementIterations(3 if refined else 0)
     return method.calc(picture, other, None)  # type: ignore[call-overload]
 
 

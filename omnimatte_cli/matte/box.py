@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+
+MOST_PIECES = 32  # of a mask, that are looked at one by one
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,10 @@ class Box:
         """The smallest box that holds both."""
         pairs = ((self.rows, other.rows), (self.columns, other.columns))
         return Box(*(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in pairs))
+
+    def overlaps(self, other: Box) -> bool:
+        pairs = ((self.rows, other.rows), (self.columns, other.columns))
+        return all(a.start < b.stop and b.start < a.stop for a, b in pairs)
 
     def seen_from(self, other: Box) -> Box:
         """The same part, in the pixels of a box that holds it."""
@@ -46,6 +53,33 @@ def bounding_box(mask: np.ndarray, margin: int = 0) -> Box | None:
     spans = zip((rows, columns), mask.shape, strict=True)
     ends = [(max(0, int(x[0]) - margin), min(n, int(x[-1]) + margin + 1)) for x, n in spans]
     return Box(slice(*ends[0]), slice(*ends[1]))
+
+
+def boxes_around(mask: np.ndarray, margin: int) -> list[Box]:
+    """Boxes around the pieces of a mask (H, W) bool, grown by a margin, that do not overlap.
+
+    margin: pixels on each side, as far as there is picture. Pieces whose boxes would overlap share
+    one; so many pieces that it does not pay to tell them apart have one for all.
+    """
+    whole = bounding_box(mask, margin)
+    if whole is None:
+        return []
+    count, _, facts, _ = cv2.connectedComponentsWithStats(np.asarray(mask, np.uint8))
+    if count - 1 > MOST_PIECES:
+        return [whole]
+    height, width = mask.shape
+    found: list[Box] = []
+    for x, y, w, h in facts[1:, :4].tolist():
+        box = Box(
+            slice(max(0, y - margin), min(height, y + h + margin)),
+            slice(max(0, x - margin), min(width, x + w + margin)),
+        )
+        while touching := [other for other in found if other.overlaps(box)]:
+            for other in touching:
+                found.remove(other)
+                box = box.around(other)
+        found.append(box)
+    return found
 
 
 def alpha_box(rgba: np.ndarray, margin: int = 0, within: Box | None = None) -> Box | None:

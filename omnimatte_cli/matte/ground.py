@@ -26,8 +26,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.matte.blur import wide_blur
-from omnimatte_cli.matte.box import bounding_box, cropped
+from omnimatte_cli.matte.blur import coarse_blur, enlarged
+from omnimatte_cli.matte.box import boxes_around, cropped
 from omnimatte_cli.matte.compositing import grey
 from omnimatte_cli.matte.effects import channel_sum
 from omnimatte_cli.matte.ownership import smoothstep
@@ -41,6 +41,7 @@ REACH = 0.05  # how far around a mask the ground is looked at
 FREE = 0.02  # soft mask up to which a pixel shows the ground
 STEPS = 10  # from window to window, at most
 SETTLED = 4.0  # squares of a sigma that change at the last of them
+CELLS = 1.5  # of a grid that windows are summed on, in the sigma of one
 FINEST = 3.0  # pixels of a grid that LIGHT has at least
 
 DENOISE = 0.7  # pixels of that grid; sigma of a blur of what is compared
@@ -84,11 +85,17 @@ def shown_ground(
     the picture that these are part of, in pixels.
     """
     out = np.zeros(edge.shape, np.float32)
-    box = bounding_box(edge > FREE, round(REACH * side))
-    if box is None:
-        return out
-    part = box.slices
-    soft = edge[part]
+    for box in boxes_around(edge > FREE, round(REACH * side)):
+        part = box.slices
+        near = cropped(noise, box)
+        out[part] = _shown(frame[part], plate[part], edge[part], near, side)
+    return out
+
+
+def _shown(
+    frame: np.ndarray, plate: np.ndarray, soft: np.ndarray, noise: np.ndarray | float, side: float
+) -> np.ndarray:
+    """`shown_ground` for the part of a picture around some masks."""
     step = max(1, int(LIGHT * side / FINEST))
     size = soft.shape[::-1]
     less = (max(1, size[0] // step), max(1, size[1] // step))
@@ -96,24 +103,22 @@ def shown_ground(
     def small(x: np.ndarray) -> np.ndarray:
         return cv2.resize(x, less, interpolation=cv2.INTER_AREA) if step > 1 else x
 
-    near = cropped(noise, box)
-    near = small(near) if isinstance(near, np.ndarray) else near
-    f, p = (cv2.GaussianBlur(small(x[part]), (0, 0), DENOISE) for x in (frame, plate))
+    near = small(noise) if isinstance(noise, np.ndarray) else noise
+    f, p = (cv2.GaussianBlur(small(x), (0, 0), DENOISE) for x in (frame, plate))
     mask = small(soft) >= 0.5
     side /= step
     covered, wide, least = small(soft) > FREE, WIDE * side, (WINDOW * side) ** 2
     found, _ = follow_light(f, p, covered, near, LIGHT * side, wide, PATTERNED)
     found = found * mask
     if np.count_nonzero(found > SPECK) < least:
-        return out
+        return np.zeros_like(soft)
     found = found * shows_detail(f, p, found, DETAIL * side, WINDOW * side)
     plain, off = follow_light(f, p, covered, near, LIGHT * side, wide, PLAIN)
     plain = plain * ends_at_edges(plain > SPECK, off, mask, least)
     found = without_specks(np.maximum(found, plain * mask), mask, least)
     if step > 1:
         found = cv2.resize(found, size, interpolation=cv2.INTER_LINEAR)
-    out[part] = found * (soft >= 0.5)
-    return out
+    return np.asarray(found * (soft >= 0.5), np.float32)
 
 
 def follow_light(
@@ -139,15 +144,15 @@ def follow_light(
     # The first windows are wide: gaps that the mask encloses are in the light around it.
     for window in (wide, wide, *[sigma] * STEPS):
         w = grey(weight)
-        gain = wide_blur(w * products, window)
-        gain /= wide_blur(w * squares, window) + 1e-4
-        lit = gain * plate
+        gain = coarse_blur(w * products, window, CELLS)
+        gain /= coarse_blur(w * squares, window, CELLS) + 1e-4
+        light = channel_sum(gain) / 3
+        likely = smoothstep(coarse_blur(weight, window, CELLS), *ENOUGH)
+        likely *= smoothstep(light, *like.lit[:2]) * (1 - smoothstep(light, *like.lit[2:]))
+        lit = enlarged(gain, mask.shape) * plate
         off = channel_sum(np.square(frame - lit) / (variance + np.square(like.share * lit)))
         off = np.sqrt(off / 3)
-        light = channel_sum(gain) / 3
-        found = 1 - smoothstep(off, *OFF_GROUND)
-        found *= smoothstep(wide_blur(weight, window), *ENOUGH)
-        found *= smoothstep(light, *like.lit[:2]) * (1 - smoothstep(light, *like.lit[2:]))
+        found = (1 - smoothstep(off, *OFF_GROUND)) * enlarged(likely, mask.shape)
         before, weight = weight, np.where(mask, found, outside * found)
         if window == sigma and np.abs(weight - before).sum() < SETTLED * sigma * sigma:
             break

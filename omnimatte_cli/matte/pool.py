@@ -139,7 +139,7 @@ def gathered(
         if last is not None:
             change_there, picture_there, known_there = last
             if np.array_equal(claiming[:, t], claiming[:, t - order.step]):
-                way = dense_flow(picture, picture_there, small=True)
+                way = dense_flow(picture, picture_there, small=True, refined=False)
                 differs = warp_error(change, change_there, way)
                 trust = fade * np.exp(-np.square(differs / ALIKE))
                 known = warp(np.moveaxis(known_there, 0, -1), way)
