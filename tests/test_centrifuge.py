@@ -29,8 +29,8 @@ from omnimatte_cli.methods.centrifuge.canvases import (
     grown,
     solve,
     start_of,
-    two_canvases,
 )
+from omnimatte_cli.methods.centrifuge.follow import LARGER, at_size, followed
 from omnimatte_cli.methods.centrifuge.layers import Unmixed, enlarged, recomposed
 from omnimatte_cli.methods.centrifuge.losses import (
     RANGE,
@@ -44,7 +44,7 @@ from omnimatte_cli.methods.centrifuge.losses import (
 )
 from omnimatte_cli.methods.centrifuge.motion import main_motions, mean_along
 from omnimatte_cli.methods.centrifuge.network import MINI, PAPER, Centrifuge, Predictor, Shape
-from omnimatte_cli.methods.centrifuge.part import Trials, balance, best_motions, part
+from omnimatte_cli.methods.centrifuge.part import balance, part, windowed
 from omnimatte_cli.methods.centrifuge.predict import (
     SURE,
     TILE,
@@ -57,6 +57,7 @@ from omnimatte_cli.methods.centrifuge.predict import (
     two_layers,
 )
 from omnimatte_cli.methods.centrifuge.refine import refine, split
+from omnimatte_cli.methods.centrifuge.spectra import FASTEST, Spectrum, best_pair_of_speeds
 from omnimatte_cli.progress import Silent
 
 DATA = Path(__file__).parent / "data"
@@ -459,14 +460,89 @@ def test_scenes_that_rest_are_left_as_they_were() -> None:
     assert float((found.layers - clip).abs().mean()) < 0.01
 
 
-@pytest.mark.slow
-def test_the_pair_of_motions_that_explains_the_clip_is_found() -> None:
+@pytest.mark.parametrize("speeds", [((0.0, 0.25), (-1.5, 2.5)), ((0.0, 0.0), (1.0, -2.75))])
+def test_the_pair_of_motions_that_explains_the_clip_is_found(speeds) -> None:
     size = (16, 64, 96)
-    clip = (moving((0.0, 0.25), 1, size) + moving((-1.5, 2.5), 2, size)) / 2
-    paths, one = best_motions(clip, torch.full((16,), 0.5))
-    speeds = (paths[-1] - paths[0]) / 15
-    assert torch.allclose(speeds, torch.tensor([[0.0, 0.25], [-1.5, 2.5]]), atol=0.2)
-    assert torch.equal(one[:, 0], one[:, 1])
+    clip = (moving(speeds[0], 1, size) + moving(speeds[1], 2, size)) / 2
+    found = best_pair_of_speeds(clip)
+    assert torch.allclose(found.speeds, torch.tensor(speeds), atol=0.2)
+    assert found.left < 0.75
+    alone = best_pair_of_speeds(moving(speeds[1], 2, size)).single
+    assert torch.allclose(alone, torch.tensor(speeds[1]), atol=0.2)
+
+
+def test_what_two_motions_explain_is_that_of_least_squares() -> None:
+    """The closed form beside a solution by matrices, frequency by frequency."""
+    spectrum = Spectrum(moving((0.5, 1.0), 1, (12, 32, 48)) + moving((0.0, -1.0), 2, (12, 32, 48)))
+    speeds = torch.tensor([[0.4, 0.9], [0.0, -0.6]])
+    means = spectrum.along(speeds)
+    explained = spectrum.both(speeds[0], speeds[1:], means[0], means[1:])
+    phase = (speeds @ spectrum.turn)[:, None] * spectrum.time[:, None]
+    basis = torch.polar(torch.ones_like(phase), -phase).permute(2, 1, 0).to(torch.complex128)
+    values = spectrum.values.t()[..., None].to(torch.complex128)
+    fitted = basis @ torch.linalg.lstsq(basis, values).solution
+    share = fitted.abs().square().mean((1, 2))
+    # Where both are nearly the same the closed form is cautious.
+    clear = ((phase[0] - phase[1]).abs().amax(0) > 4).double()
+    weight = spectrum.weight.clone()
+    spectrum.weight = (weight * clear).float()
+    explained = spectrum.both(speeds[0], speeds[1:], means[0], means[1:])
+    assert float(explained) == pytest.approx(float((spectrum.weight * share).sum()), rel=0.05)
+
+
+def test_the_grid_of_speeds_is_that_of_single_ones() -> None:
+    spectrum = Spectrum(moving((0.5, 1.0), 1, (6, 32, 48)))
+    line = torch.linspace(-FASTEST, FASTEST, 5)
+    speeds = torch.cartesian_prod(line, line)
+    assert torch.allclose(spectrum.grid(line), spectrum.along(speeds), atol=1e-4)
+
+
+def shaky(seed: int, places: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """A soft random picture seen from `places` (T, 2), pixels y and x: (T, 3, H, W)."""
+    h, w = size
+    large = np.random.default_rng(seed).random((h + 160, w + 160, 3))
+    large = cv2.GaussianBlur(large, (0, 0), 2)
+    large = (large - large.min()) / (large.max() - large.min())
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    maps = [np.float64([[1, 0, 80 + x], [0, 1, 80 + y]]) for y, x in places]
+    frames = [cv2.warpAffine(large, m, (w, h), flags=flags) for m in maps]
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float()
+
+
+@pytest.mark.slow
+def test_a_camera_that_turns_back_and_rests_is_followed() -> None:
+    """Steady speeds would miss it by 20 pixels."""
+    x = np.concatenate([1.5 * np.arange(24), np.full(12, 36.0), 36 - 1.2 * np.arange(1, 13)])
+    places = np.stack([np.zeros(48), x], 1)
+    size = (48, 64)
+    clip = (shaky(1, 0 * places, size) + shaky(2, places, size)) / 2
+    alpha = torch.full((48,), 0.5)
+    scene = followed(clip, torch.tensor([[0.0, 0.0], [0.0, -1.5]]), slice(0, 24), alpha)
+    gone = LARGER * (scene.motion[..., 1] - scene.motion[0, :, 1])
+    assert float((gone[:, 0]).abs().max()) < 0.5
+    assert float((gone[:, 1] - torch.from_numpy(x)).abs().max()) < 0.5
+    assert scene.rest(at_size(clip, LARGER)[0]) < 0.02
+
+
+@pytest.mark.slow
+def test_windows_have_what_changes_in_the_clip() -> None:
+    """A place that is another one in the clip's second half: canvases of all frames hold a mean."""
+    x = 0.8 * np.arange(64)
+    size = (48, 64)
+    rests = shaky(1, np.zeros((64, 2)), size)
+    rests[32:, :, 12:36, 20:44] = shaky(5, np.zeros((32, 2)), size)[:, :, 12:36, 20:44]
+    passes = shaky(2, np.stack([0 * x, x], 1), size)
+    clip, true = (rests + passes) / 2, rests - passes
+    alpha = torch.full((64,), 0.5)
+    half = followed(clip, torch.tensor([[0.0, 0.0], [0.0, -0.8]]), slice(20, 44), alpha)
+    scene = half.enlarged(size)
+    layers = scene.layers(scene.canvases, scene.grids())
+
+    def error(difference: Tensor) -> float:
+        wrong = difference - true
+        return float((wrong - wrong.mean((0, 2, 3), keepdim=True)).abs().mean())
+
+    assert error(windowed(scene, clip)) < 0.8 * error(layers[0] - layers[1])
 
 
 @pytest.mark.slow
@@ -516,29 +592,26 @@ def test_large_areas_follow_from_edges() -> None:
     def structure(layers: Tensor) -> float:
         return float(structure_loss(truth[None], layers[None], 0.0))
 
-    scene = two_canvases(clip, paths, alpha)
-    with_edges = structure(scene.layers(scene.canvases, scene.grids()))
+    difference = part(clip, alpha).difference
+    with_edges = structure(split(clip, difference, alpha))
     plain = start_of(clip, paths, alpha)
     prior = Prior(plain.canvases, 1e-3 * size[0])
     solve(plain, clip, torch.ones_like(clip[:, :1]), prior, 150)
     without = structure(plain.layers(plain.canvases, plain.grids()))
     assert with_edges < 0.3 * structure(torch.stack([clip, clip]))
     assert with_edges < 0.6 * without
-    assert scene.rest(clip) < 0.01
 
 
 def test_tied_canvases_move_alike() -> None:
     """What a single motion explains is not what two do that began as one."""
     size = (8, 32, 48)
     clip = (moving((0.0, 0.0), 1, size) + moving((0.0, 1.5), 2, size)) / 2
-    paths = torch.zeros(8, 2, 2)
-    paths[..., 1] = 0.7 * torch.arange(8)[:, None]
-    alpha = torch.full((8,), 0.5)
-    tied = two_canvases(clip, paths, alpha, tied=True)
+    alpha, every = torch.full((8,), 0.5), slice(0, 8)
+    tied = followed(clip, torch.tensor([[0.0, 0.7], [0.0, 0.7]]), every, alpha, tied=True)
     assert torch.equal(tied.motion[:, 0], tied.motion[:, 1])
-    paths[:, 0] = 0
-    paths[:, 1, 1] = 1.5 * torch.arange(8)
-    assert two_canvases(clip, paths, alpha).rest(clip) < 0.5 * tied.rest(clip)
+    two = followed(clip, torch.tensor([[0.0, 0.0], [0.0, 1.5]]), every, alpha)
+    small = at_size(clip, LARGER)[0]
+    assert two.rest(small) < 0.5 * tied.rest(small)
 
 
 def test_gradients_and_their_transpose() -> None:
@@ -574,15 +647,6 @@ def test_a_grown_canvas_shows_the_frames_the_same() -> None:
     given = first.layers(first.canvases, first.grids())[1]
     inner = (..., slice(2, -2), slice(2, -2))
     assert float((seen - given)[inner].abs().mean()) < 0.05 * float(given.std())
-
-
-@pytest.mark.slow
-def test_a_partner_that_no_peak_shows_is_found() -> None:
-    size = (16, 48, 64)
-    clip = (moving((0.0, 0.0), 1, size) + moving((1.0, -2.75), 2, size)) / 2
-    pair = Trials(clip, torch.full((16,), 0.5)).partner(torch.zeros(2))
-    assert torch.equal(pair[0], torch.zeros(2))
-    assert torch.allclose(pair[1], torch.tensor([1.0, -2.75]), atol=0.3)
 
 
 def test_a_layer_without_edges_is_not_believed() -> None:

@@ -4,8 +4,8 @@ A frame is taken for (1 - a) times one canvas plus a times the other, each seen 
 shift, a zoom and a turn a frame. Pictures that move against each other are determined by that,
 coarse parts as well as edges, but for what the motions are too short to tell. There few edges
 decide: an edge of the blend costs less in one picture than half of it in both, and large areas
-follow from the edges around them. Canvases and motions are found in turn, from small to full size:
-robust least squares for the pictures (conjugate gradients), Gauss-Newton for the motions.
+follow from the edges around them. Canvases and motions are found in turn: robust least squares for
+the pictures (conjugate gradients), Gauss-Newton for the motions.
 
 Layers along motions by least squares: Szeliski, Avidan, Anandan, CVPR 2000. Gradients that are
 sparse, and reweighting for them: Levin, Weiss, PAMI 2007; with motions, Xue, Rubinstein, Liu,
@@ -20,21 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# From small to full: reduction of the sides, rounds, steps of conjugate gradients in a round, and
-# the residual at which a pixel counts a quarter (wide at first, while little is explained).
-PYRAMID = ((4, 4, 40, 0.12), (2, 3, 25, 0.08), (1, 2, 15, 0.04))
 LEAST = 1e-3  # frames at a place of a canvas below which its mean is not believed
 STAY = 2.0  # weight, for each frame, of staying with the mean along the motion, times noise^2
 SPARSE = 5.0  # weight, for each frame that shows a place, of few edges, times noise^2
 NOISE = (0.004, 0.04)  # least and largest residual that these weights follow
 EDGE_NOISE = 0.015  # the largest for SPARSE: above, flat pictures would explain themselves
-START_NOISE = 0.01  # before any residual is known
 NORM = 0.8  # exponent of an edge's height: below 1 a strong edge costs less than two of half of it
 FLAT = (0.1, 0.01)  # height that counts as no edge, in the very first round and later
 LEAST_SEEN = 0.3  # frames at a place from which its edges count fully
-MOTION_STEPS = 3  # Gauss-Newton steps in a round
 DAMPING = 1e-3  # share of the diagonal that is added to their equations
-FARTHEST = 0.6  # of the frame's sides, that a canvas reaches beyond the frame
+FARTHEST = 0.9  # of the frame's sides, that a canvas reaches beyond the frame
 PARAMETERS = 4  # shift y, shift x in pixels; log zoom; turn in radians
 
 
@@ -71,10 +66,24 @@ class Scene:
         """(T, 3, h, w) of layers (2, T, 3, h, w)."""
         return (self.share.t()[..., None, None, None] * layers).sum(0)
 
+    def residual(self, clip: Tensor) -> Tensor:
+        """What the canvases' blend lacks of the clip, (T, 3, h, w)."""
+        return clip - self.blend(self.layers(self.canvases, self.grids()))
+
     def rest(self, clip: Tensor) -> float:
         """Mean difference of the canvases' blend from the clip."""
-        seen = self.layers(self.canvases, self.grids())
-        return float((clip - self.blend(seen)).abs().mean())
+        return float(self.residual(clip).abs().mean())
+
+    def at(self, frames: slice | Tensor) -> Scene:
+        """The same canvases behind some of the frames."""
+        return Scene(self.canvases, self.motion[frames], self.share[frames], self.size)
+
+    def enlarged(self, size: tuple[int, int]) -> Scene:
+        """The scene for frames of another size, its canvases as large as the motions need."""
+        motion = resized(self.motion, self.size, size)
+        scene = blank(motion, self.share, size)
+        scene.canvases = grown(self, scene)
+        return scene
 
 
 def axes_of(size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,12 +100,18 @@ def start_of(clip: Tensor, paths: Tensor, alpha: Tensor) -> Scene:
     t, _, h, w = clip.shape
     motion = torch.zeros(t, 2, PARAMETERS, device=clip.device)
     motion[..., :2] = paths[t // 2] - paths
-    far = [float(x) for x in motion[..., :2].abs().amax((0, 1))]
-    sides = [n + 2 * int(min(FARTHEST * n, d) + 4) for n, d in zip((h, w), far, strict=True)]
-    blank = torch.zeros(2, 3, *sides, device=clip.device)
-    scene = Scene(blank, motion, torch.stack([1 - alpha, alpha], 1), (h, w))
+    scene = blank(motion, torch.stack([1 - alpha, alpha], 1), (h, w))
     scene.canvases = means(scene, clip)
     return scene
+
+
+def blank(motion: Tensor, share: Tensor, size: tuple[int, int], room: float | None = None) -> Scene:
+    """Empty canvases; they reach beyond the frame as far as the motions, or `room` of its sides."""
+    far = [float(x) for x in motion[..., :2].abs().amax((0, 1))]
+    if room is not None:
+        far = [room * n for n in size]
+    sides = [n + 2 * int(min(FARTHEST * n, d) + 4) for n, d in zip(size, far, strict=True)]
+    return Scene(torch.zeros(2, 3, *sides, device=motion.device), motion, share, size)
 
 
 def means(scene: Scene, clip: Tensor) -> Tensor:
@@ -186,8 +201,31 @@ def weights_of(rest: Tensor, outlier: float) -> Tensor:
     return 1 / (1 + (rest.abs().mean(1, keepdim=True) / outlier).square()).square()
 
 
-def move(scene: Scene, clip: Tensor, outlier: float) -> None:
-    """One Gauss-Newton step of every frame's two motions."""
+@dataclass(frozen=True)
+class Look:
+    """How a clip is looked at for a fit. weight: (T, 1, h, w), of its pixels. noise: the residual
+    that is usual. flat: height that counts as no edge."""
+
+    weight: Tensor
+    noise: float
+    flat: float = FLAT[1]
+
+
+@torch.no_grad()
+def look_at(scene: Scene, clip: Tensor, outlier: float) -> Look:
+    """A clip as a scene's canvases explain it so far."""
+    rest = scene.residual(clip)
+    return Look(weights_of(rest, outlier), float(rest.abs().mean().clamp(*NOISE)))
+
+
+@torch.no_grad()
+def move(
+    scene: Scene, clip: Tensor, outlier: float, fixed: int | None = None, tied: bool = False
+) -> None:
+    """One Gauss-Newton step of every frame's two motions; those of frame `fixed` stay.
+
+    tied: both move alike.
+    """
     grids = scene.grids()
     seen = scene.layers(scene.canvases, grids)
     rest = clip - scene.blend(seen)
@@ -210,45 +248,25 @@ def move(scene: Scene, clip: Tensor, outlier: float) -> None:
     h, w = scene.size
     limit = torch.tensor([1.0, 1.0, 2 / max(h, w), 2 / max(h, w)], device=clip.device)
     change = change.clamp(-limit, limit)
-    middle = len(clip) // 2
-    scene.motion = scene.motion + change - change[middle]
+    if fixed is not None:
+        change = change - change[fixed]
+    if tied:
+        change = change.mean(1, keepdim=True).expand(-1, 2, -1)
+    scene.motion = scene.motion + change
 
 
 @torch.no_grad()
-def two_canvases(clip: Tensor, paths: Tensor, alpha: Tensor, tied: bool = False) -> Scene:
-    """The two scenes of a clip (T, 3, h, w) in [0, 1], from motions (T, 2, 2); alpha: (T,).
+def fit(scene: Scene, clip: Tensor, look: Look, steps: int, anchor: Tensor | None = None) -> None:
+    """A scene's canvases from a clip (T, 3, h, w) at its size, few edges preferred.
 
-    tied: both move alike, which says how much a single motion explains.
+    anchor: canvases that they stay near; by default the clip's means along the motions.
     """
-    t, _, h, w = clip.shape
-    scene: Scene | None = None
-    noise = START_NOISE
-    for reduction, rounds, steps, outlier in PYRAMID:
-        size = (max(1, round(h / reduction)), max(1, round(w / reduction)))
-        small = F.interpolate(clip, size=size, mode="area")
-        before, scene = scene, start_of(small, resized(paths, (h, w), size), alpha)
-        if before is not None:
-            scene.motion = resized(before.motion, before.size, size)
-            scene.canvases = grown(before, scene)
-        seen = adjoint(scene, small.new_ones(2, t, 3, *size), scene.grids())[:, :1]
-        weight = torch.ones_like(small[:, :1])
-        for k in range(rounds):
-            flat = FLAT[0] if before is None and k == 0 else FLAT[1]
-            edges = edge_weights(scene.canvases, flat)
-            edges = SPARSE * min(noise, EDGE_NOISE) ** 2 * seen.clamp(min=LEAST_SEEN) * edges
-            prior = Prior(means(scene, small), STAY * noise**2 * t, edges)
-            solve(scene, small, weight, prior, steps)
-            if reduction == PYRAMID[-1][0] and k + 1 == rounds:
-                break
-            for _ in range(MOTION_STEPS):
-                move(scene, small, outlier)
-                if tied:
-                    scene.motion = scene.motion.mean(1, keepdim=True).expand(-1, 2, -1)
-            rest = small - scene.blend(scene.layers(scene.canvases, scene.grids()))
-            weight = weights_of(rest, outlier)
-            noise = float(rest.abs().mean().clamp(*NOISE))
-    assert scene is not None
-    return scene
+    anchor = means(scene, clip) if anchor is None else anchor
+    seen = adjoint(scene, clip.new_ones(2, *clip.shape), scene.grids())[:, :1]
+    edges = edge_weights(scene.canvases, look.flat)
+    edges = SPARSE * min(look.noise, EDGE_NOISE) ** 2 * seen.clamp(min=LEAST_SEEN) * edges
+    prior = Prior(anchor, STAY * look.noise**2 * len(clip), edges)
+    solve(scene, clip, look.weight, prior, steps)
 
 
 def resized(motion: Tensor, size: tuple[int, int], new: tuple[int, int]) -> Tensor:

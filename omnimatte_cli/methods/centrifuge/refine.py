@@ -27,9 +27,9 @@ LAGS = (1, 2, 4, 6)  # frames between two that must agree; one is drawn for each
 RATE = 0.013  # Adam's at the start, in the colours' own unit
 LAST_RATE = 0.1  # share of it at the end
 ANCHOR = 0.05  # weight of staying near the network's answer
-WINDOW = 24  # frames that two canvases are meant for
+WINDOW = 96  # frames that are parted at once
 LEAST_TRUST = 1e-3  # weight of a window whose motions are not believed
-CANVASES = 0.7  # their share in E where they are believed in full; the rest is the network's
+CANVASES = 0.9  # their share in E where they are believed in full; the rest is the network's
 RANGE_WEIGHT = 0.5  # weight of being a colour, in [0, 1]
 EDGE_WEIGHT = 0.2  # weight of few edges
 
@@ -133,7 +133,7 @@ def refine(
 
     optimiser = torch.optim.Adam(changes, lr=RATE)
     rng = np.random.default_rng(seed)
-    for step in range(iterations):
+    for step in range(iterations if float(trust.max()) > 0 else 0):
         optimiser.param_groups[0]["lr"] = RATE * (1 - (1 - LAST_RATE) * step / iterations)
         now = difference()
         both = split(clip, now, alpha)
