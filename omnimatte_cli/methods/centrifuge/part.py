@@ -23,18 +23,19 @@ OUTLIERS = (0.1, 0.06, 0.04)
 STEPS = 12  # of conjugate gradients in a round
 LEAST_REST = 0.004  # residual of one motion at which a second one is not looked for
 BELIEVED = (0.7, 0.85)  # two motions' residual over one's: all of it, nothing of it
+LOST = (1.4, 2.0)  # a frame's residual over the usual one: all of it is believed, nothing of it
 BALANCED = (0.3, 0.5)  # edges of one layer over the other's: nothing, all of it
 
 
 @dataclass(frozen=True)
 class Parted:
     """What two canvases make of a clip. difference: (T, 3, h, w), of the first layer from the
-    second. paths: (T, 2, 2) pixels (y, x) that the layers have moved by. believed: from 0 to 1, how
-    far that two motions explain what one does not, and that there is a scene along each."""
+    second. paths: (T, 2, 2) pixels (y, x) that the layers have moved by. believed: (T,), from 0 to
+    1, how far that two motions explain what one does not, and that there is a scene along each."""
 
     difference: Tensor
     paths: Tensor
-    believed: float
+    believed: Tensor
 
 
 def balance(layers: Tensor) -> float:
@@ -59,11 +60,25 @@ def part(clip: Tensor, alpha: Tensor) -> Parted:
     two = followed(clip, pair.speeds, seed, alpha)
     one = followed(clip, pair.single.expand(2, 2), seed, alpha, tied=True)
     small = at_size(clip, LARGER)[0]
-    left = max(two.rest(small), LEAST_REST) / max(one.rest(small), LEAST_REST)
+    rests, alone = (scene.residual(small).abs().mean((1, 2, 3)) for scene in (two, one))
     even = balance(two.layers(two.canvases, two.grids()))
-    believed = between(left, *reversed(BELIEVED)) * between(even, *BALANCED)
+    believed = between(unexplained(rests, alone), *reversed(BELIEVED)) * between(even, *BALANCED)
+    usual = rests.median().clamp(min=LEAST_REST)
+    kept = [between(float(rest / usual), *reversed(LOST)) for rest in rests]
     scene = two.enlarged((clip.shape[2], clip.shape[3]))
-    return Parted(windowed(scene, clip), -scene.motion[..., :2], believed)
+    trust = believed * clip.new_tensor(kept)
+    return Parted(windowed(scene, clip), -scene.motion[..., :2], trust)
+
+
+def unexplained(two: Tensor, one: Tensor) -> float:
+    """What two motions leave of a clip over what one does, from the frames' residuals, (T,) each.
+
+    In the half of the frames where they differ most: while neither camera moves against the other,
+    one motion explains as much as two, and what is known from before and after holds.
+    """
+    telling = (one - two).argsort(descending=True)[: max(1, len(one) // 2)]
+    left, right = (rests[telling].mean().clamp(min=LEAST_REST) for rests in (two, one))
+    return float(left / right)
 
 
 def windowed(scene: Scene, clip: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def edges(layers: Tensor) -> Tensor:
 
 
 def parted(clip: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The clip by windows of time through `canvases.part`.
+    """The clip by windows of time through `part`.
 
     Returns the layers' difference (T, 3, H, W), their paths (T, 2, 2), and how far each frame's is
     believed, (T,). A window's two layers are told apart by where it overlaps with those before.
@@ -71,7 +71,8 @@ def parted(clip: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     for span in spans(t, WINDOW):
         here = slice(span.start, span.stop)
         found = part(clip[here], alpha[here])
-        apart, speed = found.difference, torch.gradient(found.paths, dim=0)[0]
+        steps = found.paths.diff(dim=0)
+        apart, speed = found.difference, torch.cat([steps, steps[-1:]])
         if float((apart * difference[here]).sum()) < 0:
             apart, speed = -apart, speed.flip(1)
         share = ramp(len(span)).to(clip.device)

@@ -22,6 +22,7 @@ FASTEST, STEP = 3.0, 0.15  # small pixels a frame: how far and how densely speed
 CLIMBS = (0.08, 0.04, 0.02)  # small pixels a frame: steps by which a pair is improved
 ALONE = 10  # of the best single motions for each of which a partner is looked for
 APART = 0.35  # small pixels a frame, between two of these
+LEAST_LEFT = 1e-3  # share of the energy that is always left: rounding, and pictures without any
 UNCERTAIN = 0.04  # share that a second motion's own part of a frequency must have to count
 
 
@@ -134,4 +135,5 @@ def best_pair_of_speeds(clip: Tensor) -> Pair:
     two = float(spectrum.both(found[0], found[1:], mean[0], mean[1:])[0])
     one = float(spectrum.alone(spectrum.along(single[None]))[0])
     found = (found * spectrum.scale)[found.square().sum(1).argsort()]
-    return Pair(found, single * spectrum.scale, (spectrum.total - two) / (spectrum.total - one))
+    left, right = (max(spectrum.total - x, LEAST_LEFT * spectrum.total + 1e-9) for x in (two, one))
+    return Pair(found, single * spectrum.scale, left / right)
