@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from omnimatte_cli.methods.centrifuge.canvases import Scene, fit, gradients, look_at, move
-from omnimatte_cli.methods.centrifuge.follow import LARGER, at_size, followed, seed_of
+from omnimatte_cli.methods.centrifuge.follow import LARGER, at_size, best_start, followed
 from omnimatte_cli.methods.centrifuge.predict import ramp, spans
 
 WINDOW = 24  # frames that have canvases of their own
@@ -56,9 +56,9 @@ def between(value: float, nothing: float, everything: float) -> float:
 @torch.no_grad()
 def part(clip: Tensor, alpha: Tensor) -> Parted:
     """A clip (T, 3, h, w) in [0, 1] as two scenes, the one with the slower motion first."""
-    seed, pair = seed_of(clip)
-    two = followed(clip, pair.speeds, seed, alpha)
-    one = followed(clip, pair.single.expand(2, 2), seed, alpha, tied=True)
+    start = best_start(clip, alpha)
+    two = followed(clip, start.speeds, start.seed, alpha)
+    one = followed(clip, start.single.expand(2, 2), start.seed, alpha, tied=True)
     small = at_size(clip, LARGER)[0]
     rests, alone = (scene.residual(small).abs().mean((1, 2, 3)) for scene in (two, one))
     even = balance(two.layers(two.canvases, two.grids()))

@@ -21,6 +21,7 @@ WHITENING = 0.8  # exponent of a frequency's energy that its weight is divided b
 FASTEST, STEP = 3.0, 0.15  # small pixels a frame: how far and how densely speeds are looked for
 CLIMBS = (0.08, 0.04, 0.02)  # small pixels a frame: steps by which a pair is improved
 ALONE = 10  # of the best single motions for each of which a partner is looked for
+PARTNERS = 3  # that are looked for beside each
 APART = 0.35  # small pixels a frame, between two of these
 LEAST_LEFT = 1e-3  # share of the energy that is always left: rounding, and pictures without any
 UNCERTAIN = 0.04  # share that a second motion's own part of a frequency must have to count
@@ -97,43 +98,71 @@ class Spectrum:
 
 
 @torch.no_grad()
-def best_pair_of_speeds(clip: Tensor) -> Pair:
-    """The two steady motions that explain a clip (T, 3, h, w) best."""
+def likely_pairs(clip: Tensor, count: int) -> list[Pair]:
+    """Up to `count` different pairs of steady motions that explain a clip (T, 3, h, w), the best
+    first."""
     spectrum = Spectrum(clip)
-    count = round(FASTEST / STEP)
-    line = STEP * torch.arange(-count, count + 1, device=clip.device, dtype=clip.dtype)
+    reach = round(FASTEST / STEP)
+    line = STEP * torch.arange(-reach, reach + 1, device=clip.device, dtype=clip.dtype)
     speeds = torch.cartesian_prod(line, line)
     means = spectrum.grid(line)
     alone = spectrum.alone(means)
-    left, peaks = alone.clone(), [int((speeds.square().sum(1)).argmin())]
+    rest, peaks = alone.clone(), [int((speeds.square().sum(1)).argmin())]
     while len(peaks) <= ALONE:
-        best = int(left.argmax())
+        best = int(rest.argmax())
         peaks.append(best)
         near = (speeds - speeds[best]).square().sum(1) < APART**2
-        left = left.masked_fill(near, -math.inf)
-    pair, most = (0, 0), -math.inf
+        rest = rest.masked_fill(near, -math.inf)
+    tried: list[tuple[float, Tensor]] = []
     for peak in peaks:
         energy = spectrum.both(speeds[peak], speeds, means[peak], means)
-        if float(energy.max()) > most:
-            most, pair = float(energy.max()), (peak, int(energy.argmax()))
-    found, single = speeds[list(pair)], speeds[int(alone.argmax())]
+        for _ in range(PARTNERS):
+            best = int(energy.argmax())
+            tried.append((float(energy[best]), speeds[[peak, best]]))
+            near = (speeds - speeds[best]).square().sum(1) < (2 * APART) ** 2
+            energy = energy.masked_fill(near, -math.inf)
+    kept: list[Tensor] = []
+    for _, pair in sorted(tried, key=lambda x: -x[0]):
+        if len(kept) < count and all(unlike(pair, other) for other in kept):
+            kept.append(pair)
+    single = improved_alone(spectrum, speeds[int(alone.argmax())])
+    one = float(spectrum.alone(spectrum.along(single[None]))[0])
+    found = []
+    for pair in kept:
+        pair = improved(spectrum, pair)
+        mean = spectrum.along(pair)
+        two = float(spectrum.both(pair[0], pair[1:], mean[0], mean[1:])[0])
+        pair = (pair * spectrum.scale)[pair.square().sum(1).argsort()]
+        least = LEAST_LEFT * spectrum.total + 1e-9
+        left, right = (max(spectrum.total - x, least) for x in (two, one))
+        found.append(Pair(pair, single * spectrum.scale, left / right))
+    return sorted(found, key=lambda x: x.left)
+
+
+def unlike(a: Tensor, b: Tensor) -> bool:
+    """Whether pairs of speeds (2, 2) in small pixels a frame differ, in either order."""
+    ways = [(a - b).square().sum(1).max(), (a.flip(0) - b).square().sum(1).max()]
+    return float(min(ways)) > (2 * APART) ** 2
+
+
+def improved(spectrum: Spectrum, pair: Tensor) -> Tensor:
+    """A pair of speeds (2, 2) in small pixels a frame at the nearest best of all energies."""
+    found = pair.clone()
     for step in CLIMBS:
-        around = step * torch.cartesian_prod(*[torch.arange(-2.0, 3.0, device=clip.device)] * 2)
+        around = step * torch.cartesian_prod(*[torch.arange(-2.0, 3.0, device=pair.device)] * 2)
         for _ in range(2):
             for i in range(2):
                 others = found[i] + around
-                energy = spectrum.both(
-                    found[1 - i],
-                    others,
-                    spectrum.along(found[1 - i][None])[0],
-                    spectrum.along(others),
-                )
+                mean = spectrum.along(found[1 - i][None])[0]
+                energy = spectrum.both(found[1 - i], others, mean, spectrum.along(others))
                 found[i] = others[int(energy.argmax())]
-        others = single + around
-        single = others[int(spectrum.alone(spectrum.along(others)).argmax())]
-    mean = spectrum.along(found)
-    two = float(spectrum.both(found[0], found[1:], mean[0], mean[1:])[0])
-    one = float(spectrum.alone(spectrum.along(single[None]))[0])
-    found = (found * spectrum.scale)[found.square().sum(1).argsort()]
-    left, right = (max(spectrum.total - x, LEAST_LEFT * spectrum.total + 1e-9) for x in (two, one))
-    return Pair(found, single * spectrum.scale, left / right)
+    return found
+
+
+def improved_alone(spectrum: Spectrum, speed: Tensor) -> Tensor:
+    """A single speed (2,) likewise."""
+    for step in CLIMBS:
+        around = step * torch.cartesian_prod(*[torch.arange(-2.0, 3.0, device=speed.device)] * 2)
+        others = speed + around
+        speed = others[int(spectrum.alone(spectrum.along(others)).argmax())]
+    return speed
