@@ -1,14 +1,15 @@
 """Two canvases of a whole clip: begun where its two motions show best, and followed from there.
 
-No camera moves steadily for seconds. Steady speeds are looked for in short windows; from the one
-that they explain best the canvases and their motions grow to both ends of the clip, at a quarter of
-the size; then all of it is fitted together at half the size. What rests for a while is known from
-when it moved, and a picture that a camera passed over for long is known in its large parts too.
+No camera moves steadily for seconds. Likely pairs of steady speeds are looked for in short windows;
+from the best of them canvases and their motions grow to both ends of the clip, at a quarter of the
+size, and the pair is taken that explains most; then all of it is fitted together at half the size.
+What rests for a while is known from when it moved, and a picture that a camera passed over for long
+is known in its large parts too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,7 @@ from omnimatte_cli.methods.centrifuge.predict import spans
 from omnimatte_cli.methods.centrifuge.spectra import likely_pairs
 
 SEED = 24  # frames of the windows in which steady motions are looked for
-CANDIDATES = 4  # pairs of motions that are tried in each
+CANDIDATES, LEAST_CANDIDATES = 12, 4  # pairs of motions tried in all of them, and in each
 CONTENDERS = 3  # of all, that are followed through the clip and compared
 TRIED_ROUNDS = 2  # of canvases and motions of a candidate
 LEAST_UNEXPLAINED = 0.002  # by one motion, at which two are not compared
@@ -51,62 +52,22 @@ MOST_FRAMES = 48  # that the canvases of the larger size are made from, evenly s
 
 @dataclass(frozen=True)
 class Start:
-    """A pair of steady speeds (2, 2), pixels (y, x) a frame, in the frames `seed`; `single`: the
-    best alone there, (2,). left: what two leave unexplained over what one does."""
+    """Where two canvases begin. speeds: (2, 2), steady ones in the frames `seed`, pixels (y, x) a
+    frame; single: (2,), the best alone there. left: what two leave there over what one does."""
 
     speeds: Tensor
     single: Tensor
     seed: slice
     left: float
 
+    @property
+    def middle(self) -> int:
+        """The frame whose motions are none."""
+        return (self.seed.start + self.seed.stop) // 2
 
-def starts(clip: Tensor, alpha: Tensor) -> list[Start]:
-    """Pairs of motions of a clip's windows, those whose canvases explain most first."""
-    small, size = at_size(clip, SMALL)
-    found = []
-    for span in spans(len(clip), SEED):
-        here = slice(span.start, span.stop)
-        pairs = likely_pairs(clip[here], CANDIDATES)
-        if not pairs:
-            continue
-        single = pairs[0].single
-        one = tried(small, clip, single.expand(2, 2), here, alpha, tied=True)
-        for pair in pairs:
-            two = tried(small, clip, pair.speeds, here, alpha)
-            found.append(Start(pair.speeds, single, here, two / max(one, LEAST_UNEXPLAINED)))
-    return sorted(found, key=lambda start: start.left)
-
-
-def tried(
-    small: Tensor, clip: Tensor, speeds: Tensor, seed: slice, alpha: Tensor, tied: bool = False
-) -> float:
-    """What canvases along two speeds leave unexplained of some frames."""
-    scene = begun(small, clip, speeds, seed, alpha)
-    middle = (seed.start + seed.stop) // 2
-    refit(scene, small, seed, middle, SMALL, TRIED_ROUNDS, tied, fresh=True)
-    return unexplained(scene.at(seed), small[seed])
-
-
-def unexplained(scene: Scene, clip: Tensor) -> float:
-    """Mean residual of a clip at the small size, where none counts more than OUTLIER."""
-    return float(scene.residual(clip).abs().mean(1).clamp(max=OUTLIER[SMALL]).mean())
-
-
-@torch.no_grad()
-def best_start(clip: Tensor, alpha: Tensor) -> Start:
-    """The pair of motions that explains the whole clip best when it is followed through it."""
-    small, _ = at_size(clip, SMALL)
-    found = starts(clip, alpha)
-    contenders: list[Start] = []
-    for start in found:
-        if len(contenders) < CONTENDERS:
-            contenders.append(start)
-    scored = []
-    for start in contenders:
-        scene = begun(small, clip, start.speeds, start.seed, alpha)
-        spread(scene, small, start.seed, False)
-        scored.append(unexplained(scene, small))
-    return contenders[min(range(len(scored)), key=lambda i: scored[i])]
+    def alone(self) -> Start:
+        """The same with the single motion, twice."""
+        return replace(self, speeds=self.single.expand(2, 2))
 
 
 def at_size(clip: Tensor, reduction: int) -> tuple[Tensor, tuple[int, int]]:
@@ -115,22 +76,72 @@ def at_size(clip: Tensor, reduction: int) -> tuple[Tensor, tuple[int, int]]:
     return F.interpolate(clip, size=size, mode="area"), size
 
 
-def begun(small: Tensor, clip: Tensor, speeds: Tensor, seed: slice, alpha: Tensor) -> Scene:
-    """Canvases at the small size that are means along speeds (2, 2) of the frames `seed`."""
+@torch.no_grad()
+def best_followed(clip: Tensor, alpha: Tensor) -> tuple[Start, Scene]:
+    """Two canvases of a clip (T, 3, h, w) at half its size, and where they began; alpha: (T,).
+
+    Spectra tell likely pairs of motions, canvases which of them are right: first in the window that
+    each comes from, then, followed through the clip, in all of it.
+    """
+    contenders = starts(clip, alpha)[:CONTENDERS]
+    small, _ = at_size(clip, SMALL)
+    scenes = [spread(small, clip, start, alpha) for start in contenders]
+    best = min(range(len(scenes)), key=lambda i: left_by(scenes[i], small))
+    return contenders[best], at_half(scenes[best], clip, contenders[best])
+
+
+@torch.no_grad()
+def followed(clip: Tensor, start: Start, alpha: Tensor, tied: bool = False) -> Scene:
+    """Two canvases behind all frames of a clip, at half its size, from a given start.
+
+    tied: both move alike, which says how much a single motion explains.
+    """
+    scene = spread(at_size(clip, SMALL)[0], clip, start, alpha, tied)
+    return at_half(scene, clip, start, tied)
+
+
+def starts(clip: Tensor, alpha: Tensor) -> list[Start]:
+    """Likely pairs of motions of a clip's windows, those whose canvases explain most first."""
+    small, _ = at_size(clip, SMALL)
+    windows = [slice(span.start, span.stop) for span in spans(len(clip), SEED)]
+    count = max(LEAST_CANDIDATES, CANDIDATES // len(windows))
+    found = []
+    for seed in windows:
+        pairs = likely_pairs(clip[seed], count)
+        tries = [Start(pair.speeds, pair.single, seed, 1.0) for pair in pairs]
+        one = max(tried(small, clip, tries[0].alone(), alpha, True), LEAST_UNEXPLAINED)
+        found += [replace(x, left=tried(small, clip, x, alpha) / one) for x in tries]
+    return sorted(found, key=lambda start: start.left)
+
+
+def tried(small: Tensor, clip: Tensor, start: Start, alpha: Tensor, tied: bool = False) -> float:
+    """What canvases from a start leave unexplained of its own frames."""
+    scene = begun(small, clip, start, alpha)
+    refit(scene, small, start.seed, start.middle, SMALL, TRIED_ROUNDS, tied, fresh=True)
+    return left_by(scene.at(start.seed), small[start.seed])
+
+
+def left_by(scene: Scene, small: Tensor) -> float:
+    """Mean residual at the small size, where none counts more than OUTLIER."""
+    return float(scene.residual(small).abs().mean(1).clamp(max=OUTLIER[SMALL]).mean())
+
+
+def begun(small: Tensor, clip: Tensor, start: Start, alpha: Tensor) -> Scene:
+    """Canvases at the small size that are the means along a start's speeds."""
     size = (small.shape[2], small.shape[3])
-    middle = (seed.start + seed.stop) // 2
-    time = torch.arange(len(clip), device=clip.device, dtype=clip.dtype)[:, None, None] - middle
+    time = torch.arange(len(clip), device=clip.device, dtype=clip.dtype) - start.middle
     motion = torch.zeros(len(clip), 2, PARAMETERS, device=clip.device)
-    motion[..., :2] = -resized(time * speeds, (clip.shape[2], clip.shape[3]), size)
+    shifts = time[:, None, None] * start.speeds
+    motion[..., :2] = -resized(shifts, (clip.shape[2], clip.shape[3]), size)
     scene = blank(motion, torch.stack([1 - alpha, alpha], 1), size, FARTHEST)
-    scene.canvases = means(scene.at(seed), small[seed])
+    scene.canvases = means(scene.at(start.seed), small[start.seed])
     return scene
 
 
-def spread(scene: Scene, small: Tensor, seed: slice, tied: bool) -> None:
-    """A scene fitted to the frames `seed` and grown from there to both ends of a clip."""
-    middle = (seed.start + seed.stop) // 2
-    refit(scene, small, seed, middle, SMALL, ROUNDS[SMALL], tied, fresh=True)
+def spread(small: Tensor, clip: Tensor, start: Start, alpha: Tensor, tied: bool = False) -> Scene:
+    """Canvases at the small size, fitted where they start and grown from there to both ends."""
+    scene, seed = begun(small, clip, start, alpha), start.seed
+    refit(scene, small, seed, start.middle, SMALL, ROUNDS[SMALL], tied, fresh=True)
     covered = seed
     while covered.start > 0 or covered.stop < len(small):
         covered = grow(scene, small, covered, tied)
@@ -139,23 +150,16 @@ def spread(scene: Scene, small: Tensor, seed: slice, tied: bool) -> None:
         fit(part, small[covered], look, GROWN_STEPS)
         scene.canvases = part.canvases
     if covered != seed:
-        refit(scene, small, covered, middle, SMALL, LAST_ROUNDS, tied)
+        refit(scene, small, covered, start.middle, SMALL, LAST_ROUNDS, tied)
+    return scene
 
 
-@torch.no_grad()
-def followed(clip: Tensor, speeds: Tensor, seed: slice, alpha: Tensor, tied: bool = False) -> Scene:
-    """Two canvases behind all frames of a clip (T, 3, h, w), at half its size.
-
-    speeds: (2, 2), pixels (y, x) a frame in the frames `seed`. alpha: (T,). tied: both move alike,
-    which says how much a single motion explains.
-    """
-    small, _ = at_size(clip, SMALL)
-    scene = begun(small, clip, speeds, seed, alpha)
-    spread(scene, small, seed, tied)
+def at_half(scene: Scene, clip: Tensor, start: Start, tied: bool = False) -> Scene:
+    """A scene of the small size fitted at half of the clip's."""
     larger, size = at_size(clip, LARGER)
     scene = scene.enlarged(size)
-    middle = (seed.start + seed.stop) // 2
-    refit(scene, larger, slice(0, len(clip)), middle, LARGER, ROUNDS[LARGER], tied)
+    every = slice(0, len(clip))
+    refit(scene, larger, every, start.middle, LARGER, ROUNDS[LARGER], tied)
     return scene
 
 

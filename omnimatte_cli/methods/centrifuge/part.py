@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from omnimatte_cli.methods.centrifuge.canvases import Scene, fit, gradients, look_at, move
-from omnimatte_cli.methods.centrifuge.follow import LARGER, at_size, best_start, followed
+from omnimatte_cli.methods.centrifuge.follow import LARGER, at_size, best_followed, followed
 from omnimatte_cli.methods.centrifuge.predict import ramp, spans
 
 WINDOW = 24  # frames that have canvases of their own
@@ -22,9 +22,9 @@ WINDOW = 24  # frames that have canvases of their own
 OUTLIERS = (0.1, 0.06, 0.04)
 STEPS = 12  # of conjugate gradients in a round
 LEAST_REST = 0.004  # residual of one motion at which a second one is not looked for
-BELIEVED = (0.7, 0.85)  # two motions' residual over one's: all of it, nothing of it
+BELIEVED = (0.65, 0.8)  # two motions' residual over one's: all of it, nothing of it
 LOST = (1.4, 2.0)  # a frame's residual over the usual one: all of it is believed, nothing of it
-BALANCED = (0.3, 0.5)  # edges of one layer over the other's: nothing, all of it
+BALANCED = (0.35, 0.5)  # edges of one layer over the other's: nothing, all of it
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,8 @@ def between(value: float, nothing: float, everything: float) -> float:
 @torch.no_grad()
 def part(clip: Tensor, alpha: Tensor) -> Parted:
     """A clip (T, 3, h, w) in [0, 1] as two scenes, the one with the slower motion first."""
-    start = best_start(clip, alpha)
-    two = followed(clip, start.speeds, start.seed, alpha)
-    one = followed(clip, start.single.expand(2, 2), start.seed, alpha, tied=True)
+    start, two = best_followed(clip, alpha)
+    one = followed(clip, start.alone(), alpha, tied=True)
     small = at_size(clip, LARGER)[0]
     rests, alone = (scene.residual(small).abs().mean((1, 2, 3)) for scene in (two, one))
     even = balance(two.layers(two.canvases, two.grids()))

@@ -4,7 +4,8 @@ The blend fixes the layers but for their difference E: with the share a of the s
 V + a E and V - (1 - a) E blend to V whatever E is. E begins as a mean of the network's and of the
 difference of two canvases (`part.py`), as far as these explain the clip; then it is changed until
 each layer, brought along its motion from one frame to another, is that other frame, and the edges
-of both are few. Motion does not decide the mean colour of a whole layer: that is the network's.
+of both are few. Motion does not decide the mean colour of a whole layer: the darkest and the
+brightest places of both say it, once they are parted.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ ANCHOR = 0.05  # weight of staying near the network's answer
 WINDOW = 96  # frames that are parted at once
 LEAST_TRUST = 1e-3  # weight of a window whose motions are not believed
 CANVASES = 0.9  # their share in E where they are believed in full; the rest is the network's
+POOLED = 2  # pixels a side over which the darkest and brightest places are means
+EXTREME = 0.002  # share of the places that may be darker, or brighter
+DARKEST, BRIGHTEST = 0.7, 0.25  # shares of what makes these alike, in the mean colours
 RANGE_WEIGHT = 0.5  # weight of being a colour, in [0, 1]
 EDGE_WEIGHT = 0.2  # weight of few edges
 
@@ -92,6 +96,22 @@ def mean_colours(difference: Tensor) -> Tensor:
     return difference.mean((0, 2, 3), keepdim=True)
 
 
+def likely_colours(layers: Tensor) -> Tensor:
+    """Mean colour, (1, 3, 1, 1), that a difference of layers (2, T, 3, H, W) without one lacks.
+
+    Most scenes have places that are nearly black, and many have bright ones: the darkest of both
+    layers are alike, and less so the brightest.
+    """
+    small = F.avg_pool2d(layers.flatten(0, 1), POOLED, ceil_mode=True, count_include_pad=False)
+    values = small.unflatten(0, layers.shape[:2]).transpose(1, 2).flatten(2)  # (2, 3, places)
+    count = values.shape[2]
+    found = []
+    for share in (EXTREME, 1 - EXTREME):
+        first, second = values.kthvalue(1 + round(share * (count - 1)), dim=2).values
+        found.append(second - first)
+    return (DARKEST * found[0] + BRIGHTEST * found[1])[None, :, None, None]
+
+
 @dataclass(frozen=True)
 class Refined:
     """layers: (2, T, 3, H, W) in [0, 1]. believed: from 0 to 1, how far the two motions were.
@@ -108,7 +128,8 @@ def refine(
     """Layers (2, T, 3, H, W) of a clip (T, 3, H, W) in [0, 1] after `iterations` steps.
 
     alpha: (T,), the second layer's share. Where the clip's motions are not believed, the layers
-    stay as they come; their mean colours do everywhere.
+    stay as they come. Mean colours follow from the darkest and brightest places as far as they are
+    believed, and are the network's otherwise.
     """
     t, _, h, w = clip.shape
     if t == 1:  # nothing moves
@@ -119,9 +140,11 @@ def refine(
     apart = apart - mean_colours(apart)
     if float((given * apart).sum()) < 0:
         given = -given
-    colours = mean_colours(given)
     first = split(clip, given, alpha)
     weight = trust[:, None, None, None]
+    colours = torch.lerp(
+        mean_colours(given), likely_colours(split(clip, apart, alpha)), float(trust.mean())
+    )
     start = given + CANVASES * weight * (apart + colours - given)
     changes = [
         torch.zeros(t, 3, max(1, h >> k), max(1, w >> k), device=clip.device, requires_grad=True)
