@@ -30,7 +30,15 @@ from omnimatte_cli.methods.centrifuge.canvases import (
     solve,
     start_of,
 )
-from omnimatte_cli.methods.centrifuge.follow import LARGER, Start, at_size, followed
+from omnimatte_cli.methods.centrifuge.follow import (
+    LARGER,
+    LEAST_CANDIDATES,
+    SEED,
+    Start,
+    at_size,
+    best_followed,
+    followed,
+)
 from omnimatte_cli.methods.centrifuge.layers import Unmixed, enlarged, recomposed
 from omnimatte_cli.methods.centrifuge.losses import (
     RANGE,
@@ -57,7 +65,7 @@ from omnimatte_cli.methods.centrifuge.predict import (
     two_layers,
 )
 from omnimatte_cli.methods.centrifuge.refine import likely_colours, refine, split
-from omnimatte_cli.methods.centrifuge.spectra import FASTEST, Spectrum, likely_pairs
+from omnimatte_cli.methods.centrifuge.spectra import FASTEST, Pair, Spectrum, likely_pairs
 from omnimatte_cli.progress import Silent
 
 DATA = Path(__file__).parent / "data"
@@ -542,6 +550,24 @@ def test_a_camera_that_turns_back_and_rests_is_followed() -> None:
     gone = LARGER * (scene.motion[..., 1] - scene.motion[0, :, 1])
     assert float((gone[:, 0]).abs().max()) < 0.5
     assert float((gone[:, 1] - torch.from_numpy(x)).abs().max()) < 0.5
+    assert scene.rest(at_size(clip, LARGER)[0]) < 0.02
+
+
+@pytest.mark.slow
+def test_canvases_choose_among_likely_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pair that a spectrum takes for the best is not, in either of the clip's windows."""
+    size = (30, 48, 64)
+    right = torch.tensor([[0.0, 0.0], [0.5, -1.5]])
+    clip = (moving((0.0, 0.0), 1, size) + moving((0.5, -1.5), 2, size)) / 2
+    wrong = [torch.tensor(x) for x in ([[0.0, 0.0], [-1.0, 1.0]], [[0.5, -1.5], [1.5, 0.0]])]
+
+    def pairs(window: Tensor, count: int) -> list[Pair]:
+        assert len(window) == SEED and count >= LEAST_CANDIDATES
+        return [Pair(x, torch.zeros(2), 0.1 * k) for k, x in enumerate([*wrong, right])]
+
+    monkeypatch.setattr("omnimatte_cli.methods.centrifuge.follow.likely_pairs", pairs)
+    start, scene = best_followed(clip, torch.full((30,), 0.5))
+    assert torch.equal(start.speeds, right)
     assert scene.rest(at_size(clip, LARGER)[0]) < 0.02
 
 
