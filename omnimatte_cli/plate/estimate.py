@@ -34,6 +34,7 @@ from omnimatte_cli.plate.median import (
     growth_kernel,
     median_of_free,
 )
+from omnimatte_cli.plate.passing import without_passing
 from omnimatte_cli.plate.refine import owned_pixels, refine_plate
 from omnimatte_cli.plate.resting import resting_effects
 from omnimatte_cli.plate.temporal import FramePlate, frame_plates
@@ -116,7 +117,7 @@ def clean_plate(
             return plate
         for _ in range(passes - 1):
             found = find_owners(working_plates(plate, shot.size, len(shot)))
-            taken = owner_pixels(shot, camera, found, shot.full_size)
+            taken = with_passing(shot, found, owner_pixels(shot, camera, found, shot.full_size))
             plate = refine_plate(shot.samples, plate, taken, shot.masks, progress, medians)
         return plate
 
@@ -206,6 +207,20 @@ def owner_pixels(
         return found | (there > 0.5)
 
     return owned
+
+
+def with_passing(
+    shot: Shot, ownership: Ownership, owned: Callable[[int], np.ndarray]
+) -> Callable[[int], np.ndarray]:
+    """What is owned in frame t, and what movers without a mask hide of it, (H, W) bool."""
+    masks = grown_array(shot.small)
+    passing = without_passing(
+        shot.strangers,
+        lambda t: masks[t] | owned_pixels(ownership, t, shot.size),
+        shot.samples.indices,
+        shot.full_size,
+    )
+    return owned if passing is None else lambda t: owned(t) | passing(t)
 
 
 def working_frame_plates(

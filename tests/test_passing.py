@@ -1,0 +1,60 @@
+"""Movers without a mask leave the plate where enough frames show the place without them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from omnimatte_cli.plate.passing import ENOUGH, FEWEST, without_passing
+
+SIZE, SAMPLES = (40, 60), range(0, 40, 2)
+NOTHING = np.zeros(SIZE, bool)
+
+
+def mover(rests_from: int) -> np.ndarray:
+    """A block that crosses the picture, and rests from a frame on: (1, 40, 40, 60) bool."""
+    found = np.zeros((1, 40, *SIZE), bool)
+    for t in range(40):
+        left = 1 + min(t, rests_from)
+        found[0, t, 10:16, left : left + 8] = True
+    return found
+
+
+def test_who_passes_is_left_out_with_his_rim_and_who_rests_is_not() -> None:
+    strangers = mover(30)
+    passing = without_passing(strangers, lambda t: NOTHING, SAMPLES, SIZE)
+    assert passing is not None
+    early = passing(8)
+    assert early[10:16, 9:17].all() and early[13, 8] and early[9, 12]  # and a pixel around
+    assert not early[:8].any() and not early[:, 20:].any()
+    assert passing(38)[13, 31:39].all()  # free for fifteen samples of twenty before he came
+
+
+def test_where_nobody_has_seen_the_place_he_stays() -> None:
+    need = int(np.ceil(max(FEWEST, ENOUGH * len(SAMPLES))))
+    for free in (need - 1, need):
+        strangers = np.zeros((1, 40, *SIZE), bool)
+        strangers[0, 2 * free :, 10:20, 10:20] = True
+        passing = without_passing(strangers, lambda t: NOTHING, SAMPLES, SIZE)
+        assert passing is not None
+        assert passing(39)[15, 15] == (free == need)
+
+
+def test_frames_in_which_something_else_hides_the_place_do_not_show_it() -> None:
+    strangers = mover(30)
+    before = np.zeros(SIZE, bool)
+    before[10:16, 9:17] = True
+    passing = without_passing(strangers, lambda t: before & (t != 8), SAMPLES, SIZE)
+    assert passing is not None and not passing(8)[12, 12] and passing(38)[12, 35]
+
+
+@pytest.mark.parametrize("strangers", [None, np.zeros((0, 40, *SIZE), bool)])
+def test_without_movers_there_is_nothing_to_ask(strangers: np.ndarray | None) -> None:
+    assert without_passing(strangers, lambda t: NOTHING, SAMPLES, SIZE) is None
+
+
+def test_the_answer_has_the_size_of_the_frames() -> None:
+    passing = without_passing(mover(50), lambda t: NOTHING, SAMPLES, (160, 240))
+    assert passing is not None
+    there = passing(8)
+    assert there.shape == (160, 240) and there[40:64, 36:68].all() and not there[:30].any()
