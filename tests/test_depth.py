@@ -19,7 +19,7 @@ from omnimatte_cli.media.read import read_clip
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.fill import fill_hole, membrane, smooth_fill
 from omnimatte_cli.plate.load import load_plate
-from omnimatte_cli.plate.restless import Samples, settle
+from omnimatte_cli.plate.settle import Samples, settle
 from omnimatte_cli.plate.temporal import frame_plates
 from omnimatte_cli.ranks import masked_ranks
 from tests.conftest import ffmpeg, write_masks

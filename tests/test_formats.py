@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.deliver.exr import exr_channels, layer_names
-from omnimatte_cli.deliver.extend import edge_extend
+from omnimatte_cli.deliver.extend import pull_push
 from omnimatte_cli.deliver.footage import stack_of
 from omnimatte_cli.deliver.formats import open_writers
 from omnimatte_cli.deliver.linear import linear_layers, to_linear
@@ -389,7 +389,7 @@ def test_time_codes_that_drop_numbers(start: str, fps: int, frames: int, code: s
 
 def test_colours_go_on_under_alpha_0() -> None:
     layer = outputs((61, 83))[0].layers[0]
-    out = edge_extend(layer)
+    out = pull_push(layer)
     assert np.array_equal(out[..., 3], layer[..., 3])
     seen = layer[..., 3] >= 1 / 510
     assert np.array_equal(out[seen], layer[seen])

@@ -16,7 +16,7 @@ from omnimatte_cli.errors import VideoError
 from omnimatte_cli.media import samples
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.estimate import written
-from omnimatte_cli.plate.restless import Samples, settle
+from omnimatte_cli.plate.settle import Samples, settle
 from omnimatte_cli.plate.steady import KEPT, steadied
 from omnimatte_cli.plate.temporal import FramePlate, frame_plates, pick_neighbours
 from omnimatte_cli.progress import Silent

@@ -11,7 +11,7 @@ REACH = 64  # pixels beyond what is seen: the largest block of the codecs
 SOLID = np.float32(1e-3)  # weight from which a cell has a colour of its own
 
 
-def edge_extend(rgba: np.ndarray) -> np.ndarray:
+def pull_push(rgba: np.ndarray) -> np.ndarray:
     """A straight-alpha layer with smooth colours where alpha is under SEEN; alpha as it was.
 
     rgba: (H, W, 4) float32. Colours reach REACH pixels beyond the box of what is seen; where

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from omnimatte_cli.deliver.extend import edge_extend
+from omnimatte_cli.deliver.extend import pull_push
 from omnimatte_cli.deliver.formats import PNG_BITS
 from omnimatte_cli.deliver.linear import linear_layers, to_linear
 from omnimatte_cli.deliver.video import OPAQUE, for_alpha_codec
@@ -131,7 +131,7 @@ class SequencePicture(PictureWriter):
         if self.form == "exr":
             self._write_exr(path, t, image)
         else:
-            deep = edge_extend(image) if image.shape[2] == 4 else image
+            deep = pull_push(image) if image.shape[2] == 4 else image
             write_bytes(path, encode_image(path, integers(deep, PNG_BITS[self.form])))
 
     def close(self, failed: bool = False) -> None:

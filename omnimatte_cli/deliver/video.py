@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from omnimatte_cli.deliver.extend import SEEN, edge_extend
+from omnimatte_cli.deliver.extend import SEEN, pull_push
 from omnimatte_cli.deliver.writer import (
     PLATE,
     Delivery,
@@ -87,7 +87,7 @@ def for_alpha_codec(rgba: np.ndarray, profile: str) -> np.ndarray:
     """
     if not (rgba[..., 3] >= SEEN).any():
         return np.zeros(rgba.shape, np.uint16)
-    pixels = integers(edge_extend(rgba), 16)
+    pixels = integers(pull_push(rgba), 16)
     if profile == "prores":
         levels = (np.clip(rgba[..., 3], 0, 1) * ALPHA_LEVELS + np.float32(0.5)).astype(np.uint16)
         pixels[..., 3] = levels * ALPHA_STEP

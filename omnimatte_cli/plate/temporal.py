@@ -26,7 +26,7 @@ from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.align import Aligner, Shot, prepare
 from omnimatte_cli.plate.fill import fill_hole, fringed, membrane
 from omnimatte_cli.plate.median import growth, growth_kernel
-from omnimatte_cli.plate.restless import Samples, settle
+from omnimatte_cli.plate.settle import Samples, settle
 from omnimatte_cli.plate.steady import steadied
 from omnimatte_cli.ranks import masked_ranks
 
