@@ -572,6 +572,23 @@ def test_canvases_choose_among_likely_pairs(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.slow
+def test_motions_that_hardly_explained_their_window_are_not_believed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    size = (12, 48, 64)
+    clip = (moving((0.0, 0.0), 1, size) + moving((0.5, -1.5), 2, size)) / 2
+    alpha = torch.full((12,), 0.5)
+    start, scene = best_followed(clip, alpha)
+    assert start.left < 0.6
+    for left, believed in ((start.left, 1.0), (0.8, 0.5), (0.9, 0.0)):
+        given = (replace(start, left=left), scene)
+        monkeypatch.setattr(
+            "omnimatte_cli.methods.centrifuge.part.best_followed", lambda *_, given=given: given
+        )
+        assert float(part(clip, alpha).believed.mean()) == pytest.approx(believed, abs=0.05)
+
+
+@pytest.mark.slow
 def test_windows_have_what_changes_in_the_clip() -> None:
     """A place that is another one in the clip's second half: canvases of all frames hold a mean."""
     x = 0.8 * np.arange(64)

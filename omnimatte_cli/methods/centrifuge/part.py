@@ -23,6 +23,7 @@ OUTLIERS = (0.1, 0.06, 0.04)
 STEPS = 12  # of conjugate gradients in a round
 LEAST_REST = 0.004  # residual of one motion at which a second one is not looked for
 BELIEVED = (0.65, 0.8)  # two motions' residual over one's: all of it, nothing of it
+STARTED = (0.75, 0.85)  # the same in the frames where the two motions were found, at small size
 LOST = (1.4, 2.0)  # a frame's residual over the usual one: all of it is believed, nothing of it
 BALANCED = (0.35, 0.5)  # edges of one layer over the other's: nothing, all of it
 
@@ -62,6 +63,7 @@ def part(clip: Tensor, alpha: Tensor) -> Parted:
     rests, alone = (scene.residual(small).abs().mean((1, 2, 3)) for scene in (two, one))
     even = balance(two.layers(two.canvases, two.grids()))
     believed = between(unexplained(rests, alone), *reversed(BELIEVED)) * between(even, *BALANCED)
+    believed *= between(start.left, *reversed(STARTED))
     usual = rests.median().clamp(min=LEAST_REST)
     kept = [between(float(rest / usual), *reversed(LOST)) for rest in rests]
     scene = two.enlarged((clip.shape[2], clip.shape[3]))
