@@ -2,11 +2,7 @@
 
 Every frame has neighbours, gaps and joins of its own, so that a place which few frames show, or
 none, looks a little different in each plate, and the layers before it flicker. Each plate is mixed
-there with the one before, as the camera sees it from this frame.
-
-So is what stands still in sight and is unlike its plate, a resting shadow or its owner's mirror
-image: as nothing changed there, nothing did behind it. The rest of what is in sight is left as it
-is.
+there with the one before, as the camera sees it from this frame. What is in sight is left as it is.
 """
 
 from __future__ import annotations
@@ -14,52 +10,41 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size, channel_max, full_scale
+from omnimatte_cli.arrays import channel_max, full_scale
 from omnimatte_cli.matte.box import bounding_box
-from omnimatte_cli.matte.ownership import smoothstep
 
 KEPT = 0.75  # share of the plate before, where both are alike
 UNLIKE = 30.0  # levels, by which they differ where the one before has hardly any say: it was wrong
 AROUND = 0.02  # of the width: as far around what is hidden, too, as its outline comes and goes
 EDGE = 5  # pixels over which the mixture sets in, and of rim around it
-STILL = (2.0, 4.0)  # levels, by which the frame before differs: still .. not
-COVERED = (3.0, 8.0)  # levels, by which a frame differs from its plate: it shows it .. it does not
-NEAR = 5  # pixels; side of the square in which either is looked at
 
 
 def steadied(
-    image: np.ndarray,
-    before: np.ndarray,
-    motion: np.ndarray,
-    hidden: np.ndarray,
-    frame: np.ndarray | None = None,
-    frame_before: np.ndarray | None = None,
+    image: np.ndarray, before: np.ndarray, motion: np.ndarray, hidden: np.ndarray
 ) -> np.ndarray:
     """The plate `image` (H, W, 3) uint8 or uint16 with a share of the one `before` it.
 
     motion: (3, 3), pixels of this frame to pixels of the frame before. hidden: (H, W) bool, what
-    this frame does not show of the scene. frame, frame_before: (H, W, 3), where they are known.
+    this frame does not show of the scene.
     """
     side = 2 * round(AROUND * hidden.shape[1]) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     hidden = cv2.dilate(hidden.astype(np.uint8), disc) > 0
-    rests = np.zeros(hidden.shape, np.float32)
-    level = np.float32(full_scale(image.dtype) / 255)
-    if frame is not None and frame_before is not None:
-        rests = at_rest(image, frame, _seen(frame_before, motion), level)
-    box = bounding_box(hidden | (rests > 0), EDGE)
+    box = bounding_box(hidden, EDGE)
     if box is None:
         return image
     part = box.slices
     h, w = hidden[part].shape
     there = motion @ np.array([[1, 0, box.columns.start], [0, 1, box.rows.start], [0, 0, 1.0]])
-    old = _seen(before, there, (h, w))
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    old = cv2.warpPerspective(before, there, (w, h), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     known = cv2.warpPerspective(
         np.ones(hidden.shape, np.uint8),
         there,
         (w, h),
         flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
     )
+    level = np.float32(full_scale(image.dtype) / 255)
     apart = image[part].astype(np.float32) - old
     # The light of two frames: what they differ by around what is hidden.
     rim = ~hidden[part] & (known > 0)
@@ -68,28 +53,8 @@ def steadied(
     depth = cv2.distanceTransform(np.pad(hidden[part], 1).astype(np.uint8), cv2.DIST_L2, 3)
     inside = np.minimum(depth[1:-1, 1:-1] / EDGE, 1) * known
     size = cv2.blur(channel_max(np.abs(apart)), (5, 5)) / level
-    weight = KEPT * np.maximum(inside * np.exp(-((size / UNLIKE) ** 2)), rests[part] * known)
+    weight = KEPT * inside * np.exp(-((size / UNLIKE) ** 2))
     result = image.copy()
     mixed = image[part] - weight[..., None] * apart
     result[part] = np.clip(np.rint(mixed), 0, full_scale(image.dtype)).astype(image.dtype)
     return result
-
-
-def at_rest(
-    plate: np.ndarray, frame: np.ndarray, before: np.ndarray, level: np.float32
-) -> np.ndarray:
-    """Where a frame is unlike its plate and like the frame before, (H, W) float32 in [0, 1].
-
-    plate, frame, before: (H, W, 3) of the same view and depth. level: of their values, one of 255.
-    """
-    square = (NEAR, NEAR)
-    changed = cv2.blur(channel_max(cv2.absdiff(frame, before)).astype(np.float32), square) / level
-    apart = cv2.blur(channel_max(cv2.absdiff(frame, plate)).astype(np.float32), square) / level
-    return np.asarray((1 - smoothstep(changed, *STILL)) * smoothstep(apart, *COVERED), np.float32)
-
-
-def _seen(image: np.ndarray, motion: np.ndarray, size: Size | None = None) -> np.ndarray:
-    """An image (H, W, 3) seen through a motion from pixels of the result, of `size` (h, w)."""
-    h, w = size or image.shape[:2]
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    return cv2.warpPerspective(image, motion, (w, h), flags=flags, borderMode=cv2.BORDER_REPLICATE)

@@ -91,7 +91,7 @@ def frame_plates(
     span = _span(camera, span, dtype)
     plan = {t: pick_neighbours(camera, t, neighbours, span) for t in wanted}
     aligner = Aligner(camera.size)
-    before: tuple[int, np.ndarray, np.ndarray] | None = None  # the last frame, its plate, and it
+    before: tuple[int, np.ndarray] | None = None  # the last frame that got a plate, and it
     with ThreadPoolExecutor(WORKERS) as pool:
         for t, target, others in _neighbourhoods(frames, len(camera), covered, plan):
             if canvas is None or t not in canvas.frames:
@@ -107,11 +107,9 @@ def frame_plates(
                 view = _canvas_view(aligner, camera, canvas, target, t)
                 plate = _completed(plate, view, hole)
             if before is not None and before[0] == t - 1 and t in camera.scene(t - 1):
-                motion = camera.between(t, t - 1)
-                pair = target.image, before[2]
-                image = steadied(plate.image, before[1], motion, target.hidden, *pair)
+                image = steadied(plate.image, before[1], camera.between(t, t - 1), target.hidden)
                 plate = replace(plate, image=image)
-            before = t, plate.image, target.image
+            before = t, plate.image
             yield replace(plate, canvas=canvas.image)
 
 
