@@ -46,7 +46,7 @@ from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import Run
 from omnimatte_cli.plate.estimate import FindOwners, clean_plate, find_camera
-from omnimatte_cli.plate.load import check_scene, load_plate
+from omnimatte_cli.plate.load import load_shot_plate
 from omnimatte_cli.plate.strangers import with_strangers
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment.prompts import prompts_between
@@ -392,8 +392,7 @@ def users_plate(
     """The plate that the user gave, if any."""
     if settings.background is None:
         return None
-    plate = load_plate(settings.background, shot.full_size, len(shot), progress, info)
-    return check_scene(plate, shot.frames, shot.small, settings.background, progress)
+    return load_shot_plate(settings.background, shot, info, progress)
 
 
 def plate_of(

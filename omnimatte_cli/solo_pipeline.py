@@ -60,7 +60,7 @@ from omnimatte_cli.pipeline import (
     plate_of,
     users_plate,
 )
-from omnimatte_cli.plate.load import load_plate
+from omnimatte_cli.plate.load import check_scene, load_plate
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.settings import Settings
 from omnimatte_cli.shot import read_shot
@@ -188,6 +188,8 @@ def removal_shot(source: Path, settings: LayersSettings, progress: StageTimer) -
     solos = SoloVideos(videos)
     progress.stage("reading the videos", info.frames)
     plates = working_plates(plate, size, info.frames)
+    if plate.moving is None:  # a video has been compared with the shot when it was opened
+        check_scene(plates, clip.frames, covered, background, progress)
     small = np.stack([np.stack([eight_bits(x) for x in v.stream(size)]) for v in videos])
     if masks is not None:
         check_objects(names, small, clip.frames, plates, masks.resized(size))

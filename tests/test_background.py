@@ -10,6 +10,7 @@ import pytest
 
 from omnimatte_cli.arrays import Masks, Plate
 from omnimatte_cli.errors import OutputError, PlateError
+from omnimatte_cli.matte.ownership import working_plates
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate import median
 from omnimatte_cli.plate.load import check_scene, load_plate
@@ -258,7 +259,7 @@ def test_a_plate_of_another_scene_is_an_error(tmp_path: Path, clip) -> None:
     def judged(image: np.ndarray, frames: np.ndarray = video) -> list[str]:
         said = Said()
         plate = Plate(image, np.ones(image.shape[:2], bool))
-        check_scene(plate, frames, masks[None], source, said)
+        check_scene(working_plates(plate, (36, 64), 1), frames, masks, source, said)
         return said.said
 
     empty = np.median(video, 0).astype(np.uint8)

@@ -185,6 +185,8 @@ def test_what_does_not_fit_is_one_sentence(folder: Path, tmp_path: Path) -> None
     tall = encode(tmp_path / "tall.mkv", red.swapaxes(1, 2).copy(), *LOSSLESS)
     alien = encode(tmp_path / "alien.mkv", 255 - red, *LOSSLESS)
     (tmp_path / "text.mp4").write_text("no video")
+    still = tmp_path / "still.png"
+    cv2.imwrite(str(still), np.zeros((*SIZE, 3), np.uint8))
     out = tmp_path / "out"
     usual = arguments(folder, out)
     masks = ("--masks", folder / "masks")
@@ -195,6 +197,8 @@ def test_what_does_not_fit_is_one_sentence(folder: Path, tmp_path: Path) -> None
         ([*arguments(folder, out, red=tmp_path / "no.mp4"), *masks], "no.mp4 does not exist"),
         ([*arguments(folder, out, red=tmp_path / "text.mp4"), *masks], "cannot be read"),
         ([*arguments(folder, out, plate=short), *masks], "background video"),
+        (arguments(folder, out, plate=still), "still.png does not show the video's scene"),
+        ([*arguments(folder, out, plate=still), *masks], "still.png does not show the video's"),
         ([*arguments(folder, out, red=folder / "plate.mkv")], "shows nothing that the background"),
         ([*usual, "--solo", "red=x.mp4"], "names red twice"),
         ([*usual, "--solo", "green"], "NAME=VIDEO"),

@@ -8,13 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Plate, Size, eight_bits
+from omnimatte_cli.arrays import Plate, Size, frame_or_static
 from omnimatte_cli.errors import PlateError, VideoError
+from omnimatte_cli.matte.ownership import working_plates
 from omnimatte_cli.media.images import IMAGE_SUFFIXES, list_images, wxh
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.pin import Pin
 from omnimatte_cli.media.read import VideoInfo, iter_frames, read_still, same_part
 from omnimatte_cli.progress import Progress, Silent
+from omnimatte_cli.shot import Shot
 
 SAMPLES = 8  # frames that a plate is compared with
 FOREIGN, DOUBTFUL = 10.0, 16.0  # dB outside the masks below which a plate is none, or hardly one
@@ -82,34 +84,47 @@ def _still(path: Path, size: Size, progress: Progress) -> Plate:
     return Plate(image, np.ones(size, bool))
 
 
-def check_scene(
-    plate: Plate, frames: np.ndarray, masks: np.ndarray, source: Path, progress: Progress
+def load_shot_plate(
+    source: Path, shot: Shot, video: VideoInfo, progress: Progress | None = None
 ) -> Plate:
-    """The plate, if it shows the scene of the video at all: outside the masks both look alike.
+    """`load_plate` for a shot, whose scene the plate must show: of a plate a frame, the first."""
+    plate = load_plate(source, shot.full_size, len(shot), progress, video)
+    some = len(shot) if plate.moving is None else 1
+    first = working_plates(plate, shot.size, 1)
+    covered = np.asarray(shot.small[:, :some].any(0))
+    check_scene(first, shot.frames[:some], covered, source, progress)
+    return plate
 
-    frames: (T, h, w, 3) uint8; masks: (N, T, h, w) bool. A plate a frame is judged by its first.
-    Raises PlateError where it matches to less than FOREIGN dB in every frame compared; below
-    DOUBTFUL dB it is said.
+
+def check_scene(
+    plates: np.ndarray,
+    frames: np.ndarray,
+    covered: np.ndarray,
+    source: Path,
+    progress: Progress | None = None,
+) -> None:
+    """Whether plates show the scene of the video at all: outside its objects both look alike.
+
+    plates: (1 or T, h, w, 3) uint8, from `source`. frames: (T, h, w, 3) uint8. covered: (T, h, w)
+    bool, where objects are known to be. Raises PlateError where they match to less than FOREIGN dB
+    in every frame compared; below DOUBTFUL dB it is said.
     """
-    h, w = frames.shape[1:3]
-    small = eight_bits(cv2.resize(next(plate.stream()), (w, h), interpolation=cv2.INTER_AREA))
-    count = 1 if plate.moving is not None else min(SAMPLES, len(frames))
     found = []
-    for t in np.linspace(0, len(frames) - 1, count).round().astype(int):
-        outside = ~masks[:, t].any(0)
+    for t in np.linspace(0, len(frames) - 1, min(SAMPLES, len(frames))).round().astype(int):
+        outside = ~covered[t]
         if outside.any():
-            apart = np.square(frames[t][outside].astype(np.float32) - small[outside]).mean()
+            here, there = (x[outside] for x in (frames[t], frame_or_static(plates, t)))
+            apart = np.square(here.astype(np.float32) - there).mean()
             found.append(float(10 * np.log10(255**2 / max(apart, 1e-3))))
     best = max(found, default=np.inf)
     if best < FOREIGN:
         raise PlateError(
             f"The background {source} does not show the video's scene: outside the masks they "
-            f"match to {best:.1f} dB at best. Give the empty scene as this camera sees it, or "
-            "leave the option out to have it estimated."
+            f"match to {best:.1f} dB at best. Give the empty scene as this camera sees it, or let "
+            "`omnimatte background` estimate it."
         )
     if best < DOUBTFUL:
-        progress.say(
+        (progress or Silent()).say(
             f"The background {source} hardly looks like the video: outside the masks they match to "
             f"{best:.1f} dB at best."
         )
-    return plate
