@@ -117,7 +117,7 @@ def clean_plate(
             return plate
         for _ in range(passes - 1):
             found = find_owners(working_plates(plate, shot.size, len(shot)))
-            taken = with_passing(shot, found, owner_pixels(shot, camera, found, shot.full_size))
+            taken = owner_pixels(shot, camera, found, shot.full_size, shot.strangers)
             plate = refine_plate(shot.samples, plate, taken, shot.masks, progress, medians)
         return plate
 
@@ -182,9 +182,17 @@ def grown_array(small: np.ndarray) -> np.ndarray:
 
 
 def owner_pixels(
-    shot: Shot, camera: Camera, ownership: Ownership, size: Size
+    shot: Shot,
+    camera: Camera,
+    ownership: Ownership,
+    size: Size,
+    strangers: np.ndarray | None = None,
 ) -> Callable[[int], np.ndarray]:
-    """What anyone owns in frame t, effects that rest included, (H, W) bool of the given size."""
+    """What anyone owns in frame t, effects that rest included, (H, W) bool of the given size.
+
+    strangers: (S, T, h, w) bool, movers without a mask before a camera that stands still, whose
+    places are theirs where enough samples show what is behind them.
+    """
     hidden = grown_array(shot.small)
     few = shot.size[0] * shot.size[1]
 
@@ -192,35 +200,24 @@ def owner_pixels(
     def packed(t: int) -> np.ndarray:
         return np.packbits(owned_pixels(ownership, t, shot.size))
 
+    def small(t: int) -> np.ndarray:
+        return np.unpackbits(packed(t), count=few).reshape(shot.size).view(bool)
+
     rest = resting_effects(
-        lambda: iter(shot.frames),
-        camera.scaled(shot.size),
-        lambda t: hidden[t],
-        lambda t: np.unpackbits(packed(t), count=few).reshape(shot.size).view(bool),
+        lambda: iter(shot.frames), camera.scaled(shot.size), lambda t: hidden[t], small
     )
+    passing = without_passing(strangers, lambda t: hidden[t] | small(t), shot.samples.indices, size)
 
     def owned(t: int) -> np.ndarray:
         found, resting = owned_pixels(ownership, t, size), rest(t)
+        if passing is not None:
+            found |= passing(t)
         if not resting.any():
             return found
         there = cv2.resize(resting.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
         return found | (there > 0.5)
 
     return owned
-
-
-def with_passing(
-    shot: Shot, ownership: Ownership, owned: Callable[[int], np.ndarray]
-) -> Callable[[int], np.ndarray]:
-    """What is owned in frame t, and what movers without a mask hide of it, (H, W) bool."""
-    masks = grown_array(shot.small)
-    passing = without_passing(
-        shot.strangers,
-        lambda t: masks[t] | owned_pixels(ownership, t, shot.size),
-        shot.samples.indices,
-        shot.full_size,
-    )
-    return owned if passing is None else lambda t: owned(t) | passing(t)
 
 
 def working_frame_plates(
