@@ -73,13 +73,7 @@ def _contradicted(
     if _length(motion, size) < FAR * size[1]:
         return None
     side = 2 * round(NEAR * size[0]) + 1
-    views = []
-    for t in (a, b):
-        grey = cv2.cvtColor(frame(t), cv2.COLOR_RGB2GRAY)
-        grey = cv2.resize(grey, size[::-1], interpolation=cv2.INTER_AREA)
-        small = cv2.resize(hidden(t).astype(np.uint8), size[::-1], interpolation=cv2.INTER_AREA)
-        views.append(view(t, grey, cv2.dilate(small, np.ones((side, side), np.uint8)) > 0))
-    here, there = views
+    here, there = (view(t, _grey(frame(t), size), _grown(hidden(t), size, side)) for t in (a, b))
     covered = here.hidden, there.hidden
     other = align(here.grey, there.grey, covered, np.eye(3), most=4)
     if other is None or not sane(normalised(other), size):
@@ -152,12 +146,20 @@ def _votes(
 
 def _detail(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """What is left of a picture without its light, (h, w) float32: blurs compare light instead."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    grey = cv2.resize(grey, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
-    grey = cv2.GaussianBlur(grey, (0, 0), 0.8)
+    grey = cv2.GaussianBlur(_grey(image, size).astype(np.float32), (0, 0), 0.8)
     return grey - cv2.GaussianBlur(grey, (0, 0), 6.0)
 
 
 def _free(hidden: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    small = cv2.resize(hidden.astype(np.uint8), size[::-1], interpolation=cv2.INTER_AREA) > 0
-    return (cv2.dilate(small.astype(np.uint8), np.ones((9, 9), np.uint8)) == 0).astype(np.uint8)
+    return (~_grown(hidden, size, 9)).astype(np.uint8)
+
+
+def _grey(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return cv2.resize(grey, size[::-1], interpolation=cv2.INTER_AREA)
+
+
+def _grown(mask: np.ndarray, size: tuple[int, int], side: int) -> np.ndarray:
+    """A mask at a size (h, w), grown by a square of `side` pixels, bool."""
+    small = cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_AREA)
+    return cv2.dilate(small, np.ones((side, side), np.uint8)) > 0

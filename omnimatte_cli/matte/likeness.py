@@ -51,8 +51,8 @@ def likeness(residual: Tensor, masks: Tensor) -> Tensor:
 
     here = small.square().sum(1, keepdim=True)
     sizes = windowed(here)
-    best = small.new_full((b * t, n, LIKENESSES, h, w), -1.0)
-    known = torch.zeros(b * t, n, LIKENESSES, 1, 1, dtype=torch.bool, device=small.device)
+    unknown = -2.0  # below any likeness
+    best = small.new_full((b * t, n, LIKENESSES, h, w), unknown)
     for step in (1, -1):
         index = torch.arange(t, device=small.device) + step
         inside = (index >= 0) & (index < t)
@@ -72,8 +72,7 @@ def likeness(residual: Tensor, masks: Tensor) -> Tensor:
         seen = torch.stack([seen] * (LIKENESSES - 1) + [inside.expand_as(seen)], -1)
         seen = seen.transpose(1, 2).reshape(b * t, n, LIKENESSES, 1, 1)
         best = torch.where(seen, torch.maximum(best, alike), best)
-        known |= seen
-    return torch.where(known, best, 0.0).unflatten(0, (b, t)).transpose(1, 2)
+    return torch.where(best > unknown, best, 0.0).unflatten(0, (b, t)).transpose(1, 2)
 
 
 def windowed(x: Tensor) -> Tensor:

@@ -19,7 +19,6 @@ PAIRS = 64  # pairs of frames that are compared
 FEWEST = 8  # pairs without an object near that a place must have
 NEAR = 0.1  # of the height: objects change what is nearer
 AROUND = 0.055  # of the height: a place is as restless as the most restless of its surroundings
-QUIET = 4.5  # deviations: what white noise gives for the largest of such a neighbourhood's changes
 RESTLESS = (2.0, 4.0)  # times the picture's general noise: quiet .. restless
 SOMEBODYS = (0.4, 0.7)  # share of a place's changes that objects own: its own .. somebody's
 ABOVE = (1.0, 2.0)  # times what a place does by itself: its own change .. somebody's

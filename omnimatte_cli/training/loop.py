@@ -186,7 +186,7 @@ def pretrain(
     )
     # Trying out algorithms pays where every step has the same sizes; where they are drawn, it takes
     # the first minute.
-    torch.backends.cudnn.benchmark = not isinstance(recipe, Recipe) or recipe.one_size
+    torch.backends.cudnn.benchmark = recipe.one_size
     first, spent = load_run(out, recipe, net, ema, optimiser, device)
     if first:
         progress.say(f"Resuming at step {first}.")

@@ -66,6 +66,11 @@ class Schedule:
         check(0 <= self.seed < seeds, f"seed must be from 0 to {seeds - 1}")
         check(self.textures is None or self.textures.is_dir(), f"no folder {self.textures}")
 
+    @property
+    def one_size(self) -> bool:
+        """Whether every step's tensors have the same sizes."""
+        return True
+
     def facts(self) -> dict[str, Any]:
         """The recipe as JSON values."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
@@ -134,7 +139,6 @@ class Recipe(Schedule):
 
     @property
     def one_size(self) -> bool:
-        """Whether every step's tensors have the same sizes."""
         return len(set(self.objects)) == 1 and len(set(self.aspects)) == 1
 
 

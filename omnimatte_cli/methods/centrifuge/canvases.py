@@ -70,10 +70,6 @@ class Scene:
         """What the canvases' blend lacks of the clip, (T, 3, h, w)."""
         return clip - self.blend(self.layers(self.canvases, self.grids()))
 
-    def rest(self, clip: Tensor) -> float:
-        """Mean difference of the canvases' blend from the clip."""
-        return float(self.residual(clip).abs().mean())
-
     def at(self, frames: slice | Tensor) -> Scene:
         """The same canvases behind some of the frames."""
         return Scene(self.canvases, self.motion[frames], self.share[frames], self.size)
@@ -92,17 +88,6 @@ def axes_of(size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
     y = torch.arange(h, device=like.device, dtype=like.dtype) - (h - 1) / 2
     x = torch.arange(w, device=like.device, dtype=like.dtype) - (w - 1) / 2
     return y[:, None], x
-
-
-def start_of(clip: Tensor, paths: Tensor, alpha: Tensor) -> Scene:
-    """Canvases that are the clip's means along two motions. paths: (T, 2, 2), how far each
-    motion has gone at every frame, pixels (y, x)."""
-    t, _, h, w = clip.shape
-    motion = torch.zeros(t, 2, PARAMETERS, device=clip.device)
-    motion[..., :2] = paths[t // 2] - paths
-    scene = blank(motion, torch.stack([1 - alpha, alpha], 1), (h, w))
-    scene.canvases = means(scene, clip)
-    return scene
 
 
 def blank(motion: Tensor, share: Tensor, size: tuple[int, int], room: float | None = None) -> Scene:
