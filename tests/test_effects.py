@@ -145,3 +145,14 @@ def test_bodies_and_others_do_not_colour_the_effect() -> None:
 def test_noise_alone_makes_no_effect() -> None:
     found = effect_of(grainy(BOARDS, NOISE), BOARDS)
     assert found.alpha.mean() < 0.002 and found.alpha.max() < 0.05
+
+
+def test_a_coloured_shadow_keeps_its_strength_in_every_channel() -> None:
+    """Light cannot be negative: alpha for the mean of the channels would lose the darkest."""
+    plate = np.broadcast_to(np.float32([0.55, 0.6, 0.65]), (*SIZE, 3)).copy()
+    change = -soft_blob(3, 0.3)[..., None] * np.float32([0.5, 0.3, 0.1])
+    effect = effect_of(grainy(plate + change, 0.5 / 255), plate)
+    made = effect.light - effect.alpha[..., None] * plate
+    inside = soft_blob(3, 1.0) > 0.9
+    kept = made[inside].sum(0) / change[inside].sum(0)
+    assert np.all(kept > 0.8) and np.all(kept < 1.2), kept

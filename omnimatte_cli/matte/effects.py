@@ -17,6 +17,9 @@ rho = 1 is the plain regression, which knows nothing where the ground has no tex
 black shadow, the least squares alpha with b = 0. In between is a ridge on b: where there is texture
 it decides, where there is none a darker place is black.
 
+Where a channel darkens by more than that alpha can, since light cannot be negative, alpha grows to
+what the channel needs; then light is what is left, without the ridge.
+
 What brightens, or has a picture of its own (a mirror image), keeps that picture: its alpha is
 smooth too, and large enough for the picture's colours; its light is frame - k * plate pixel by
 pixel. Which of the two a region is, is decided softly, by the share of its change that brightens
@@ -43,6 +46,7 @@ FADE_IN = (0.05, 0.6)  # blurred ownership at which an effect begins and is whol
 GRID = 0.75  # least sigma of the finest window, in cells of the grid that windows are summed on
 
 RHO = 0.85  # 1 less the ridge on the light of what darkens
+STEADY = 0.1  # ridge on what a channel needs by itself, share of the plate's square
 PRIOR = 1e-4  # added to the variance of the plate: nothing is known of black ground
 SIGNIFICANT = 0.05  # variances of its fit by which a finer window must differ to be half believed
 BRIGHTENS = (0.35, 0.65)  # share of the change that brightens: all shadow .. all reflection
@@ -275,7 +279,12 @@ def fit_shadow(found: list[Moments], windows: Windows) -> tuple[np.ndarray, np.n
         size = channel_sum(np.abs(b)) + 1e-4
         negative = np.clip(-2 * channel_sum(b) / size, 0, 1)
         a = np.clip(a + negative * (black - a), 0, 1)
-        b = np.clip(RHO * (m.d + grey(a) * m.p), 0, grey(a))
+        # A coloured shadow darkens one channel more than another, and light cannot be negative:
+        # alpha grows to what the channel needs that would be left the brightest.
+        short = np.maximum(-(m.d + grey(a) * m.p), 0)
+        need = channel_max(short * m.p / (m.p * m.p + grey(STEADY * m.pp + PRIOR)))
+        a = np.minimum(a + need, 1)
+        b = np.clip(m.d + grey(a) * m.p, 0, grey(a))
         if alpha is None or light is None:
             alpha, light = a, b
             continue
