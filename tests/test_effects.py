@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from omnimatte_cli.matte import effects
+from omnimatte_cli.matte.box import Box
 from omnimatte_cli.matte.compositing import straight
-from omnimatte_cli.matte.effects import Effect, find_effect
+from omnimatte_cli.matte.effects import Effect, find_effect, thinning
 
 SIZE = (180, 320)
 NOISE = 2 / 255
@@ -156,3 +158,42 @@ def test_a_coloured_shadow_keeps_its_strength_in_every_channel() -> None:
     inside = soft_blob(3, 1.0) > 0.9
     kept = made[inside].sum(0) / change[inside].sum(0)
     assert np.all(kept > 0.8) and np.all(kept < 1.2), kept
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (721, 1279)])
+def test_a_large_picture_is_fitted_as_well_on_a_smaller_one(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def large(x: np.ndarray) -> np.ndarray:
+        return cv2.resize(x, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+    plate = large(BOARDS)
+    truth, lit = large(soft_blob(3, 0.5)), np.roll(large(soft_blob(6, 0.3)), 300, 1)
+    clean = plate * (1 - truth[..., None]) + lit[..., None] * np.float32((0.9, 0.7, 0.2))
+    frame = grainy(clean, 1.5 / 255)
+    owned = np.maximum(truth, lit) > 0.004
+    everywhere = np.ones(size, np.float32)
+
+    def off(less: list[int]) -> tuple[float, float]:
+        """Root mean square of the composite's error and mean error of a shadow's alpha."""
+
+        def counted(sigma: float, shape: tuple[int, ...]) -> int:
+            return less.pop() if less else thinning(sigma, shape)
+
+        monkeypatch.setattr(effects, "thinning", counted)
+        found = find_effect(frame - plate, plate, owned.astype(np.float32), everywhere, NOISE)
+        made = plate * (1 - found.alpha[..., None]) + found.light
+        error = np.sqrt(np.square(made - clean)[owned].mean())
+        return float(error), float(np.abs(found.alpha - truth)[truth > 0.004].mean())
+
+    assert thinning(3.0, (720, 1280)) == 2
+    assert off([]) == pytest.approx(off([1]), rel=0.04)
+    assert off([]) != off([1])
+
+
+def test_a_box_grows_to_whole_cells_where_there_is_picture() -> None:
+    inside, size = Box(slice(3, 10), slice(5, 13)), (20, 14)
+    assert inside.aligned(4, size) == Box(slice(3, 11), slice(5, 13))
+    assert inside.aligned(6, size) == Box(slice(3, 15), slice(2, 14))  # up to the picture's end
+    assert inside.aligned(16, size) == Box(slice(3, 19), slice(5, 13))  # 14 columns have no room
+    assert Box(slice(2, 5), slice(0, 4)).scaled(3) == Box(slice(6, 15), slice(0, 12))

@@ -27,6 +27,24 @@ class Box:
         pairs = ((self.rows, other.rows), (self.columns, other.columns))
         return Box(*(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in pairs))
 
+    def aligned(self, step: int, size: tuple[int, int]) -> Box:
+        """The box with sides that are multiples of `step` pixels, grown where there is picture.
+
+        size: (H, W) of the picture. A side for which there is no room stays as it is.
+        """
+        spans = []
+        for part, room in zip((self.rows, self.columns), size, strict=True):
+            length = part.stop - part.start
+            length += -length % step
+            start = max(0, min(part.start, room - length))
+            spans.append(part if length > room else slice(start, start + length))
+        return Box(*spans)
+
+    def scaled(self, times: int) -> Box:
+        """The same part of a picture that is so many times as large."""
+        pairs = (self.rows, self.columns)
+        return Box(*(slice(x.start * times, x.stop * times) for x in pairs))
+
     def overlaps(self, other: Box) -> bool:
         pairs = ((self.rows, other.rows), (self.columns, other.columns))
         return all(a.start < b.stop and b.start < a.stop for a, b in pairs)

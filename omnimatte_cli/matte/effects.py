@@ -100,6 +100,8 @@ def find_effect(
     light, mirror = np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32)
     box = bounding_box(ownership * visible > FADE_IN[0], round(3 * SCALES[0] * side) + 1)
     if box is not None:
+        # Areas are averaged many times as fast where they are whole pixels.
+        box = box.aligned(grid_step(SCALES[-1] * side), (shape[0], shape[1]))
         part = box.slices
         near = cropped(noise, box)
         found = _find(change[part], below[part], ownership[part], visible[part], near, side)
@@ -120,34 +122,55 @@ def _find(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Box | None]:
     """Alpha, light, mirror and box of `Effect`, for a part of a picture with this mean side.
 
-    Alpha and light are those within the box.
+    Alpha and light are those within the box. What is smooth is fitted on a smaller picture where
+    the windows are wide enough; its names end in _s.
     """
-    sigmas = [s * side for s in SCALES]
-    fade = max(FADE * side, 0.5)
-    reach = cv2.GaussianBlur(visible, (0, 0), fade)
-    owned = cv2.GaussianBlur(ownership * visible, (0, 0), fade) / np.maximum(reach, 0.05)
-    fades = smoothstep(owned, *FADE_IN)
-    goal = grey(fades) * change
+    shape = ownership.shape
+    less = thinning(SCALES[-1] * side, shape)
+    small, size = (shape[1] // less, shape[0] // less), shape[::-1]
 
-    windows = Windows(visible, sigmas)
-    found = moments(goal, below, windows)
+    def reduced(x: np.ndarray) -> np.ndarray:
+        return cv2.resize(x, small, interpolation=cv2.INTER_AREA) if less > 1 else x
+
+    def enlarged(x: np.ndarray, to: tuple[int, ...]) -> np.ndarray:
+        return cv2.resize(x, to, interpolation=cv2.INTER_LINEAR) if less > 1 else x
+
+    sigmas = [s * side / less for s in SCALES]
+    fade = max(FADE * side / less, 0.5)
+    visible_s = reduced(visible)
+    reach = cv2.GaussianBlur(visible_s, (0, 0), fade)
+    owned_s = cv2.GaussianBlur(reduced(ownership * visible), (0, 0), fade)
+    owned_s = owned_s / np.maximum(reach, 0.05)
+    owned = enlarged(owned_s, size)
+    goal = grey(smoothstep(owned, *FADE_IN)) * change
+
+    goal_s, below_s, windows = reduced(goal), reduced(below), Windows(visible_s, sigmas)
+    noise_s = reduced(noise) if isinstance(noise, np.ndarray) else noise
+    found = moments(goal_s, below_s, windows)
     dark, glow = fit_shadow(found, windows)
-    left = goal + grey(dark) * below - glow
-    mirror = likeness_of_mirror(goal, left, found[0].dd, windows, noise)
+    left = goal_s + grey(dark) * below_s - glow
+    mirror = likeness_of_mirror(goal_s, left, found[0].dd, windows, noise_s)
     # What follows is nothing where nobody owns anything, and is computed where somebody does.
-    sigma = max(sigmas[2], COHERENT)
-    core = bounding_box(owned > OWNED[0], round(4 * sigma) + 1)  # as far as that blur reaches
-    if core is None:
-        return dark[:0], glow[:0], mirror, None
+    sigma = max(sigmas[2], COHERENT / less)
+    core_s = bounding_box(owned_s > OWNED[0], round(4 * sigma) + 1)  # as far as that blur reaches
+    if core_s is None:
+        return dark[:0], glow[:0], enlarged(mirror, size), None
+    core, some = core_s.scaled(less), core_s.slices
+    bright = dark
+    if mirror.max() > 0:
+        bright = fit_mirror(found[0], goal_s, below_s, windows, noise_s, core_s)
+    coherent = np.zeros_like(goal_s)
+    coherent[some] = cv2.GaussianBlur(goal_s[some] * windows.weights[some], (0, 0), sigma)
+    energy_s = channel_max(windows.enlarged(windows.mean(coherent * coherent, 1))[some])
+
     part = core.slices
-    bright = fit_mirror(found[0], goal, below, windows, noise, core) if mirror.max() > 0 else dark
-    coherent = np.zeros_like(goal)
-    coherent[part] = cv2.GaussianBlur(goal[part] * windows.weights[part], (0, 0), sigma)
-    energy = channel_max(windows.enlarged(windows.mean(coherent * coherent, 1))[part])
-    dark, own = dark[part], mirror[part]
-    alpha = dark + own * (bright[part] - dark)
+    to = goal[part].shape[1::-1]
+    dark, glow, own, bright, energy = (
+        enlarged(x, to) for x in (dark[some], glow[some], mirror[some], bright[some], energy_s)
+    )
+    alpha = dark + own * (bright - dark)
     limit = grey(alpha)
-    glow = np.clip(glow[part], 0, limit)
+    glow = np.clip(glow, 0, limit)
     picture = np.clip(goal[part] + limit * below[part], 0, limit)
     light = glow + grey(own) * (picture - glow)
 
@@ -155,7 +178,23 @@ def _find(
     faded = alpha * (shown * smoothstep(owned[part], *OWNED))
     faded = faded * smoothstep(faded, *LEAST)
     light = light * grey(faded / np.maximum(alpha, LEAST[0]))
-    return faded, np.minimum(light, grey(faded)), mirror, core
+    return faded, np.minimum(light, grey(faded)), enlarged(mirror, size), core
+
+
+def grid_step(sigma: float) -> int:
+    """Pixels of a cell of the grid that windows are summed on. sigma: pixels, of the finest."""
+    return max(1, int(sigma / GRID))
+
+
+def thinning(sigma: float, shape: tuple[int, ...]) -> int:
+    """How many times as small a picture (H, W) is on which effects are fitted: a power of two.
+
+    sigma: pixels, of the finest windows, of which a cell keeps two pixels a side.
+    """
+    less = 1 << max(0, (grid_step(sigma) // 2).bit_length() - 1)
+    while any(side % less for side in shape):
+        less //= 2
+    return less
 
 
 class Windows:
@@ -167,7 +206,7 @@ class Windows:
 
     def __init__(self, weight: np.ndarray, sigmas: list[float]) -> None:
         self.shape = weight.shape
-        self.step = max(1, int(sigmas[-1] / GRID))
+        self.step = grid_step(sigmas[-1])
         self.weight, self.weights = weight, grey(weight)
         self.sigmas = [max(s / self.step, 0.5) for s in sigmas]
         self.small = self.reduced(weight)

@@ -20,6 +20,7 @@ from omnimatte_cli.camera.tracking import even_light
 FLOW_WIDTH = 320  # pixels at which residual motion is searched, down to that resolution itself
 SMALLEST = 24  # pixels a side, which the search needs
 STRIDE, SMALL_STRIDE = 5, 4  # pixels between patches of 8, at that resolution and below it
+STEPS = 8  # of gradient descent a patch
 REFERENCE_WIDTH = 640  # pixels: the width at which the following lengths are given
 FINE = 4.0  # pixels, by which the motion is blurred far from masks
 STIFF = 40.0  # pixels, near and in them
@@ -107,6 +108,7 @@ class Aligner:
             self.searches.flow.setFinestScale(0)
             small = self.flow_size[1] < FLOW_WIDTH
             self.searches.flow.setPatchStride(SMALL_STRIDE if small else STRIDE)
+            self.searches.flow.setGradientDescentIterations(STEPS)
         flow: cv2.DISOpticalFlow = self.searches.flow
         return flow
 
