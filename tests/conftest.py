@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 from pathlib import Path
+
+# As the command line has it: threads that wait do not spin. Read when NumPy and torch load.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import cv2
 import imageio_ffmpeg

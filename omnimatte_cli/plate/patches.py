@@ -194,6 +194,32 @@ def _compared(level: _Level, count: int) -> np.ndarray:
     return places
 
 
+class _Comparison:
+    """Compares patches with all of some places at once, by one product of matrices."""
+
+    def __init__(self, level: _Level, places: np.ndarray, patches: np.ndarray) -> None:
+        """places: (S,) flat indices; patches: (S, 49, features), what is there."""
+        self.places = places
+        self.row = (ROW / level.hole.shape[0]) ** 2
+        self.middle = level.hole.shape[0] // 2
+        patches = patches.reshape(len(places), -1)
+        rows = (places // level.width - self.middle).astype(np.float32)
+        # Squared distances but for what is the same for all places.
+        self.known = np.column_stack([patches**2, -2 * patches, rows**2, -2 * rows])
+
+    def best(self, own: np.ndarray, weight: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The place that is most like each patch, (P,) flat indices: of equal ones the first.
+
+        own: (P, 49, features); weight: (P, 49), sums to 1; rows: (P,) of the patches' centres.
+        """
+        every = np.repeat(weight, own.shape[2], axis=1)
+        row = np.full(len(own), self.row, np.float32)
+        here = self.row * (rows - self.middle)
+        asked = np.column_stack([every, every * own.reshape(every.shape), row, here])
+        cost = asked.astype(np.float32) @ self.known.T
+        return np.asarray(self.places[cost.argmin(1)])
+
+
 def _peeled(level: _Level) -> _Level:
     """The hole filled from its edge inwards, each ring from the places that fit what is there."""
     features, missing = level.features.copy(), level.hole.copy()
@@ -201,9 +227,7 @@ def _peeled(level: _Level) -> _Level:
     places = _compared(level, int(missing.sum()))
     around = _around(level.width)
     flat = features.reshape(-1, features.shape[2])
-    patches = flat[places[:, None] + around].reshape(len(places), -1)
-    rows = places // level.width
-    row = (ROW / level.hole.shape[0]) ** 2
+    compare = _Comparison(level, places, flat[places[:, None] + around])
     ring_of = np.ones((3, 3), np.uint8)
     while missing.any():
         ring = missing & (cv2.dilate((known > 0).astype(np.uint8), ring_of) > 0)
@@ -211,11 +235,8 @@ def _peeled(level: _Level) -> _Level:
             break
         at = np.flatnonzero(ring)
         weight = known.reshape(-1)[at[:, None] + around]
-        weight = np.repeat(weight / weight.sum(1, keepdims=True), flat.shape[1], axis=1)
-        own = flat[at[:, None] + around].reshape(len(at), -1)
-        cost = weight @ (patches**2).T - 2 * (weight * own) @ patches.T
-        cost += row * (rows[None] - (at // level.width)[:, None]) ** 2
-        flat[at] = flat[places[cost.argmin(1)]]
+        weight = weight / weight.sum(1, keepdims=True)
+        flat[at] = flat[compare.best(flat[at[:, None] + around], weight, at // level.width)]
         known.reshape(-1)[at] = level.weight.reshape(-1)[at]
         missing &= ~ring
     return replace(level, features=features)
@@ -225,16 +246,11 @@ def _nearest_of_all(level: _Level, centres: np.ndarray) -> np.ndarray:
     """The best place of each patch by comparing all, (P,) flat indices."""
     places = _compared(level, len(centres))
     costs = _Costs(level, centres)
-    patches = costs.flat[places[:, None] + costs.around].reshape(len(places), -1)
-    squares = (patches**2).T
+    compare = _Comparison(level, places, costs.flat[places[:, None] + costs.around])
     best = np.empty(len(centres), np.int64)
     for start in range(0, len(centres), 256):
         part = slice(start, start + 256)
-        weight = np.repeat(costs.weight[part], costs.flat.shape[1], axis=1)
-        own = costs.own[part].reshape(len(weight), -1)
-        cost = weight @ squares - 2 * (weight * own) @ patches.T
-        cost += costs.row * (places // level.width - costs.rows[part, None]) ** 2
-        best[part] = places[cost.argmin(1)]
+        best[part] = compare.best(costs.own[part], costs.weight[part], costs.rows[part])
     return best
 
 
