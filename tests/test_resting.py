@@ -26,12 +26,12 @@ def owned_now_and_then(t: int) -> np.ndarray:
     return owned
 
 
-def still(leaves: int) -> list[np.ndarray]:
+def still(leaves: int) -> np.ndarray:
     """A dark patch that leaves after so many frames, seen by a camera that stands still."""
     frames = np.repeat(ground()[None, : SIZE[0], : SIZE[1]], FRAMES, 0)
     for frame in frames[:leaves]:
         frame[SHADOW] //= 2
-    return list(frames)
+    return frames
 
 
 def nothing_hidden(t: int) -> np.ndarray:
@@ -40,13 +40,11 @@ def nothing_hidden(t: int) -> np.ndarray:
 
 def test_a_shadow_that_never_leaves_rests_in_every_frame() -> None:
     frames = still(FRAMES)
-    rest = resting_effects(
-        lambda: iter(frames), Camera.static(FRAMES, SIZE), nothing_hidden, owned_now_and_then
-    )
+    rest = resting_effects(frames, Camera.static(FRAMES, SIZE), nothing_hidden, owned_now_and_then)
     wanted = np.zeros(SIZE, bool)
     wanted[SHADOW] = True
     for t in (0, 3, 19):
-        found = rest(t)
+        found, _ = rest(t)
         assert found[32:40, 22:38].all()
         assert not (found & ~wanted).any()
 
@@ -60,8 +58,8 @@ def test_a_shadow_that_leaves_shows_the_plate_then() -> None:
         where[SHADOW] = t < 16
         return where
 
-    rest = resting_effects(lambda: iter(frames), Camera.static(FRAMES, SIZE), nothing_hidden, owned)
-    assert not rest(0).any()
+    rest = resting_effects(frames, Camera.static(FRAMES, SIZE), nothing_hidden, owned)
+    assert not rest(0)[0].any()
 
 
 def test_before_a_moving_camera_it_rests_in_the_scene() -> None:
@@ -69,19 +67,20 @@ def test_before_a_moving_camera_it_rests_in_the_scene() -> None:
     scene[30:42, 30:50] //= 2
     homographies = np.tile(np.eye(3), (FRAMES, 1, 1))
     homographies[:, 0, 2] = np.arange(FRAMES)  # a pixel to the right a frame
-    frames = [scene[: SIZE[0], t : t + SIZE[1]] for t in range(FRAMES)]
+    frames = np.stack([scene[: SIZE[0], t : t + SIZE[1]] for t in range(FRAMES)])
 
     def owned(t: int) -> np.ndarray:
         where = np.zeros(SIZE, bool)
         where[30:42, 30 - t : 50 - t] = t % 4 != 3
         return where
 
-    rest = resting_effects(lambda: iter(frames), Camera(homographies, SIZE), nothing_hidden, owned)
+    rest = resting_effects(frames, Camera(homographies, SIZE), nothing_hidden, owned)
     for t in (0, 7, 19):
         wanted = np.zeros(SIZE, bool)
         wanted[33:39, 33 - t : 47 - t] = True
-        assert rest(t)[wanted].all()
-        assert rest(t).sum() < 1.3 * 12 * 20
+        found, _ = rest(t)
+        assert found[wanted].all()
+        assert found.sum() < 1.3 * 12 * 20
 
 
 @pytest.mark.parametrize(

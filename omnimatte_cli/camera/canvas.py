@@ -79,6 +79,41 @@ class Canvas:
         return bool(self.exposures)
 
 
+@dataclass(frozen=True)
+class Stack:
+    """Frames of a stretch, each as it lies on the canvas.
+
+    images: (K, h, w, 3), as the frames are. shown: for each kind of mask (K, h, w) bool, what the
+    frame shows outside of it. reference, corner, frames: as of a canvas.
+    """
+
+    images: np.ndarray
+    shown: tuple[np.ndarray, ...]
+    reference: int
+    corner: tuple[int, int]
+    frames: range
+
+    def homography(self, camera: Camera, t: int) -> np.ndarray:
+        """(3, 3): pixels of frame t to pixels of this canvas."""
+        return _moved(camera.between(t, self.reference), self.corner)
+
+
+def stack_frames(
+    frames: np.ndarray, camera: Camera, masks: Sequence[Hidden], stretch: range
+) -> Stack:
+    """The frames that a canvas of the stretch is made of, of small ones (T, H, W, 3)."""
+    reference = stretch.start + len(stretch) // 2
+    picked = _members(camera, stretch, SAMPLES)
+    corner, size = _bounds(camera, picked, reference)
+    images = np.empty((len(picked), *size, 3), frames.dtype)
+    shown = tuple(np.empty(images.shape[:3], bool) for _ in masks)
+    for k, t in enumerate(picked):
+        motion = _moved(camera.between(t, reference), corner)
+        for mask, out in zip(masks, shown, strict=True):
+            images[k], out[k] = _placed(frames[t], mask(t), motion, size)
+    return Stack(images, shown, reference, corner, stretch)
+
+
 def stretches(camera: Camera, areas: float = CANVAS_AREAS) -> list[range]:
     """The frames in runs that each fit on a canvas of `areas` times the frame; cut at each cut."""
     runs = []
@@ -118,13 +153,10 @@ def build_canvas(
     """
     reference = stretch.start + len(stretch) // 2
     at_hand = None
-    if camera.moving:
-        picked = everyone = _picked(stretch, samples)
-    else:
-        everyone = list(stretch)
-        picked = everyone if len(stretch) <= LONG else _picked(stretch, STATIC_SAMPLES)
-        if len(stretch) > LONG and kept is not None and kept.offered == len(stretch):
-            picked, at_hand = kept.indices, kept
+    picked = _members(camera, stretch, samples)
+    everyone = picked if camera.moving else list(stretch)
+    if len(picked) < len(everyone) and kept is not None and kept.offered == len(stretch):
+        picked, at_hand = kept.indices, kept
     (left, top), (h, w) = _bounds(camera, picked, reference)
     exposures = _lights(frames, camera, hidden, picked, everyone, reference) if light else {}
     top_level, size_of = full_scale(dtype), np.dtype(dtype).itemsize
@@ -162,6 +194,13 @@ def pick(frames: Frames, picked: Sequence[int]) -> Iterator[tuple[int, np.ndarra
             yield t, frame
         if t >= last:
             return
+
+
+def _members(camera: Camera, stretch: range, samples: int) -> list[int]:
+    """The frames that a canvas is made of."""
+    if camera.moving:
+        return _picked(stretch, samples)
+    return list(stretch) if len(stretch) <= LONG else _picked(stretch, STATIC_SAMPLES)
 
 
 def _picked(stretch: range, samples: int) -> list[int]:

@@ -203,19 +203,22 @@ def owner_pixels(
     def small(t: int) -> np.ndarray:
         return np.unpackbits(packed(t), count=few).reshape(shot.size).view(bool)
 
-    rest = resting_effects(
-        lambda: iter(shot.frames), camera.scaled(shot.size), lambda t: hidden[t], small
-    )
+    rest = resting_effects(shot.frames, camera.scaled(shot.size), lambda t: hidden[t], small)
     passing = without_passing(strangers, lambda t: hidden[t] | small(t), shot.samples.indices, size)
 
+    def enlarged(mask: np.ndarray) -> np.ndarray:
+        large = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+        return large > 0.5
+
     def owned(t: int) -> np.ndarray:
-        found, resting = owned_pixels(ownership, t, size), rest(t)
+        found, (resting, lit) = owned_pixels(ownership, t, size), rest(t)
+        if lit.any():
+            found &= ~enlarged(lit)
+        if resting.any():
+            found |= enlarged(resting)
         if passing is not None:
             found |= passing(t)
-        if not resting.any():
-            return found
-        there = cv2.resize(resting.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
-        return found | (there > 0.5)
+        return found
 
     return owned
 

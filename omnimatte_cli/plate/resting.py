@@ -2,7 +2,7 @@
 
 The ownership network finds the shadow of an object that stands still in most frames and misses it
 in some. In those the shadow would pass for the plate. Where an effect left, its pixel looks
-different from then on.
+different from then on. A shadow that leaves for a while is told by its light (`plate/shade.py`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import channel_max
-from omnimatte_cli.camera.canvas import Canvas, Frames, Hidden, build_canvas, stretches
+from omnimatte_cli.camera.canvas import Hidden, Stack, stack_frames, stretches
 from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.plate.shade import Shade, find_shade
+from omnimatte_cli.ranks import masked_median
 
 MOSTLY = 0.7  # share of the frames that must say a pixel is owned
 ALIKE = 6  # levels, by which a channel may differ between the two
@@ -22,28 +24,45 @@ SPECK = 8  # pixels: fewer together decide nothing
 
 
 def resting_effects(
-    frames: Frames, camera: Camera, hidden: Hidden, owned: Hidden
-) -> Callable[[int], np.ndarray]:
-    """What rests in frame t, (H, W) bool, besides what is owned there.
+    frames: np.ndarray, camera: Camera, hidden: Hidden, owned: Hidden
+) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """What rests in frame t besides what is owned there, and what is the plate although somebody
+    owns it, two (H, W) bool.
 
-    frames: (H, W, 3) uint8, small ones. hidden: frame t's grown masks. owned: its pixels that
+    frames: (T, H, W, 3) uint8, small ones. hidden: frame t's grown masks. owned: its pixels that
     effects change, as far as is known.
     """
-    found: list[tuple[Canvas, np.ndarray]] = []
+    found: list[tuple[Stack, np.ndarray, Shade | None]] = []
     for run in stretches(camera) if camera.moving or camera.cuts else [range(len(camera))]:
-        free = build_canvas(frames, camera, lambda t: hidden(t) | owned(t), run, light=False)
-        taken = build_canvas(frames, camera, lambda t: hidden(t) | ~owned(t), run, light=False)
-        found.append((free, rests(free.image, free.count, taken.image, taken.count)))
+        stack = stack_frames(frames, camera, (hidden, lambda t: hidden(t) | owned(t)), run)
+        seen, free = stack.shown
+        without, count = _median(stack.images, free)
+        taken, owners = _median(stack.images, seen & ~free)
+        rest = rests(without, count, taken, owners)
+        plate = np.where((count > 0)[..., None], without, taken)
+        found.append((stack, rest, find_shade(stack.images, seen, seen & ~free, plate)))
 
-    def at(t: int) -> np.ndarray:
-        canvas, where = next(pair for pair in found if t in pair[0].frames)
-        if not where.any():
-            return np.zeros(camera.size, bool)
-        flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-        motion, size = canvas.homography(camera, t), camera.size[::-1]
-        return cv2.warpPerspective(where.astype(np.uint8), motion, size, flags=flags) > 0
+    def at(t: int) -> tuple[np.ndarray, np.ndarray]:
+        stack, rest, shade = next(each for each in found if t in each[0].frames)
+        resting, lit = np.zeros((2, *camera.size), bool)
+        motion, size = stack.homography(camera, t), camera.size[::-1]
+        if rest.any():
+            flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+            there = cv2.warpPerspective(rest.view(np.uint8), motion, size, flags=flags)
+            resting = there > 0
+        if shade is not None:
+            shaded, lit = shade.of(frames[t], motion)
+            resting = resting & ~lit | shaded
+        return resting, lit
 
     return at
+
+
+def _median(images: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Over the samples (K, h, w, 3) uint8 that show a pixel, (h, w, 3), and how many do, (h, w)."""
+    count = shown.sum(0)
+    flat = np.where(shown[..., None], images, 255).reshape(len(images), -1)
+    return masked_median(flat, np.repeat(count.reshape(-1), 3)).reshape(images.shape[1:]), count
 
 
 def rests(

@@ -1,0 +1,125 @@
+"""Shadows that pass for the plate: of two looks of a place that differ by light, the brighter.
+
+A shadow that rests for most of a clip is in the first plate, and who owns what is told by what
+differs from that: the shadow seems to be the scene, and the lit ground after it left somebody's
+effect. Or the network finds the shadow in some frames and misses it in others. A shadow takes a
+share of the light, much the same share of each channel, so that where a place near what objects own
+is brighter at times by such a gain, it is in shadow at the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.ranks import ranked
+
+# Logarithms of gains, unless said otherwise.
+GAIN = 0.113  # by which some of a shadow must be darker: 12 %
+PENUMBRA = 0.05  # by which all of it is
+TINT = 0.2  # by which the channels' gains may differ from their mean
+UNLIKE = 0.15  # by which a pixel may lie outside of the two looks
+DARK = 0.4  # share of the shadow's gain from which a frame's pixel is taken to be in it
+CONTROL = 99.5, 98.0  # percentiles of the gains where nobody owns anything, which both must exceed
+LEAST_CONTROL = 200  # pixels that those are told from
+FLOOR = 4.0  # levels, added before logarithms are taken
+BRIGHTEST = 8  # of so many samples that show a place, one may be brighter than it is
+FEWEST = 5  # samples that must show a place
+OWNED = 2  # samples that must own a place, or one at most NEAR pixels from it
+NEAR = 2  # pixels
+SEEDS = 3  # pixels of a shadow that must be darker by GAIN
+SPECK = 8  # pixels: smaller ones are none
+CLIPPED = 252  # levels
+
+
+@dataclass(frozen=True)
+class Shade:
+    """A place's two looks on a canvas.
+
+    where: (h, w) bool, which pixels have two. lit, dark: (h, w, 3) float32, logarithms of either.
+    least: by which dark is darker.
+    """
+
+    where: np.ndarray
+    lit: np.ndarray
+    dark: np.ndarray
+    least: float
+
+    def of(self, frame: np.ndarray, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is in shadow in a frame (H, W, 3) uint8, and what is lit, two (H, W) bool.
+
+        motion: (3, 3), pixels of the frame to pixels of the canvas.
+        """
+        size, inverse = frame.shape[1::-1], cv2.WARP_INVERSE_MAP
+        near = cv2.warpPerspective(
+            self.where.view(np.uint8), motion, size, flags=inverse | cv2.INTER_NEAREST
+        )
+        if not near.any():
+            return near > 0, near > 0
+        near = cv2.dilate(near, np.ones((3, 3), np.uint8)) > 0
+        lit, dark = (
+            cv2.warpPerspective(x, motion, size, flags=inverse | cv2.INTER_LINEAR)
+            for x in (self.lit, self.dark)
+        )
+        darker, tint = gains(lit, logarithm(frame))
+        gain = (lit - dark).mean(2)
+        alike = near & (tint < TINT) & (darker < gain + UNLIKE) & (darker > -UNLIKE)
+        shaded = darker > np.maximum(DARK * gain, self.least)
+        return alike & shaded, near & ~shaded
+
+
+def find_shade(
+    images: np.ndarray, seen: np.ndarray, owned: np.ndarray, plate: np.ndarray
+) -> Shade | None:
+    """Where a place is brighter at times than its plate; None: nowhere.
+
+    images: (K, h, w, 3) uint8, aligned samples. seen: (K, h, w) bool, not behind an object. owned:
+    (K, h, w) bool, of those, what is somebody's effect. plate: (h, w, 3) uint8, of the others.
+    """
+    count = seen.sum(0)
+    smooth = np.stack([cv2.blur(image, (3, 3)) for image in images])
+    smooth[~seen] = 255  # sorts to the end, where it does not count
+    place = np.maximum(count - 1 - np.maximum(1, count // BRIGHTEST), 0)
+    flat = smooth.reshape(len(smooth), -1)
+    brightest = ranked(flat, np.repeat(place.reshape(-1), 3)).reshape(plate.shape)
+    lit, dark = logarithm(brightest, blurred=True), logarithm(plate)
+    gain, tint = gains(lit, dark)
+    known = (count >= FEWEST) & (brightest.max(2) < CLIPPED)
+    owners = owned.sum(0)
+    control = known & ~_grown(owners > 0, 2 * NEAR) & (count > FEWEST)
+    if np.count_nonzero(control) < LEAST_CONTROL:
+        return None
+    by_chance = np.percentile(gain[control], CONTROL)
+    most, least = np.maximum((GAIN, PENUMBRA), by_chance)
+    near = _grown(owners >= OWNED, NEAR)
+    possible = known & (tint < TINT) & (gain > least) & _grown(near, NEAR)
+    seeds = possible & near & (gain > most)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(possible.view(np.uint8))
+    enough = np.bincount(labels[seeds], minlength=len(stats)) >= SEEDS
+    enough &= stats[:, cv2.CC_STAT_AREA] >= SPECK
+    enough[0] = False
+    if not enough.any():
+        return None
+    # Shadows sway, and a penumbra lies between the two looks: both are smoothed once more.
+    return Shade(enough[labels], cv2.blur(lit, (3, 3)), cv2.blur(dark, (3, 3)), float(least))
+
+
+def gains(bright: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By how much one look (h, w, 3) of logarithms is brighter, (h, w), and by how much a channel
+    differs from that at most, (h, w)."""
+    by = bright - other
+    mean = by.mean(2)
+    return mean, np.abs(by - mean[..., None]).max(2)
+
+
+def logarithm(image: np.ndarray, blurred: bool = False) -> np.ndarray:
+    """Of an image (h, w, 3) uint8, smoothed unless it is `blurred`: (h, w, 3) float32."""
+    smooth = image if blurred else cv2.blur(image, (3, 3))
+    return np.log(smooth.astype(np.float32) + np.float32(FLOOR))
+
+
+def _grown(mask: np.ndarray, reach: int) -> np.ndarray:
+    side = 2 * reach + 1
+    return cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
