@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from omnimatte_cli.matte.box import bounding_box
 from omnimatte_cli.ranks import ranked
 
 # Logarithms of gains, unless said otherwise.
 GAIN = 0.113  # by which some of a shadow must be darker: 12 %
-PENUMBRA = 0.05  # by which all of it is
+PENUMBRA = 0.05  # by which all of it must be
 TINT = 0.2  # by which the channels' gains may differ from their mean
-UNLIKE = 0.15  # by which a pixel may lie outside of the two looks
+UNLIKE = 0.15  # by which a pixel may be darker than both looks
 DARK = 0.4  # share of the shadow's gain from which a frame's pixel is taken to be in it
 CONTROL = 99.5, 98.0  # percentiles of the gains where nobody owns anything, which both must exceed
 LEAST_CONTROL = 200  # pixels that those are told from
@@ -52,22 +53,31 @@ class Shade:
 
         motion: (3, 3), pixels of the frame to pixels of the canvas.
         """
-        size, inverse = frame.shape[1::-1], cv2.WARP_INVERSE_MAP
-        near = cv2.warpPerspective(
-            self.where.view(np.uint8), motion, size, flags=inverse | cv2.INTER_NEAREST
+        shaded, lit = np.zeros((2, *frame.shape[:2]), bool)
+        inverse = cv2.WARP_INVERSE_MAP
+        there = cv2.warpPerspective(
+            self.where.view(np.uint8),
+            motion,
+            frame.shape[1::-1],
+            flags=inverse | cv2.INTER_NEAREST,
         )
-        if not near.any():
-            return near > 0, near > 0
-        near = cv2.dilate(near, np.ones((3, 3), np.uint8)) > 0
-        lit, dark = (
-            cv2.warpPerspective(x, motion, size, flags=inverse | cv2.INTER_LINEAR)
+        box = bounding_box(there > 0, 1)
+        if box is None:
+            return shaded, lit
+        part, near = box.slices, _grown(there[box.slices] > 0, 1)
+        corner = np.array([[1, 0, box.columns.start], [0, 1, box.rows.start], [0, 0, 1.0]])
+        bright, dark = (
+            cv2.warpPerspective(
+                x, motion @ corner, near.shape[::-1], flags=inverse | cv2.INTER_LINEAR
+            )
             for x in (self.lit, self.dark)
         )
-        darker, tint = gains(lit, logarithm(frame))
-        gain = (lit - dark).mean(2)
-        alike = near & (tint < TINT) & (darker < gain + UNLIKE) & (darker > -UNLIKE)
-        shaded = darker > np.maximum(DARK * gain, self.least)
-        return alike & shaded, near & ~shaded
+        darker, tint = gains(bright, logarithm(frame[part]))
+        gain = (bright - dark).mean(2)
+        in_shadow = darker > np.maximum(DARK * gain, self.least)
+        alike = (tint < TINT) & (darker < gain + UNLIKE)
+        shaded[part], lit[part] = near & in_shadow & alike, near & ~in_shadow
+        return shaded, lit
 
 
 def find_shade(
