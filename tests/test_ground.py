@@ -11,6 +11,7 @@ from omnimatte_cli.matte.ground import (
     PLAIN,
     ends_at_edges,
     follow_light,
+    share_of_rim,
     shown_ground,
     small_pieces,
     without_specks,
@@ -187,3 +188,15 @@ def test_boxes_around_pieces_hold_them_all_and_do_not_overlap() -> None:
         assert times.max() == (1 if count else 0) and (times[wide] == 1).all()
         assert len(found) <= MOST_PIECES
     assert len(boxes_around(np.eye(40, dtype=bool)[::13], 1)) == 4
+
+
+def test_the_share_of_a_rim_counts_its_pixels_alone() -> None:
+    mask = box(BODY)
+    found = np.zeros(SIZE, np.float32)
+    found[60:100, 110:130] = 1  # deep inside
+    assert share_of_rim(found, mask, 3.0) == 0
+    found[BODY[0], 100:103] = 1  # one of the long sides
+    around = 90 * 40 - 84 * 34  # pixels
+    assert share_of_rim(found, mask, 3.0) == pytest.approx(3 * 90 / around, abs=0.01)
+    assert share_of_rim(np.ones(SIZE, np.float32), mask, 3.0) == 1
+    assert share_of_rim(found, np.zeros(SIZE, bool), 3.0) == 0

@@ -16,7 +16,8 @@ in the ground's colours does not have the ground's pattern.
 
 Plain ground has no detail to show. It has to be much nearer to the plate in the light around, to go
 on from outside the mask, and to end at the body's edge: a body that the light is followed into by
-mistake is left gradually. Where neither holds nothing is taken from the mask.
+mistake is left gradually. Where neither holds nothing is taken from the mask, and neither where
+hardly any of its rim is ground: such a mask is right, and what is like the ground in it by chance.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ DETAILED = (0.006, 0.012)  # deviation of the plate's detail: plain .. textured
 RING = 5  # pixels; side of the square that reaches from plain ground over its end
 EDGE = (2.0, 5.0)  # deviations from the lit ground beyond its end: gradual .. an edge
 ENDS = (0.3, 0.6)  # share of the end that must be an edge, of large pieces and of others
+CHANCE = (0.002, 0.004)  # share of a mask's rim: ground by chance, the mask is right .. ground
 LARGE = 12.0  # times the least piece
 
 
@@ -116,6 +118,7 @@ def _shown(
     plain, off = follow_light(f, p, covered, near, LIGHT * side, wide, PLAIN)
     plain = plain * ends_at_edges(plain > SPECK, off, mask, least)
     found = without_specks(np.maximum(found, plain * mask), mask, least)
+    found *= smoothstep(share_of_rim(found, mask, LIGHT * side), *CHANCE)
     if step > 1:
         found = cv2.resize(found, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(found * (soft >= 0.5), np.float32)
@@ -159,6 +162,17 @@ def follow_light(
     found = cv2.morphologyEx(weight * mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     # Scattered pixels of a body are like any ground by chance.
     return found * smoothstep(cv2.GaussianBlur(found + outside, (0, 0), sigma), *DENSE), off
+
+
+def share_of_rim(found: np.ndarray, mask: np.ndarray, width: float) -> np.float32:
+    """Of the rim of a mask (H, W) bool, of this width in pixels, the share that was found.
+
+    found: (H, W) float32 in [0, 1].
+    """
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(width) + 1,) * 2)
+    inside = mask.astype(np.uint8)
+    rim = inside - cv2.erode(inside, disc, borderValue=0)
+    return np.float32(found[rim > 0].sum() / max(1, np.count_nonzero(rim)))
 
 
 def ends_at_edges(there: np.ndarray, off: np.ndarray, mask: np.ndarray, least: float) -> np.ndarray:
