@@ -197,3 +197,18 @@ def test_a_box_grows_to_whole_cells_where_there_is_picture() -> None:
     assert inside.aligned(6, size) == Box(slice(3, 15), slice(2, 14))  # up to the picture's end
     assert inside.aligned(16, size) == Box(slice(3, 19), slice(5, 13))  # 14 columns have no room
     assert Box(slice(2, 5), slice(0, 4)).scaled(3) == Box(slice(6, 15), slice(0, 12))
+
+
+@pytest.mark.parametrize("width", [2, 4])
+def test_a_narrow_shadow_is_as_narrow_and_black(width: int) -> None:
+    """No picture of the lit ground lies around it, though the windows are wider than it is."""
+    plate = np.full((384, 640, 3), (0.9, 0.8, 0.7), np.float32)
+    shade = np.zeros(plate.shape[:2], bool)
+    shade[60 : 60 + width, 30:130] = True
+    frame = grainy(np.where(shade[..., None], 0.4 * plate, plate), 1 / 255)
+    near = np.zeros_like(plate[..., 0])
+    near[46:78, 20:140] = 1
+    effect = find_effect(frame - plate, plate, near, np.ones_like(near), NOISE)
+    assert effect.alpha[60 : 60 + width, 40:120].mean() == pytest.approx(0.6, abs=0.06)
+    assert effect.alpha[54:57, 40:120].max() < 0.05
+    assert effect.light[60 : 60 + width, 40:120].max() < 0.05

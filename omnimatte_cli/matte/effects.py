@@ -23,7 +23,8 @@ what the channel needs; then light is what is left, without the ridge.
 What brightens, or has a picture of its own (a mirror image), keeps that picture: its alpha is
 smooth too, and large enough for the picture's colours; its light is frame - k * plate pixel by
 pixel. Which of the two a region is, is decided softly, by the share of its change that brightens
-and by what the smooth model leaves over.
+and by what the smooth model leaves over. A narrow shadow has hard edges for these windows: what
+black can make of the rest pixel by pixel is added before it passes for a picture.
 """
 
 from __future__ import annotations
@@ -50,8 +51,11 @@ STEADY = 0.1  # ridge on what a channel needs by itself, share of the plate's sq
 PRIOR = 1e-4  # added to the variance of the plate: nothing is known of black ground
 SIGNIFICANT = 0.05  # variances of its fit by which a finer window must differ to be half believed
 BRIGHTENS = (0.35, 0.65)  # share of the change that brightens: all shadow .. all reflection
-PICTURE = (0.25, 0.5)  # share of the change's energy that smooth shadow leaves over: likewise
+OUTLINE = (0.08, 0.25)  # share of the energy that a smooth shadow leaves over: smooth .. sharp
+PICTURE = (0.25, 0.5)  # the same of a sharp one: all shadow .. all reflection
 PICTURE_NOISE = (3.0, 6.0)  # the same in noise deviations, so that grain is no picture
+SHARP = (1.5, 4.0)  # noise deviations that a shadow's outline makes up for: smooth .. sharp
+SHARP_PRIOR = 4.0  # noise variances added to the plate: nothing is known of black ground
 UNSURE = 24.0  # weight of the least alpha against what the ground's texture says
 ENVELOPE = 6  # power of the mean that stands for the largest alpha in a window
 ENVELOPE_MARGIN = 1.1
@@ -149,13 +153,22 @@ def _find(
     found = moments(goal_s, below_s, windows)
     dark, glow = fit_shadow(found, windows)
     left = goal_s + grey(dark) * below_s - glow
-    mirror = likeness_of_mirror(goal_s, left, found[0].dd, windows, noise_s)
+    energy = found[0].dd
+    rough = left_over(left, energy, windows, noise_s, OUTLINE)
     # What follows is nothing where nobody owns anything, and is computed where somebody does.
     sigma = max(sigmas[2], COHERENT / less)
     core_s = bounding_box(owned_s > OWNED[0], round(4 * sigma) + 1)  # as far as that blur reaches
     if core_s is None:
-        return dark[:0], glow[:0], enlarged(mirror, size), None
+        return dark[:0], glow[:0], np.zeros_like(ownership), None
     core, some = core_s.scaled(less), core_s.slices
+    if rough.max() > 0:
+        # What smooth shadow leaves over may be a narrow shadow's outline before it is a picture.
+        sharp, near = windows.enlarged(rough)[some], cropped(noise_s, core_s)
+        more = outline(dark[some], left[some], below_s[some], sharp, near)
+        dark[some] += more
+        left[some] += grey(more) * below_s[some]
+        rough = left_over(left, energy, windows, noise_s, PICTURE)
+    mirror = windows.enlarged(1 - (1 - brightens(goal_s, windows)) * (1 - rough))
     bright = dark
     if mirror.max() > 0:
         bright = fit_mirror(found[0], goal_s, below_s, windows, noise_s, core_s)
@@ -337,26 +350,49 @@ def fit_shadow(found: list[Moments], windows: Windows) -> tuple[np.ndarray, np.n
     return windows.enlarged(alpha), windows.enlarged(light)
 
 
-def likeness_of_mirror(
-    change: np.ndarray,
+def outline(
+    alpha: np.ndarray,
+    left: np.ndarray,
+    below: np.ndarray,
+    share: np.ndarray,
+    noise: np.ndarray | float,
+) -> np.ndarray:
+    """What a smooth shadow's alpha (H, W) lacks to be sharp: the rest as black pixel by pixel.
+
+    left, below: (H, W, 3), what the smooth shadow leaves of the change, and the ground. share: (H,
+    W) in [0, 1], how much of the outline is wanted.
+    """
+    grain = 3 * np.square(np.float32(noise))
+    ground = channel_sum(below * below)
+    black = -channel_sum(left * below) / (ground + SHARP_PRIOR * grain)
+    size = np.abs(black) * np.sqrt(ground / (grain + 1e-12))
+    return np.clip(alpha + black * share * smoothstep(size, *SHARP), 0, 1) - alpha
+
+
+def brightens(change: np.ndarray, windows: Windows) -> np.ndarray:
+    """How much each place's change (H, W, 3) is a reflection or light by brightening, (h, w) of
+    the grid in [0, 1]."""
+    up = windows.mean(channel_sum(np.maximum(change, 0)), 0)
+    size = windows.mean(channel_sum(np.abs(change)), 0)
+    return smoothstep(up / np.maximum(size, 1e-4), *BRIGHTENS)
+
+
+def left_over(
     left: np.ndarray,
     energy: np.ndarray,
     windows: Windows,
     noise: np.ndarray | float,
+    share: tuple[float, float],
 ) -> np.ndarray:
-    """How much each place is a reflection or light and not a shadow, (H, W) in [0, 1].
+    """How far a shadow falls short of each place's change, (h, w) of the grid in [0, 1].
 
-    change, left: (H, W, 3), the change and what a smooth shadow leaves of it. energy: (h, w) of the
-    grid, the change's mean square in the coarsest windows, all channels.
+    left: (H, W, 3), what it leaves of the change. energy: (h, w) of the grid, the change's mean
+    square in the coarsest windows, all channels. share: of that energy, which is 0 .. 1.
     """
-    up = windows.mean(channel_sum(np.maximum(change, 0)), 0)
-    size = windows.mean(channel_sum(np.abs(change)), 0)
-    bright = smoothstep(up / np.maximum(size, 1e-4), *BRIGHTENS)
     rest = windows.mean(channel_sum(left * left), 0)
-    ratio = smoothstep(rest / np.maximum(energy, 1e-6), *PICTURE)
+    ratio = smoothstep(rest / np.maximum(energy, 1e-6), *share)
     grain = windows.reduced(np.broadcast_to(np.float32(noise), windows.shape))
-    ratio = ratio * smoothstep(np.sqrt(rest / 3) / grain, *PICTURE_NOISE)
-    return windows.enlarged(1 - (1 - bright) * (1 - ratio))
+    return ratio * smoothstep(np.sqrt(rest / 3) / grain, *PICTURE_NOISE)
 
 
 def fit_mirror(

@@ -164,7 +164,7 @@ def follow_light(
     return found * smoothstep(cv2.GaussianBlur(found + outside, (0, 0), sigma), *DENSE), off
 
 
-def share_of_rim(found: np.ndarray, mask: np.ndarray, width: float) -> np.float32:
+def share_of_rim(found: np.ndarray, mask: np.ndarray, width: float) -> np.ndarray:
     """Of the rim of a mask (H, W) bool, of this width in pixels, the share that was found.
 
     found: (H, W) float32 in [0, 1].
@@ -172,7 +172,7 @@ def share_of_rim(found: np.ndarray, mask: np.ndarray, width: float) -> np.float3
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(width) + 1,) * 2)
     inside = mask.astype(np.uint8)
     rim = inside - cv2.erode(inside, disc, borderValue=0)
-    return np.float32(found[rim > 0].sum() / max(1, np.count_nonzero(rim)))
+    return np.asarray(found[rim > 0].sum() / max(1, np.count_nonzero(rim)), np.float32)
 
 
 def ends_at_edges(there: np.ndarray, off: np.ndarray, mask: np.ndarray, least: float) -> np.ndarray:
