@@ -188,7 +188,8 @@ class Plate:
     light: each frame's exposure against the plate's typical one, as camera.json holds it; empty
     where the light does not change.
     canvas: (h, w, 3) as deep, what a moving camera saw in the longest stretch that fits on one;
-    None for a fixed camera.
+    None for a fixed camera. doubts: (T, h, w, 2) uint8, at working size, how many levels of 255 a
+    frame may be darker, and brighter, than its plate before that means anything; None: unknown.
     """
 
     image: np.ndarray
@@ -196,6 +197,7 @@ class Plate:
     moving: Callable[[], Iterator[np.ndarray]] | None = None
     light: tuple[dict[str, list[float]], ...] = ()
     canvas: np.ndarray | None = None
+    doubts: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         assert self.image.dtype in (np.uint8, np.uint16), self.image.dtype

@@ -127,10 +127,17 @@ class Shot:
         return cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
 
     def resolver(
-        self, ownership: Ownership, plates: np.ndarray, exact_layers: bool
+        self,
+        ownership: Ownership,
+        plates: np.ndarray,
+        exact_layers: bool,
+        doubts: np.ndarray | None = None,
     ) -> Callable[[int, np.ndarray, np.ndarray], Layers]:
-        """How a frame's layers follow from an ownership over working plates (1 or T, h, w, 3)."""
-        return resolver(ownership, self.masks, self.noise(plates), exact_layers)
+        """How a frame's layers follow from an ownership over working plates (1 or T, h, w, 3).
+
+        doubts: the plate's, where they are known.
+        """
+        return resolver(ownership, self.masks, self.noise(plates), exact_layers, doubts)
 
 
 def read_shot(

@@ -212,3 +212,23 @@ def test_a_narrow_shadow_is_as_narrow_and_black(width: int) -> None:
     assert effect.alpha[60 : 60 + width, 40:120].mean() == pytest.approx(0.6, abs=0.06)
     assert effect.alpha[54:57, 40:120].max() < 0.05
     assert effect.light[60 : 60 + width, 40:120].max() < 0.05
+
+
+def test_what_the_plate_is_unsure_of_is_no_effect() -> None:
+    """Darker and brighter are doubted apart."""
+    plate = np.full((*SIZE, 3), 0.5, np.float32)
+    change = np.zeros(SIZE, np.float32)
+    change[40:80, 20:60], change[40:80, 90:130] = -0.1, 0.1
+    frame = grainy(plate + change[..., None], 1 / 255)
+    ones = np.ones(SIZE, np.float32)
+
+    def found(darker: float, brighter: float) -> tuple[float, float]:
+        doubt = np.stack([np.full_like(ones, darker), np.full_like(ones, brighter)], -1)
+        effect = find_effect(frame - plate, plate, ones, ones, 1 / 255, doubt=doubt)
+        return float(effect.alpha[50:70, 30:50].mean()), float(effect.alpha[50:70, 100:120].mean())
+
+    dark, bright = found(0, 0)
+    assert dark > 0.15 and bright > 0.15
+    assert found(0.12, 0) == pytest.approx((0, bright), abs=0.01)
+    assert found(0, 0.12) == pytest.approx((dark, 0), abs=0.01)
+    assert found(0.04, 0.04) == pytest.approx((dark, bright), abs=0.01)

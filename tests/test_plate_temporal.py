@@ -151,7 +151,7 @@ def test_a_shadow_that_is_owned_leaves_the_plate(filmed: Shoot) -> None:
     assert np.median(after) > 30 and len(after) > 5
     # So it leaves the one picture that is kept of the whole scene, in part by a guess.
     clean, ghost = (next(plates_of(x, False)).canvas for x in (filmed.frames, frames))
-    kept = written(plates_of(frames, True), None, (), Silent()).canvas
+    kept = written(plates_of(frames, True), SIZE, None, (), Silent()).canvas
     assert clean is not None and ghost is not None and kept is not None
     shadow = np.abs(ghost.astype(int) - clean).max(2) > 20
     assert shadow.sum() > 200
@@ -172,7 +172,7 @@ def test_light_that_drifts_is_followed(moving: bool, tmp_path: Path) -> None:
     for plate, truth, gain in zip(plates, clip.plates, gains, strict=True):
         assert psnr(plate.image, np.clip(truth * gain, 0, 255), plate.valid) > 35
     # What is said of it is what happened: a middle grey's change against the first frame's.
-    said = written(iter(plates), tmp_path / "plates", range(count), Silent()).light
+    said = written(iter(plates), SIZE, tmp_path / "plates", range(count), Silent()).light
     grey = np.array([[*light["gain"]] + np.array(light["offset"]) / 128 for light in said])
     assert np.allclose(grey / grey[0], gains / gains[0], atol=0.04)
 
@@ -211,6 +211,19 @@ def test_a_static_plate_is_the_median_and_the_same_in_every_frame() -> None:
     seen = plates[0].valid
     truth = np.floor(np.nanmedian(masked[:, seen], axis=0) + 0.5)
     assert all(np.array_equal(p.image[seen], truth) for p in plates)
+
+
+def test_what_is_darker_is_doubted_where_all_around_varies() -> None:
+    """In one place alone a shadow was missed in some samples: a frame as dark has it, too."""
+    image, samples = np.zeros((80, 160, 3), np.uint8), np.full((80, 160), 12, np.uint8)
+    variation = np.full((80, 160), 1 / 255, np.float32)
+    variation[:, 80:] = 20 / 255  # the sea
+    variation[38:42, 20:30] = 20 / 255  # a shadow
+    doubts = FramePlate(image, samples, samples > 0, variation).doubts((40, 80))
+    assert doubts.shape == (40, 80, 2) and doubts.dtype == np.uint8
+    assert (doubts[:, 60:] == 20).all()
+    assert (doubts[19:21, 10:15, 1] == 20).all() and (doubts[19:21, 10:15, 0] < 6).all()
+    assert (doubts[:10, :20] == 1).all()
 
 
 def test_what_is_never_seen_is_a_guess() -> None:

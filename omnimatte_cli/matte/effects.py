@@ -61,6 +61,7 @@ ENVELOPE = 6  # power of the mean that stands for the largest alpha in a window
 ENVELOPE_MARGIN = 1.1
 COHERENT = 1.5  # pixels; least sigma over which a change must be coherent to count
 EVIDENCE = (0.35, 0.8)  # smooth change, in noise deviations: nothing is shown below, all above
+DOUBTED = (1.0, 2.0)  # times what the plate may be off by: nothing is shown .. all
 OWNED = (0.02, 0.1)  # blurred ownership: likewise
 LEAST = (0.002, 0.006)  # alpha: nothing is shown below, all above; half a level .. 1.5 levels
 
@@ -89,6 +90,7 @@ def find_effect(
     visible: np.ndarray,
     noise: np.ndarray | float,
     side: float | None = None,
+    doubt: np.ndarray | None = None,
 ) -> Effect:
     """The smooth effect layer that makes an object's change as well as a smooth layer can.
 
@@ -96,7 +98,8 @@ def find_effect(
     in [0, 1], the object's share of the change. visible: (H, W) in [0, 1], where the change tells
     of this effect: 0 in bodies and in other objects' effects. noise: (H, W) or a number, the
     residual's deviation where nothing happens. side: mean side of the picture that these are part
-    of, in pixels; None: they are all of it.
+    of, in pixels; None: they are all of it. doubt: (H, W, 2) in [0, 1], how much darker, and
+    how much brighter, than the plate means nothing; None: unknown.
     """
     shape = ownership.shape
     side = side or float(np.sqrt(shape[0] * shape[1]))
@@ -107,8 +110,8 @@ def find_effect(
         # Areas are averaged many times as fast where they are whole pixels.
         box = box.aligned(grid_step(SCALES[-1] * side), (shape[0], shape[1]))
         part = box.slices
-        near = cropped(noise, box)
-        found = _find(change[part], below[part], ownership[part], visible[part], near, side)
+        near, unsure = cropped(noise, box), None if doubt is None else doubt[part]
+        found = _find(change[part], below[part], ownership[part], visible[part], near, side, unsure)
         some, shine, mirror[part], core = found
         if core is not None:
             alpha[part][core.slices], light[part][core.slices] = some, shine
@@ -123,6 +126,7 @@ def _find(
     visible: np.ndarray,
     noise: np.ndarray | float,
     side: float,
+    doubt: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Box | None]:
     """Alpha, light, mirror and box of `Effect`, for a part of a picture with this mean side.
 
@@ -187,7 +191,12 @@ def _find(
     picture = np.clip(goal[part] + limit * below[part], 0, limit)
     light = glow + grey(own) * (picture - glow)
 
-    shown = smoothstep(np.sqrt(energy) / cropped(noise, core), *EVIDENCE)
+    size = np.sqrt(energy)
+    shown = smoothstep(size / cropped(noise, core), *EVIDENCE)
+    if doubt is not None:
+        unsure = np.where(channel_sum(coherent) > 0, doubt[..., 1], doubt[..., 0])
+        unsure = np.sqrt(windows.enlarged(windows.mean(unsure * unsure, 1))[part])
+        shown *= smoothstep(size / np.maximum(unsure, 1e-4), *DOUBTED)
     faded = alpha * (shown * smoothstep(owned[part], *OWNED))
     faded = faded * smoothstep(faded, *LEAST)
     light = light * grey(faded / np.maximum(alpha, LEAST[0]))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from omnimatte_cli.arrays import Masks, Size, to_float
+from omnimatte_cli.matte.blur import enlarged
 from omnimatte_cli.matte.box import Box
 from omnimatte_cli.matte.ownership import Ownership, frame_weights, owned_part
 from omnimatte_cli.matte.passes import PASSES
@@ -21,11 +22,13 @@ def resolver(
     masks: Masks,
     noise: np.ndarray,
     exact_layers: bool = False,
+    doubts: np.ndarray | None = None,
 ) -> Callable[[int, np.ndarray, np.ndarray], Layers]:
     """How frame t's layers are made of its frame and its plate, both (H, W, 3).
 
     ownership: of the whole clip at working size. noise: (H, W) float32, the residual's deviation
-    where nothing happens, in [0, 1]. exact_layers: explain every pixel by itself.
+    where nothing happens, in [0, 1]. exact_layers: explain every pixel by itself. doubts: (T, h, w,
+    2) uint8, those of the plates.
     """
 
     height, width = masks.size
@@ -35,7 +38,7 @@ def resolver(
     def layers_at(t: int, frame: np.ndarray, plate: np.ndarray) -> Layers:
         own, order = masks.frame(t), masks.order[t]
         if t % EVERY == 0:
-            release(ownership.weights, ownership.unowned)
+            release(ownership.weights, ownership.unowned, *([] if doubts is None else [doubts]))
         rgba = np.zeros((len(own), height, width, 4), np.float32)
         box = owned_part(ownership, t, own, margin)
         if box is None:
@@ -45,6 +48,7 @@ def resolver(
         part = box.slices
         weights = frame_weights(ownership, t, own, order, box)
         bodies = own[:, box.rows, box.columns]
+        doubt = None if doubts is None else to_float(enlarged(doubts[t], masks.size)[part])
         found = resolve_frame(
             to_float(frame[part]),
             to_float(plate[part]),
@@ -54,6 +58,7 @@ def resolver(
             exact_layers,
             bodies,
             side,
+            doubt,
         )
         rgba[:, box.rows, box.columns] = found.rgba
         return Layers(rgba, lambda: placed(found, box, masks.size), box)

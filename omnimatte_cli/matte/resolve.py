@@ -72,6 +72,7 @@ def resolve_frame(
     exact_layers: bool = False,
     masks: np.ndarray | None = None,
     side: float | None = None,
+    doubt: np.ndarray | None = None,
 ) -> Layers:
     """Every object's layer in one frame.
 
@@ -79,13 +80,14 @@ def resolve_frame(
     deviation of the residual where nothing happens, in [0, 1]. exact_layers: explain every owned
     pixel exactly, texture, noise and faults of the plate included. masks: (N, H, W) bool, or
     float32 where masks of several frames disagree; without them the soft edges stand in. side:
-    mean side of the picture that these are part of, in pixels; None: they are all of it.
+    mean side of the picture that these are part of, in pixels; None: they are all of it. doubt:
+    (H, W, 2) in [0, 1], how much darker, and brighter, than the plate means nothing; None: unknown.
     """
     if exact_layers:
         return _exact_layers(frame, plate, owners, order, noise)
     bodies = owners.edge if masks is None else visible_masks(masks, order)
     side = side or float(np.sqrt(frame.shape[0] * frame.shape[1]))
-    return _smooth_layers(frame, plate, owners, bodies, order, noise, side)
+    return _smooth_layers(frame, plate, owners, bodies, order, noise, side, doubt)
 
 
 def visible_masks(masks: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -105,6 +107,7 @@ def _smooth_layers(
     order: np.ndarray,
     noise: np.ndarray | float,
     side: float,
+    doubt: np.ndarray | None,
 ) -> Layers:
     shape = frame.shape[:2]
     rgba = np.zeros((len(order), *shape, 4), np.float32)
@@ -125,7 +128,8 @@ def _smooth_layers(
         here, under, mine = frame[part], below[part], owners.weights[i][part]
         near = cropped(noise, box)
         visible = ground[part] * (1 - np.clip(total[part] - mine, 0, 1))
-        effect = find_effect(here - plate[part], under, mine, visible, near, side)
+        unsure = None if doubt is None else doubt[part]
+        effect = find_effect(here - plate[part], under, mine, visible, near, side, unsure)
         body = find_body(here, under, effect, bodies[:, part[0], part[1]], i, mine, near, side)
         layer = rgba[i][part]
         if effect.box is not None:

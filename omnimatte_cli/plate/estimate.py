@@ -39,7 +39,7 @@ from omnimatte_cli.plate.refine import owned_pixels, refine_plate
 from omnimatte_cli.plate.resting import resting_effects
 from omnimatte_cli.plate.temporal import FramePlate, frame_plates
 from omnimatte_cli.progress import Progress
-from omnimatte_cli.scratch import EVERY, release, scratch_array
+from omnimatte_cli.scratch import EVERY, Growing, release, scratch_array
 from omnimatte_cli.settings import Settings
 from omnimatte_cli.shot import Shot
 
@@ -135,7 +135,8 @@ def clean_plate(
     plates = frame_plates(
         shot.open_frames, camera, hidden, owned, dtype=shot.dtype, kept=shot.samples
     )
-    return written(plates, folder, numbers, progress, longest_stretch(camera).start)
+    first = longest_stretch(camera).start
+    return written(plates, shot.size, folder, numbers, progress, first)
 
 
 def light_changes(shot: Shot) -> bool:
@@ -247,6 +248,7 @@ def working_frame_plates(
 
 def written(
     plates: Iterator[FramePlate],
+    size: Size,
     folder: Path | None,
     numbers: Sequence[int],
     progress: Progress,
@@ -254,12 +256,13 @@ def written(
 ) -> Plate:
     """Plates of single frames as one that changes over time, read back from `folder`.
 
-    pictured: the frame whose canvas is kept.
+    size: at which the plates' doubts are kept. pictured: the frame whose canvas is kept.
     """
     first, valid, canvas = None, None, None
-    lights = []
+    lights, doubts = [], Growing()
     for t, plate in enumerate(plates):
         lights.append(plate.light)
+        doubts.add(plate.doubts(size))
         if t == pictured:
             canvas = plate.canvas
         if first is None:
@@ -274,4 +277,4 @@ def written(
     moving = None if folder is None else (lambda: iter_frames(folder, deep=None))
     changes = any(not light.constant for light in lights)
     described = tuple(light.described() for light in lights) if changes else ()
-    return Plate(first, valid, moving, described, canvas)
+    return Plate(first, valid, moving, described, canvas, doubts.array())

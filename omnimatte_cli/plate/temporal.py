@@ -17,11 +17,12 @@ from functools import partial
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import channel_max, full_scale
+from omnimatte_cli.arrays import Size, channel_max, full_scale, integers
 from omnimatte_cli.camera.canvas import Canvas, Frames, Hidden, build_canvas, stretches
 from omnimatte_cli.camera.exposure import Exposure, fit_exposure
 from omnimatte_cli.camera.model import Camera, corners, project, sane
 from omnimatte_cli.errors import VideoError
+from omnimatte_cli.matte.blur import wide_blur
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.align import Aligner, Shot, prepare
 from omnimatte_cli.plate.fill import fill_hole, fringed, membrane
@@ -35,8 +36,8 @@ WORKERS = 2  # neighbours that are aligned at the same time
 SPAN = 40  # frames to either side that neighbours are taken from
 ONE_SIDED = 1.5  # times the span, where the other side has too few frames
 MEMORY = 1 << 30  # bytes of decoded frames held; larger frames get a shorter span
+AROUND = 0.05  # of the width: over which the ground changes by itself alike
 OVERLAP = 0.25  # share of the frame that a neighbour must show
-GUESS_VARIATION = 0.1  # of [0, 1]: how much a filled pixel may be off
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class FramePlate:
     image: (H, W, 3), as deep as the frames. samples: (H, W) uint8, how many frames the pixel's
     colour is from. valid: (H, W) bool, False where it is a guess. variation: (H, W) float32 in [0,
     1], how much the scene varies there by itself: half the interquartile range of its samples, of
-    three channels the largest.
+    three channels the largest; 0 where the colour is from a canvas, or a guess.
     light: the frame's, against its canvas.
     canvas: (h, w, 3), the picture of its whole stretch, without holes; None for a fixed camera.
     """
@@ -57,6 +58,21 @@ class FramePlate:
     variation: np.ndarray
     light: Exposure = field(default_factory=Exposure.none)
     canvas: np.ndarray | None = None
+
+    def doubts(self, size: Size) -> np.ndarray:
+        """How much darker, and how much brighter, a frame may be than the plate before that means
+        anything: (h, w, 2) uint8 levels of 255, at another size.
+
+        A place that is darker in some samples than all places around are had a shadow there that
+        was missed, and a frame that is as dark has it, too.
+        """
+        seen = (self.samples > 1).astype(np.float32)
+        varies, known = (
+            cv2.resize(x, size[::-1], interpolation=cv2.INTER_AREA) for x in (self.variation, seen)
+        )
+        sigma = AROUND * size[1]
+        around = wide_blur(varies * known, sigma) / np.maximum(wide_blur(known, sigma), 1e-3)
+        return integers(cv2.merge([np.minimum(varies, around), varies]))
 
 
 def frame_plates(
@@ -248,8 +264,8 @@ def _canvas_view(
         light = fit_exposure(target.image, image, shown & ~target.hidden)
         image = light.apply(image)
     samples = np.where(shown, samples, 0).astype(np.uint8)
-    variation = np.full((h, w), 0.02, np.float32)
-    return FramePlate(image, samples, shown & (samples > 0), variation, light)
+    unknown = np.zeros((h, w), np.float32)
+    return FramePlate(image, samples, shown & (samples > 0), unknown, light)
 
 
 def _hole(plate: FramePlate, hidden: np.ndarray) -> np.ndarray:
@@ -270,9 +286,9 @@ def _completed(plate: FramePlate, view: FramePlate, hole: np.ndarray) -> FramePl
         return replace(plate, light=view.light)
     image = membrane(plate.image, view.image, hole)
     guess = hole & ~view.valid
-    variation = np.where(guess, GUESS_VARIATION, np.where(hole, view.variation, plate.variation))
+    variation = np.where(hole, view.variation, plate.variation)
     samples = np.where(hole, view.samples, plate.samples).astype(np.uint8)
-    return FramePlate(image, samples, ~guess, variation.astype(np.float32), view.light)
+    return FramePlate(image, samples, ~guess, variation, view.light)
 
 
 def _static(
@@ -287,7 +303,7 @@ def _static(
     canvas = build_canvas(frames, camera, hidden, range(len(camera)), dtype=dtype, kept=kept)
     image, hole = filled_canvas(canvas, camera, hidden)
     samples = np.minimum(canvas.count, 255).astype(np.uint8)
-    variation = np.where(hole, GUESS_VARIATION, canvas.variation).astype(np.float32)
+    variation = np.where(hole, np.float32(0), canvas.variation)
     plate = FramePlate(image, samples, ~hole, variation)
     for t in wanted:
         light = canvas.exposures.get(t, Exposure.none())

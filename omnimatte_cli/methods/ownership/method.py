@@ -25,7 +25,8 @@ class OwnershipMethod(Method[Options]):
         ownership = shot.ownership(net, plates, self.run.device, progress, stride)
         ownership = pool_over_time(ownership, shot.frames, plates, float(shot.fps), progress)
         facts = {"network": {"network": "ownership", "frame_stride": stride}}
-        return Separation(shot.resolver(ownership, plates, self.run.exact_layers), facts)
+        layers_at = shot.resolver(ownership, plates, self.run.exact_layers, plate.doubts)
+        return Separation(layers_at, facts)
 
 
 METHOD = OwnershipMethod
