@@ -39,12 +39,12 @@ from omnimatte_cli.matte.box import Box, bounding_box, cropped
 from omnimatte_cli.matte.closed_form import sure_min_alpha
 from omnimatte_cli.matte.compositing import grey
 from omnimatte_cli.matte.ownership import smoothstep
+from omnimatte_cli.matte.windows import Windows, grid_step
 
 # Lengths are shares of the picture's mean side, the root of its area.
 SCALES = (0.0125, 0.00625, 0.003125)  # sigmas of the windows, coarse to fine: 6 px at 640x360
 FADE = 0.005  # sigma over which an effect fades in where ownership begins
 FADE_IN = (0.05, 0.6)  # blurred ownership at which an effect begins and is whole
-GRID = 0.75  # least sigma of the finest window, in cells of the grid that windows are summed on
 
 RHO = 0.85  # 1 less the ridge on the light of what darkens
 STEADY = 0.1  # ridge on what a channel needs by itself, share of the plate's square
@@ -179,11 +179,18 @@ def _find(
     coherent = np.zeros_like(goal_s)
     coherent[some] = cv2.GaussianBlur(goal_s[some] * windows.weights[some], (0, 0), sigma)
     energy_s = channel_max(windows.enlarged(windows.mean(coherent * coherent, 1))[some])
+    sure = np.ones_like(energy_s)
+    if doubt is not None:
+        darker, brighter = cv2.split(reduced(doubt))
+        unsure = np.where(channel_sum(coherent) > 0, brighter, darker)
+        unsure = windows.enlarged(windows.mean(unsure * unsure, 1))[some]
+        sure = smoothstep(np.sqrt(energy_s / np.maximum(unsure, 1e-8)), *DOUBTED)
 
     part = core.slices
     to = goal[part].shape[1::-1]
-    dark, glow, own, bright, energy = (
-        enlarged(x, to) for x in (dark[some], glow[some], mirror[some], bright[some], energy_s)
+    dark, glow, own, bright, energy, sure = (
+        enlarged(x, to)
+        for x in (dark[some], glow[some], mirror[some], bright[some], energy_s, sure)
     )
     alpha = dark + own * (bright - dark)
     limit = grey(alpha)
@@ -191,21 +198,11 @@ def _find(
     picture = np.clip(goal[part] + limit * below[part], 0, limit)
     light = glow + grey(own) * (picture - glow)
 
-    size = np.sqrt(energy)
-    shown = smoothstep(size / cropped(noise, core), *EVIDENCE)
-    if doubt is not None:
-        unsure = np.where(channel_sum(coherent) > 0, doubt[..., 1], doubt[..., 0])
-        unsure = np.sqrt(windows.enlarged(windows.mean(unsure * unsure, 1))[part])
-        shown *= smoothstep(size / np.maximum(unsure, 1e-4), *DOUBTED)
+    shown = sure * smoothstep(np.sqrt(energy) / cropped(noise, core), *EVIDENCE)
     faded = alpha * (shown * smoothstep(owned[part], *OWNED))
     faded = faded * smoothstep(faded, *LEAST)
     light = light * grey(faded / np.maximum(alpha, LEAST[0]))
     return faded, np.minimum(light, grey(faded)), enlarged(mirror, size), core
-
-
-def grid_step(sigma: float) -> int:
-    """Pixels of a cell of the grid that windows are summed on. sigma: pixels, of the finest."""
-    return max(1, int(sigma / GRID))
 
 
 def thinning(sigma: float, shape: tuple[int, ...]) -> int:
@@ -217,73 +214,6 @@ def thinning(sigma: float, shape: tuple[int, ...]) -> int:
     while any(side % less for side in shape):
         less //= 2
     return less
-
-
-class Windows:
-    """Weighted means over Gaussian windows of several sizes, on a reduced grid.
-
-    weight: (H, W) float32, what a pixel counts. sigmas: in pixels, coarse to fine. The grid is as
-    coarse as the finest window allows.
-    """
-
-    def __init__(self, weight: np.ndarray, sigmas: list[float]) -> None:
-        self.shape = weight.shape
-        self.step = grid_step(sigmas[-1])
-        self.weight, self.weights = weight, grey(weight)
-        self.sigmas = [max(s / self.step, 0.5) for s in sigmas]
-        self.small = self.reduced(weight)
-        self.total = [np.maximum(w, 1e-4) for w in self._blurred(self.small)]
-        self.totals = [grey(t) for t in self.total]
-        self.plain: dict[int, np.ndarray] = {}  # the weight's blur by one sigma alone
-
-    def reduced(self, x: np.ndarray) -> np.ndarray:
-        """(H, W, ...) summed onto the grid, by area."""
-        if self.step == 1:
-            return x
-        h, w = self.shape
-        size = (max(1, w // self.step), max(1, h // self.step))
-        return cv2.resize(x, size, interpolation=cv2.INTER_AREA)
-
-    def enlarged(self, x: np.ndarray) -> np.ndarray:
-        """(h, w, ...) of the grid at full size, (H, W, ...)."""
-        if self.step == 1:
-            return x
-        return cv2.resize(x, self.shape[::-1], interpolation=cv2.INTER_LINEAR)
-
-    def _blurred(self, x: np.ndarray, coarsest: int = 0) -> list[np.ndarray]:
-        out, before = [], 0.0
-        for sigma in self.sigmas[coarsest:][::-1]:
-            x = cv2.GaussianBlur(x, (0, 0), max((sigma**2 - before**2) ** 0.5, 0.3))
-            out.append(x)
-            before = sigma
-        return out[::-1]
-
-    def means(self, x: np.ndarray) -> list[np.ndarray]:
-        """Means of x (H, W) or (H, W, 3) float32 in the windows of every size, on the grid."""
-        sums = self._blurred(self._weighted(x))
-        return [s / t for s, t in zip(sums, self._totals(x), strict=True)]
-
-    def mean(self, x: np.ndarray, level: int) -> np.ndarray:
-        """The same in the windows of one size."""
-        return self._blurred(self._weighted(x), level)[0] / self._totals(x)[level]
-
-    def _weighted(self, x: np.ndarray) -> np.ndarray:
-        return self.reduced(x * (self.weight if x.ndim == 2 else self.weights))
-
-    def _totals(self, x: np.ndarray) -> list[np.ndarray]:
-        return self.total if x.ndim == 2 else self.totals
-
-    def smooth(self, x: np.ndarray, level: int) -> np.ndarray:
-        """x (h, w) of the grid, blurred by one of the sigmas and weighted as `means` are."""
-        sigma = self.sigmas[level]
-        if level not in self.plain:
-            self.plain[level] = np.maximum(cv2.GaussianBlur(self.small, (0, 0), sigma), 1e-4)
-        return cv2.GaussianBlur(x * self.small, (0, 0), sigma) / self.plain[level]
-
-    def count(self, level: int) -> np.ndarray:
-        """How many pixels a window has, (h, w)."""
-        area = 4 * np.pi * (self.sigmas[level] * self.step) ** 2
-        return np.maximum(area * self.total[level], 1.0)
 
 
 @dataclass(frozen=True)
