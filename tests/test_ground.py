@@ -162,6 +162,16 @@ def test_a_body_like_the_wall_that_is_left_gradually_stays() -> None:
     assert shown_ground(frame, plate, soft(box(BODY)), NOISE, SIDE).mean() < 1e-3
 
 
+@pytest.mark.parametrize(("least", "kept"), [(300, False), (150, False), (50, True)])
+def test_the_larger_a_piece_of_wall_the_softer_its_end_may_be(least: float, kept: bool) -> None:
+    mask = box(ROUGH)
+    there = ~mask | box((slice(30, 90), slice(80, 130)))  # 3000 pixels of the mask
+    off = np.full(SIZE, 2.0, np.float32)
+    off[30:90, 130:133] = 5  # a quarter of its end is an edge
+    off[60:90, 130:133] = 2
+    assert ends_at_edges(there, off, mask, least).any() == kept
+
+
 def test_each_mask_has_its_ground_to_itself() -> None:
     """Masks too far apart to see each other's ground: the same as each alone."""
     frame, plate, edge = seen(pattern(2, 0.3, 0.6)), PLATE, soft(box(ROUGH))

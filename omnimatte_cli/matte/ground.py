@@ -55,9 +55,9 @@ SPECK = 0.3  # how surely a pixel is ground that belongs to an island
 DETAILED = (0.006, 0.012)  # deviation of the plate's detail: plain .. textured
 RING = 5  # pixels; side of the square that reaches from plain ground over its end
 EDGE = (2.0, 5.0)  # deviations from the lit ground beyond its end: gradual .. an edge
-ENDS = (0.3, 0.6)  # share of the end that must be an edge, of large pieces and of others
+ENDS = (0.6, 0.3, 0.15)  # share of the end that must be an edge: small pieces, large, huge ones
 CHANCE = (0.002, 0.004)  # share of a mask's rim: ground by chance, the mask is right .. ground
-LARGE = 12.0  # times the least piece
+LARGE, HUGE = 12.0, 36.0  # times the least piece
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,8 @@ def ends_at_edges(there: np.ndarray, off: np.ndarray, mask: np.ndarray, least: f
     length = np.bincount(ring.ravel(), minlength=count)
     edge = np.bincount(ring.ravel(), smoothstep(off, *EDGE).ravel(), minlength=count)
     area = facts[:, cv2.CC_STAT_AREA]
-    kept = moored & (edge > length * np.where(area > LARGE * least, *ENDS))
+    kind = np.digitize(area, [LARGE * least, HUGE * least])
+    kept = moored & (edge > length * np.take(ENDS, kind))
     kept[0] = False
     return np.asarray(kept[names])
 
