@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import channel_max, eight_bits, full_scale
-from omnimatte_cli.matte.blur import wide_blur
+from omnimatte_cli.matte.blur import coarse_blur, enlarged, wide_blur
 from omnimatte_cli.plate.align import REFERENCE_WIDTH
 from omnimatte_cli.ranks import masked_ranks
 
@@ -40,15 +40,14 @@ class Samples:
     shown: np.ndarray
 
 
-def restlessness(samples: Samples, small: tuple[int, int]) -> np.ndarray:
-    """How much each pixel moves by itself, in [0, 1]: (h, w) float32 at the size `small`.
+def restlessness(samples: Samples) -> np.ndarray:
+    """How much each pixel of small samples (K, h, w) uint8 moves by itself, (h, w) in [0, 1].
 
-    Only the nearest samples are compared: a shadow that passes slowly differs in the far ones.
+    Only the nearest samples are to be given: a shadow that passes slowly differs in the far ones.
     """
-    low, seen = _reduced(samples, small, NEAREST)
-    h, w = small
-    count = seen.sum(0)
-    flat = np.where(seen[..., None], low, 255).reshape(len(low), -1)
+    count = samples.shown.sum(0)
+    h, w = count.shape
+    flat = np.where(samples.shown[..., None], samples.images, 255).reshape(len(samples.images), -1)
     _, spread = masked_ranks(flat, np.repeat(count.reshape(-1), 3))
     levels = channel_max(spread.reshape(h, w, 3))
     known = (count >= 3).astype(np.float32)
@@ -72,7 +71,8 @@ def settle(samples: Samples, frame: np.ndarray, hidden: np.ndarray, small: tuple
     """
     if not hidden.any():
         return
-    restless = restlessness(samples, small)
+    nearest = _reduced(samples, small, slice(NEAREST))
+    restless = restlessness(nearest)
     if restless.mean() < SMALL:
         return
     h, w = hidden.shape
@@ -80,7 +80,8 @@ def settle(samples: Samples, frame: np.ndarray, hidden: np.ndarray, small: tuple
     few = (full > 0.05) & hidden
     if not few.any():
         return
-    _tone(samples, frame, hidden, restless, small)
+    others = _reduced(samples, small, slice(NEAREST, None))
+    _tone(samples, frame, hidden, restless, (nearest, others))
     allowed = np.where(few, np.rint(FEW + (1 - full) * 2 * FEW), 255).astype(np.uint8)
     taken = np.zeros((h, w), np.uint8)
     blank = np.full_like(frame, full_scale(frame.dtype))
@@ -95,18 +96,22 @@ def _tone(
     frame: np.ndarray,
     hidden: np.ndarray,
     restless: np.ndarray,
-    small: tuple[int, int],
+    reduced: Sequence[Samples],
 ) -> None:
-    """Shift samples behind objects by the smooth difference that they have around them."""
+    """Shift samples behind objects by the smooth difference that they have around them.
+
+    reduced: the same samples at the size of `restless`, in parts.
+    """
     h, w = hidden.shape
-    low, seen = _reduced(samples, small, len(samples.images))
-    size = small[::-1]
+    size = restless.shape[::-1]
     here = eight_bits(cv2.resize(frame, size, interpolation=cv2.INTER_AREA)).astype(np.float32)
     covered = cv2.resize(hidden.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
-    sigma = TONE * small[1] / REFERENCE_WIDTH
+    sigma = TONE * size[0] / REFERENCE_WIDTH
     y, x = np.nonzero(hidden)
     box = np.s_[y.min() : y.max() + 1, x.min() : x.max() + 1]
     inside = hidden[box]
+    low = [x for part in reduced for x in part.images]
+    seen = [x for part in reduced for x in part.shown]
     for image, shown, values, known in zip(samples.images, samples.shown, low, seen, strict=True):
         part = shown[box] & inside
         if not part.any():
@@ -115,10 +120,7 @@ def _tone(
         apart = channel_max(np.abs(difference))
         weight = np.exp(-((apart / EFFECT) ** 2)) * (known & ~covered)
         stacked = cv2.merge([*(c * weight for c in cv2.split(difference)), weight])
-        total = np.zeros_like(stacked)
-        for scale, share in ((1, 1.0), (3, 0.05), (8, 0.002)):  # the deeper inside, the wider
-            total += share * wide_blur(stacked, scale * sigma)
-        *sums, weight = cv2.split(total)
+        *sums, weight = cv2.split(_carried(stacked, sigma))
         shift = cv2.merge([c / (weight + 1e-5) * restless for c in sums])
         shift = cv2.resize(shift, (w, h), interpolation=cv2.INTER_LINEAR)[box]
         top = full_scale(image.dtype)
@@ -128,17 +130,25 @@ def _tone(
         cv2.copyTo(toned.astype(image.dtype), part.view(np.uint8), image[box])
 
 
-def _reduced(
-    samples: Samples, small: tuple[int, int], count: int
-) -> tuple[Sequence[np.ndarray] | np.ndarray, np.ndarray]:
-    """The first samples at a smaller size: (k, h, w, 3) uint8, and where all is shown (k, h, w)."""
+def _carried(x: np.ndarray, sigma: float) -> np.ndarray:
+    """x (h, w, 4) blurred by sigma, and the more widely the deeper inside what has no weight."""
+    total: np.ndarray | None = None
+    for scale, share in ((8, 0.002), (3, 0.05), (1, 1.0)):  # each on the grid that it needs
+        part = share * coarse_blur(x, scale * sigma)
+        total = part if total is None else part + enlarged(total, part.shape[:2])
+    assert total is not None
+    return enlarged(total, x.shape[:2])
+
+
+def _reduced(samples: Samples, small: tuple[int, int], which: slice) -> Samples:
+    """Some samples at a smaller size (h, w), uint8; shown where all of a pixel is."""
     size = small[::-1]
-    images = [
-        eight_bits(cv2.resize(i, size, interpolation=cv2.INTER_AREA))
-        for i in samples.images[:count]
-    ]
-    shown = [
-        cv2.resize(s.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.999
-        for s in samples.shown[:count]
-    ]
-    return np.stack(images), np.stack(shown)
+    images = np.zeros((len(samples.images[which]), *small, 3), np.uint8)
+    shown = np.zeros(images.shape[:3], bool)
+    for k, (image, there) in enumerate(
+        zip(samples.images[which], samples.shown[which], strict=True)
+    ):
+        images[k] = eight_bits(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+        share = cv2.resize(there.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        shown[k] = share > 0.999
+    return Samples(images, shown)
