@@ -10,7 +10,7 @@ from omnimatte_cli.matte import resolve
 from omnimatte_cli.matte.box import bounding_box
 from omnimatte_cli.matte.compositing import grey, layer_over, straight
 from omnimatte_cli.matte.edges import find_alpha
-from omnimatte_cli.matte.effects import find_effect
+from omnimatte_cli.matte.effects import Effect, find_effect
 from omnimatte_cli.matte.ground import shown_ground
 from omnimatte_cli.matte.noise import residual_noise, seen_quantile
 from omnimatte_cli.matte.ownership import FrameWeights, Ownership, frame_weights, smoothstep
@@ -98,7 +98,7 @@ def test_layers_are_computed_where_they_are_as_in_the_whole_picture() -> None:
         )
         visible = ground[box.slices] * (1 - np.clip(owners.weights.sum(0)[box.slices] - mine, 0, 1))
         effect = find_effect(here - base, under, mine, visible, near, side)
-        floor = under + effect.light - grey(effect.alpha) * under
+        floor = under + resolve.believed(effect, np.s_[:, :], under, near)
         mask = bodies[:, box.rows, box.columns]
         alpha = find_alpha(here, floor, mask[i], near, side)
         alpha = alpha * np.minimum(1, 2 - 2 * np.delete(mask, i, 0).max(0))
@@ -270,3 +270,19 @@ def test_seen_quantile_is_numpys(q: float) -> None:
     assert found.dtype == np.float32
     plain = np.where(seen[..., None], x.astype(np.float32), np.nan)
     np.testing.assert_allclose(found, np.nanquantile(plain, q, axis=0), atol=1e-4)
+
+
+def test_what_no_light_makes_of_the_ground_does_not_explain_a_body_away() -> None:
+    """A shadow is believed at its body's outline, and a mirror image; a body is not."""
+    ground = np.full((20, 30, 3), (0.6, 0.5, 0.4), np.float32)
+    alpha = np.full((20, 30), 0.5, np.float32)
+    change = {
+        "shadow": (np.zeros_like(ground), 0),
+        "body": (np.full_like(ground, (0.0, 0.1, 0.5)), 0),
+        "mirror": (np.full_like(ground, (0.0, 0.1, 0.5)), 1),
+    }
+    for name, (light, mirror) in change.items():
+        effect = Effect(alpha, light, np.full_like(alpha, mirror), None)
+        found = resolve.believed(effect, np.s_[:, :], ground, 2 / 255)
+        whole = light - 0.5 * ground
+        np.testing.assert_allclose(found, 0 * whole if name == "body" else whole, atol=1e-6)

@@ -47,7 +47,7 @@ FADE = 0.005  # sigma over which an effect fades in where ownership begins
 FADE_IN = (0.05, 0.6)  # blurred ownership at which an effect begins and is whole
 
 RHO = 0.85  # 1 less the ridge on the light of what darkens
-STEADY = 0.1  # ridge on what a channel needs by itself, share of the plate's square
+STEADY = 0.2  # ridge on what a channel needs by itself, share of the plate's square
 PRIOR = 1e-4  # added to the variance of the plate: nothing is known of black ground
 SIGNIFICANT = 0.05  # variances of its fit by which a finer window must differ to be half believed
 BRIGHTENS = (0.35, 0.65)  # share of the change that brightens: all shadow .. all reflection

@@ -19,7 +19,7 @@ from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.matte.box import Box, bounding_box, cropped
 from omnimatte_cli.matte.closed_form import min_alpha, sure_min_alpha
 from omnimatte_cli.matte.compositing import grey, layer_over, straight
-from omnimatte_cli.matte.edges import edge_box, find_alpha
+from omnimatte_cli.matte.edges import GROUND_SPREAD, edge_box, find_alpha, in_light
 from omnimatte_cli.matte.effects import Effect, find_effect
 from omnimatte_cli.matte.ground import shown_ground
 from omnimatte_cli.matte.ownership import FrameWeights, smoothstep
@@ -37,6 +37,7 @@ REACH_PIXELS = 8  # besides: rims
 
 REST_GAIN = 4.0  # times what the layers leave over that the residual plate may change
 GROUND = (0.02, 0.3)  # soft mask up to which a pixel shows the ground .. from which it does not
+NO_SHADOW = (2.5, 5.0)  # deviations off the ground in any light: a shadow .. none
 RIM_SIGMA = 1.2  # pixels; of a blur of the body's alpha
 RIM_REACH = 8  # pixels, more than that blur reaches
 MIXED = (0.005, 0.1)  # blurred alpha at which pixels begin to be mixed, and are explained exactly
@@ -191,12 +192,27 @@ def find_body(
         return None
     part = box.slices
     here, under, near = frame[part], below[part], cropped(noise, box)
-    floor = under + effect.light[part] - grey(effect.alpha[part]) * under
+    floor = under + believed(effect, part, under, near)
     alpha = find_alpha(here, floor, bodies[i][part], near, side)
     if len(bodies) > 1:
         others = np.delete(bodies[:, part[0], part[1]], i, 0).max(0)
         alpha = alpha * np.minimum(1, 2 - 2 * others)
     return Body(box, *body_light(here, floor, alpha, weight[part], near))
+
+
+def believed(
+    effect: Effect, part: tuple[slice, slice], ground: np.ndarray, noise: np.ndarray | float
+) -> np.ndarray:
+    """How an effect changes the ground at its own body's outline, (h, w, 3).
+
+    Where a mask is too small its body passes for an effect, and would explain the body away: a
+    shadow that leaves the ground in no light at all is not believed. ground: (h, w, 3), and noise,
+    in this part of the picture.
+    """
+    change = effect.light[part] - grey(effect.alpha[part]) * ground
+    quiet = np.square(np.maximum(noise, GROUND_SPREAD))
+    _, strange = in_light(ground + change, ground, quiet)
+    return change * grey(1 - smoothstep(strange, *NO_SHADOW) * (1 - effect.mirror[part]))
 
 
 def body_light(
