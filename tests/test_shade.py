@@ -49,7 +49,7 @@ def in_frames(frames: range) -> np.ndarray:
 )
 def test_a_shadow_that_leaves_is_no_plate_while_it_is_there(owned: np.ndarray) -> None:
     frames = changed((0.6, 0.62, 0.65))
-    look = resting_effects(frames, Camera.static(FRAMES, SIZE), nothing, lambda t: owned[t])
+    look = resting_effects(frames, Camera.static(FRAMES, SIZE), nothing, lambda t: owned[t], True)
     wanted = np.zeros(SIZE, bool)
     wanted[SHADOW] = True
     far = cv2.dilate(wanted.astype(np.uint8), np.ones((7, 7), np.uint8)) == 0
@@ -65,7 +65,7 @@ def test_another_colour_is_no_light() -> None:
     owned = in_frames(range(LEAVES, FRAMES))
     camera = Camera.static(FRAMES, SIZE)
     for factor in ((0.9, 0.5, 0.9), (1.2, 1.2, 1.2)):
-        look = resting_effects(changed(factor), camera, nothing, lambda t: owned[t])
+        look = resting_effects(changed(factor), camera, nothing, lambda t: owned[t], True)
         for t in (0, 19):
             _, lit = look(t)
             assert not lit.any()
@@ -73,7 +73,7 @@ def test_another_colour_is_no_light() -> None:
 
 def test_where_nobody_owns_anything_light_may_change() -> None:
     frames = changed((0.6, 0.6, 0.6))
-    look = resting_effects(frames, Camera.static(FRAMES, SIZE), nothing, nothing)
+    look = resting_effects(frames, Camera.static(FRAMES, SIZE), nothing, nothing, True)
     assert not any(mask.any() for mask in look(0))
 
 

@@ -24,13 +24,18 @@ SPECK = 8  # pixels: fewer together decide nothing
 
 
 def resting_effects(
-    frames: np.ndarray, camera: Camera, hidden: Hidden, owned: Hidden
+    frames: np.ndarray,
+    camera: Camera,
+    hidden: Hidden,
+    owned: Hidden,
+    by_light: bool = False,
 ) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
     """What rests in frame t besides what is owned there, and what is the plate although somebody
     owns it, two (H, W) bool.
 
     frames: (T, H, W, 3) uint8, small ones. hidden: frame t's grown masks. owned: its pixels that
-    effects change, as far as is known.
+    effects change, as far as is known. by_light: also what is in shadow by its light. Mirrors,
+    water and drifting light pass for that, so nobody asks for it yet (benchmarks/RESULTS.md).
     """
     found: list[tuple[Stack, np.ndarray, Shade | None]] = []
     for run in stretches(camera) if camera.moving or camera.cuts else [range(len(camera))]:
@@ -40,7 +45,8 @@ def resting_effects(
         taken, owners = _median(stack.images, seen & ~free)
         rest = rests(without, count, taken, owners)
         plate = np.where((count > 0)[..., None], without, taken)
-        found.append((stack, rest, find_shade(stack.images, seen, seen & ~free, plate)))
+        shade = find_shade(stack.images, seen, seen & ~free, plate) if by_light else None
+        found.append((stack, rest, shade))
 
     def at(t: int) -> tuple[np.ndarray, np.ndarray]:
         stack, rest, shade = next(each for each in found if t in each[0].frames)
