@@ -44,10 +44,10 @@ def masked_ranks(samples: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, n
             np.minimum(rows[i], rows[j], out=spare)
             np.maximum(rows[i], rows[j], out=rows[j])
             rows[i], spare = spare, rows[i]
-        n = np.maximum(counts[part].astype(np.int64), 1)
+        n = np.maximum(counts[part].astype(np.int32), 1)
         same = bool((n == n[0]).all())  # most blocks: every sample counts
         n = n[:1] if same else n
-        places = (n - 1) // 4, (n - 1) // 2, n // 2, (3 * (n - 1) + 3) // 4
+        places = (n - 1) >> 2, (n - 1) >> 1, n >> 1, (3 * (n - 1) + 3) >> 2
         if same:
             first, low, high, third = (rows[k[0]] for k in places)
         else:
@@ -111,7 +111,8 @@ def _ranked(block: np.ndarray, rank: np.ndarray) -> np.ndarray:
     value = np.zeros(block.shape[1], block.dtype)
     for bit in reversed(range(8 * block.itemsize)):
         higher = value | block.dtype.type(1 << bit)
-        value = np.where(_count(block < higher) <= rank, higher, value)
+        # Where fewer samples are below than the rank asks for; np.where takes three times as long.
+        value |= (_count(block < higher) <= rank).astype(block.dtype) << block.dtype.type(bit)
     return value
 
 
