@@ -117,7 +117,7 @@ def clean_plate(
             return plate
         for _ in range(passes - 1):
             found = find_owners(working_plates(plate, shot.size, len(shot)))
-            taken = owner_pixels(shot, camera, found, shot.full_size, shot.strangers)
+            taken = owner_pixels(shot, camera, found, shot.full_size)
             plate = refine_plate(shot.samples, plate, taken, shot.masks, progress, medians)
         return plate
 
@@ -183,16 +183,11 @@ def grown_array(small: np.ndarray) -> np.ndarray:
 
 
 def owner_pixels(
-    shot: Shot,
-    camera: Camera,
-    ownership: Ownership,
-    size: Size,
-    strangers: np.ndarray | None = None,
+    shot: Shot, camera: Camera, ownership: Ownership, size: Size
 ) -> Callable[[int], np.ndarray]:
     """What anyone owns in frame t, effects that rest included, (H, W) bool of the given size.
 
-    strangers: (S, T, h, w) bool, movers without a mask before a camera that stands still, whose
-    places are theirs where enough samples show what is behind them.
+    The places of movers without a mask are theirs where enough samples show what is behind them.
     """
     hidden = grown_array(shot.small)
     few = shot.size[0] * shot.size[1]
@@ -204,8 +199,11 @@ def owner_pixels(
     def small(t: int) -> np.ndarray:
         return np.unpackbits(packed(t), count=few).reshape(shot.size).view(bool)
 
-    rest = resting_effects(shot.frames, camera.scaled(shot.size), lambda t: hidden[t], small)
-    passing = without_passing(strangers, lambda t: hidden[t] | small(t), shot.samples.indices, size)
+    frames, camera = shot.frames, camera.scaled(shot.size)
+    rest = resting_effects(frames, camera, lambda t: hidden[t], small)
+    passing = without_passing(
+        shot.strangers, lambda t: hidden[t] | small(t), shot.samples.indices, size, frames, camera
+    )
 
     def enlarged(mask: np.ndarray) -> np.ndarray:
         large = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Size
+from omnimatte_cli.camera.canvas import stack_frames, stretches
+from omnimatte_cli.camera.model import Camera
 
 ENOUGH = 0.15  # share of the samples that must show a place without anybody,
 FEWEST = 4  # and samples at least: with fewer, who stands there is part of the scene
@@ -19,12 +21,15 @@ def without_passing(
     hidden: Callable[[int], np.ndarray],
     samples: Sequence[int],
     size: Size,
+    frames: np.ndarray,
+    camera: Camera,
 ) -> Callable[[int], np.ndarray] | None:
     """What movers without a mask hide of frame t, (H, W) bool of `size`; None: there are none.
 
     strangers: (S, T, h, w) bool at working size, or None. hidden: what else hides the scene in
-    frame t, (h, w) bool: masks, and what objects own. samples: the frames that the plate is made
-    of. A mover hides a place only if enough samples show it without movers and without `hidden`.
+    frame t, (h, w) bool: masks, and what objects own. samples: the frames that the plate of a
+    camera that stands still is made of. frames: (T, h, w, 3); camera: of that size. A mover hides a
+    place only if enough samples show it without movers and without `hidden`.
     """
     if strangers is None or not len(strangers):
         return None
@@ -35,13 +40,44 @@ def without_passing(
     def moving(t: int) -> np.ndarray:
         return cv2.dilate(np.asarray(strangers[:, t].any(0)).view(np.uint8), kernel).view(bool)
 
-    shown = np.zeros((h, w), np.int32)
-    for t in samples:
-        shown += ~(moving(t) | hidden(t))
-    enough = shown >= max(FEWEST, ENOUGH * len(samples))
+    def hides(t: int) -> np.ndarray:
+        return moving(t) | hidden(t)
+
+    enough = _seen_often(frames, camera, hides) if camera.moving else _in_enough(hides, samples)
 
     def passing(t: int) -> np.ndarray:
-        there = (moving(t) & enough).view(np.uint8)
+        there = (moving(t) & enough(t)).view(np.uint8)
         return cv2.resize(there, size[::-1], interpolation=cv2.INTER_NEAREST).view(bool)
 
     return passing
+
+
+def _in_enough(
+    hides: Callable[[int], np.ndarray], samples: Sequence[int]
+) -> Callable[[int], np.ndarray]:
+    """Which pixels of any frame enough samples show, before a camera that stands still."""
+    shown = sum((~hides(t) for t in samples), np.zeros((), np.int32))
+    enough = np.asarray(shown) >= max(FEWEST, ENOUGH * len(samples))
+    return lambda t: enough
+
+
+def _seen_often(
+    frames: np.ndarray, camera: Camera, hides: Callable[[int], np.ndarray]
+) -> Callable[[int], np.ndarray]:
+    """Which pixels of frame t enough frames show, of those before which the camera passes them."""
+
+    def nothing(t: int) -> np.ndarray:
+        return np.zeros(camera.size, bool)
+
+    found = []
+    for stretch in stretches(camera):
+        stack = stack_frames(frames, camera, (hides, nothing), stretch)
+        shown, within = (seen.sum(0) for seen in stack.shown)
+        found.append((stack, shown >= np.maximum(FEWEST, ENOUGH * within)))
+
+    def enough(t: int) -> np.ndarray:
+        stack, often = next(each for each in found if t in each[0].frames)
+        motion, flags = stack.homography(camera, t), cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        return cv2.warpPerspective(often.view(np.uint8), motion, camera.size[::-1], flags=flags) > 0
+
+    return enough

@@ -4,7 +4,8 @@ A shadow that rests for most of a clip is in the first plate, and who owns what 
 differs from that: the shadow seems to be the scene, and the lit ground after it left somebody's
 effect. Or the network finds the shadow in some frames and misses it in others. A shadow takes a
 share of the light, much the same share of each channel, so that where a place near what objects own
-is brighter at times by such a gain, it is in shadow at the others.
+is brighter at times by such a gain, it is in shadow at the others. A thing in parallax changes its
+colour, too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ PENUMBRA = 0.05  # by which all of it must be
 TINT = 0.2  # by which the channels' gains may differ from their mean
 UNLIKE = 0.15  # by which a pixel may be darker than both looks
 DARK = 0.4  # share of the shadow's gain from which a frame's pixel is taken to be in it
-CONTROL = 99.5, 98.0  # percentiles of the gains where nobody owns anything, which both must exceed
+LIGHT = 0.9  # share of what changes together that must change by light alone
+# Percentiles of the gains where nobody owns anything: the first must be less than PENUMBRA, or the
+# scene is restless and nothing can be told; a shadow's gain must exceed the second.
+CONTROL = 98.0, 99.5
 LEAST_CONTROL = 200  # pixels that those are told from
 FLOOR = 4.0  # levels, added before logarithms are taken
 BRIGHTEST = 8  # of so many samples that show a place, one may be brighter than it is
@@ -40,13 +44,11 @@ class Shade:
     """A place's two looks on a canvas.
 
     where: (h, w) bool, which pixels have two. lit, dark: (h, w, 3) float32, logarithms of either.
-    least: by which dark is darker.
     """
 
     where: np.ndarray
     lit: np.ndarray
     dark: np.ndarray
-    least: float
 
     def of(self, frame: np.ndarray, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is in shadow in a frame (H, W, 3) uint8, and what is lit, two (H, W) bool.
@@ -74,7 +76,7 @@ class Shade:
         )
         darker, tint = gains(bright, logarithm(frame[part]))
         gain = (bright - dark).mean(2)
-        in_shadow = darker > np.maximum(DARK * gain, self.least)
+        in_shadow = darker > np.maximum(DARK * gain, PENUMBRA)
         alike = (tint < TINT) & (darker < gain + UNLIKE)
         shaded[part], lit[part] = near & in_shadow & alike, near & ~in_shadow
         return shaded, lit
@@ -101,19 +103,23 @@ def find_shade(
     control = known & ~_grown(owners > 0, 2 * NEAR) & (count > FEWEST)
     if np.count_nonzero(control) < LEAST_CONTROL:
         return None
-    by_chance = np.percentile(gain[control], CONTROL)
-    most, least = np.maximum((GAIN, PENUMBRA), by_chance)
+    often, seldom = np.percentile(gain[control], CONTROL)
+    if often > PENUMBRA:
+        return None
+    least, most = PENUMBRA, max(GAIN, float(seldom))
     near = _grown(owners >= OWNED, NEAR)
-    possible = known & (tint < TINT) & (gain > least) & _grown(near, NEAR)
+    changed = known & (gain > least) & _grown(near, NEAR)
+    possible = changed & (tint < TINT)
     seeds = possible & near & (gain > most)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(possible.view(np.uint8))
-    enough = np.bincount(labels[seeds], minlength=len(stats)) >= SEEDS
-    enough &= stats[:, cv2.CC_STAT_AREA] >= SPECK
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(changed.view(np.uint8))
+    seeded, light = (np.bincount(labels[x], minlength=len(stats)) for x in (seeds, possible))
+    area = stats[:, cv2.CC_STAT_AREA]
+    enough = (seeded >= SEEDS) & (area >= SPECK) & (light >= LIGHT * area)
     enough[0] = False
     if not enough.any():
         return None
     # Shadows sway, and a penumbra lies between the two looks: both are smoothed once more.
-    return Shade(enough[labels], cv2.blur(lit, (3, 3)), cv2.blur(dark, (3, 3)), float(least))
+    return Shade(enough[labels] & possible, cv2.blur(lit, (3, 3)), cv2.blur(dark, (3, 3)))
 
 
 def gains(bright: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
