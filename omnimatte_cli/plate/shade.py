@@ -25,9 +25,10 @@ TINT = 0.2  # by which the channels' gains may differ from their mean
 UNLIKE = 0.15  # by which a pixel may be darker than both looks
 DARK = 0.4  # share of the shadow's gain from which a frame's pixel is taken to be in it
 LIGHT = 0.9  # share of what changes together that must change by light alone
-# Percentiles of the gains where nobody owns anything: the first must be less than PENUMBRA, or the
-# scene is restless and nothing can be told; a shadow's gain must exceed the second.
+# Percentiles of the gains where nobody owns anything. All of a shadow must exceed the first, which
+# is at most RESTLESS where anything can be told, and some of it the second.
 CONTROL = 98.0, 99.5
+RESTLESS = 0.07
 LEAST_CONTROL = 200  # pixels that those are told from
 FLOOR = 4.0  # levels, added before logarithms are taken
 BRIGHTEST = 8  # of so many samples that show a place, one may be brighter than it is
@@ -104,9 +105,9 @@ def find_shade(
     if np.count_nonzero(control) < LEAST_CONTROL:
         return None
     often, seldom = np.percentile(gain[control], CONTROL)
-    if often > PENUMBRA:
+    if often > RESTLESS:
         return None
-    least, most = PENUMBRA, max(GAIN, float(seldom))
+    least, most = max(PENUMBRA, float(often)), max(GAIN, float(seldom))
     near = _grown(owners >= OWNED, NEAR)
     changed = known & (gain > least) & _grown(near, NEAR)
     possible = changed & (tint < TINT)
