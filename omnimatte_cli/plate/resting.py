@@ -2,7 +2,8 @@
 
 The ownership network finds the shadow of an object that stands still in most frames and misses it
 in some. In those the shadow would pass for the plate. Where an effect left, its pixel looks
-different from then on. A shadow that leaves for a while is told by its light (`plate/shade.py`).
+different from then on. A shadow that leaves for a while can be told by its
+light (`plate/shade.py`).
 """
 
 from __future__ import annotations
