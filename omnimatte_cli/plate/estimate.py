@@ -205,16 +205,13 @@ def owner_pixels(
         shot.strangers, lambda t: hidden[t] | small(t), shot.samples.indices, size, frames, camera
     )
 
-    def enlarged(mask: np.ndarray) -> np.ndarray:
-        large = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
-        return large > 0.5
-
     def owned(t: int) -> np.ndarray:
-        found, (resting, lit) = owned_pixels(ownership, t, size), rest(t)
-        if lit.any():
-            found &= ~enlarged(lit)
+        found, resting = owned_pixels(ownership, t, size), rest(t)
         if resting.any():
-            found |= enlarged(resting)
+            large = cv2.resize(
+                resting.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR
+            )
+            found |= large > 0.5
         if passing is not None:
             found |= passing(t)
         return found

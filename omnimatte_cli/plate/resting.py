@@ -2,8 +2,7 @@
 
 The ownership network finds the shadow of an object that stands still in most frames and misses it
 in some. In those the shadow would pass for the plate. Where an effect left, its pixel looks
-different from then on. A shadow that leaves for a while can be told by its
-light (`plate/shade.py`).
+different from then on.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import numpy as np
 from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.camera.canvas import Hidden, Stack, stack_frames, stretches
 from omnimatte_cli.camera.model import Camera
-from omnimatte_cli.plate.shade import Shade, find_shade
 from omnimatte_cli.ranks import masked_median
 
 MOSTLY = 0.7  # share of the frames that must say a pixel is owned
@@ -25,42 +23,27 @@ SPECK = 8  # pixels: fewer together decide nothing
 
 
 def resting_effects(
-    frames: np.ndarray,
-    camera: Camera,
-    hidden: Hidden,
-    owned: Hidden,
-    by_light: bool = False,
-) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-    """What rests in frame t besides what is owned there, and what is the plate although somebody
-    owns it, two (H, W) bool.
+    frames: np.ndarray, camera: Camera, hidden: Hidden, owned: Hidden
+) -> Callable[[int], np.ndarray]:
+    """What rests in frame t, (H, W) bool, besides what is owned there.
 
     frames: (T, H, W, 3) uint8, small ones. hidden: frame t's grown masks. owned: its pixels that
-    effects change, as far as is known. by_light: also what is in shadow by its light. Mirrors,
-    water and drifting light pass for that, so nobody asks for it yet (benchmarks/RESULTS.md).
+    effects change, as far as is known.
     """
-    found: list[tuple[Stack, np.ndarray, Shade | None]] = []
+    found: list[tuple[Stack, np.ndarray]] = []
     for run in stretches(camera) if camera.moving or camera.cuts else [range(len(camera))]:
         stack = stack_frames(frames, camera, (hidden, lambda t: hidden(t) | owned(t)), run)
         seen, free = stack.shown
-        without, count = _median(stack.images, free)
-        taken, owners = _median(stack.images, seen & ~free)
-        rest = rests(without, count, taken, owners)
-        plate = np.where((count > 0)[..., None], without, taken)
-        shade = find_shade(stack.images, seen, seen & ~free, plate) if by_light else None
-        found.append((stack, rest, shade))
+        pictures = _median(stack.images, free), _median(stack.images, seen & ~free)
+        found.append((stack, rests(*pictures[0], *pictures[1])))
 
-    def at(t: int) -> tuple[np.ndarray, np.ndarray]:
-        stack, rest, shade = next(each for each in found if t in each[0].frames)
-        resting, lit = np.zeros((2, *camera.size), bool)
+    def at(t: int) -> np.ndarray:
+        stack, where = next(pair for pair in found if t in pair[0].frames)
+        if not where.any():
+            return np.zeros(camera.size, bool)
+        flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
         motion, size = stack.homography(camera, t), camera.size[::-1]
-        if rest.any():
-            flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-            there = cv2.warpPerspective(rest.view(np.uint8), motion, size, flags=flags)
-            resting = there > 0
-        if shade is not None:
-            shaded, lit = shade.of(frames[t], motion)
-            resting = resting & ~lit | shaded
-        return resting, lit
+        return cv2.warpPerspective(where.view(np.uint8), motion, size, flags=flags) > 0
 
     return at
 
