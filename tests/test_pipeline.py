@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -356,22 +355,21 @@ def test_an_interrupt_is_saved_and_resumes(
     assert state.is_file()
 
 
-def test_help_is_fast_and_imports_no_torch() -> None:
+def test_help_imports_little() -> None:
+    """How long that takes, benchmarks.startup says: seconds say nothing on a busy machine."""
     code = (
         "import sys; sys.argv = ['omnimatte', '--help']\n"
         "from omnimatte_cli.__main__ import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'numpy', 'cv2', 'av', 'rich.progress'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
+        "heavy = {'torch', 'numpy', 'cv2', 'av', 'scipy', 'jinja2', 'rich.progress'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "print(len(sys.modules))\n"
     )
-    times = []
-    for _ in range(3):
-        start = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        times.append(time.monotonic() - start)
-        assert done.returncode == 0, done.stderr
-    assert "decompose" in done.stdout and min(times) < 0.5
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "decompose" in done.stdout
+    assert int(done.stdout.split()[-1]) < 350
 
 
 def test_version_and_every_commands_help() -> None:
