@@ -15,13 +15,18 @@ def wide_blur(x: np.ndarray, sigma: float) -> np.ndarray:
 
 def coarse_blur(x: np.ndarray, sigma: float, cells: float = GRID) -> np.ndarray:
     """The same as the grid has it, (h, w) or (h, w, C). cells: that sigma has at least."""
+    small = reduced(x, max(1, int(sigma / cells)))
+    across, down = small.shape[1] / x.shape[1], small.shape[0] / x.shape[0]
+    return cv2.GaussianBlur(small, (0, 0), sigmaX=sigma * across, sigmaY=sigma * down)
+
+
+def reduced(x: np.ndarray, times: int) -> np.ndarray:
+    """x (H, W) or (H, W, C) averaged by area onto a grid with cells of so many pixels a side."""
+    if times == 1:
+        return x
     h, w = x.shape[:2]
-    step = max(1, int(sigma / cells))
-    if step == 1:
-        return cv2.GaussianBlur(x, (0, 0), sigma)
-    size = (max(1, w // step), max(1, h // step))
-    small = cv2.resize(x, size, interpolation=cv2.INTER_AREA)
-    return cv2.GaussianBlur(small, (0, 0), sigmaX=sigma * size[0] / w, sigmaY=sigma * size[1] / h)
+    size = (max(1, w // times), max(1, h // times))
+    return cv2.resize(x, size, interpolation=cv2.INTER_AREA)
 
 
 def enlarged(x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -35,6 +35,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import channel_max
+from omnimatte_cli.matte.blur import enlarged, reduced
 from omnimatte_cli.matte.box import Box, bounding_box, cropped
 from omnimatte_cli.matte.closed_form import sure_min_alpha
 from omnimatte_cli.matte.compositing import grey
@@ -135,25 +136,18 @@ def _find(
     """
     shape = ownership.shape
     less = thinning(SCALES[-1] * side, shape)
-    small, size = (shape[1] // less, shape[0] // less), shape[::-1]
-
-    def reduced(x: np.ndarray) -> np.ndarray:
-        return cv2.resize(x, small, interpolation=cv2.INTER_AREA) if less > 1 else x
-
-    def enlarged(x: np.ndarray, to: tuple[int, ...]) -> np.ndarray:
-        return cv2.resize(x, to, interpolation=cv2.INTER_LINEAR) if less > 1 else x
-
     sigmas = [s * side / less for s in SCALES]
     fade = max(FADE * side / less, 0.5)
-    visible_s = reduced(visible)
+    visible_s = reduced(visible, less)
     reach = cv2.GaussianBlur(visible_s, (0, 0), fade)
-    owned_s = cv2.GaussianBlur(reduced(ownership * visible), (0, 0), fade)
+    owned_s = cv2.GaussianBlur(reduced(ownership * visible, less), (0, 0), fade)
     owned_s = owned_s / np.maximum(reach, 0.05)
-    owned = enlarged(owned_s, size)
+    owned = enlarged(owned_s, shape)
     goal = grey(smoothstep(owned, *FADE_IN)) * change
 
-    goal_s, below_s, windows = reduced(goal), reduced(below), Windows(visible_s, sigmas)
-    noise_s = reduced(noise) if isinstance(noise, np.ndarray) else noise
+    goal_s, below_s = reduced(goal, less), reduced(below, less)
+    windows = Windows(visible_s, sigmas)
+    noise_s = reduced(noise, less) if isinstance(noise, np.ndarray) else noise
     found = moments(goal_s, below_s, windows)
     dark, glow = fit_shadow(found, windows)
     left = goal_s + grey(dark) * below_s - glow
@@ -181,13 +175,13 @@ def _find(
     energy_s = channel_max(windows.enlarged(windows.mean(coherent * coherent, 1))[some])
     sure = np.ones_like(energy_s)
     if doubt is not None:
-        darker, brighter = cv2.split(reduced(doubt))
+        darker, brighter = cv2.split(reduced(doubt, less))
         unsure = np.where(channel_sum(coherent) > 0, brighter, darker)
         unsure = windows.enlarged(windows.mean(unsure * unsure, 1))[some]
         sure = smoothstep(np.sqrt(energy_s / np.maximum(unsure, 1e-8)), *DOUBTED)
 
     part = core.slices
-    to = goal[part].shape[1::-1]
+    to = goal[part].shape[:2]
     dark, glow, own, bright, energy, sure = (
         enlarged(x, to)
         for x in (dark[some], glow[some], mirror[some], bright[some], energy_s, sure)
@@ -202,7 +196,7 @@ def _find(
     faded = alpha * (shown * smoothstep(owned[part], *OWNED))
     faded = faded * smoothstep(faded, *LEAST)
     light = light * grey(faded / np.maximum(alpha, LEAST[0]))
-    return faded, np.minimum(light, grey(faded)), enlarged(mirror, size), core
+    return faded, np.minimum(light, grey(faded)), enlarged(mirror, shape), core
 
 
 def thinning(sigma: float, shape: tuple[int, ...]) -> int:

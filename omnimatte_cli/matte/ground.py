@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.matte.blur import coarse_blur, enlarged
+from omnimatte_cli.matte.blur import coarse_blur, enlarged, reduced
 from omnimatte_cli.matte.box import boxes_around, cropped
 from omnimatte_cli.matte.compositing import grey
 from omnimatte_cli.matte.effects import channel_sum
@@ -99,17 +99,12 @@ def _shown(
 ) -> np.ndarray:
     """`shown_ground` for the part of a picture around some masks."""
     step = max(1, int(LIGHT * side / FINEST))
-    size = soft.shape[::-1]
-    less = (max(1, size[0] // step), max(1, size[1] // step))
-
-    def small(x: np.ndarray) -> np.ndarray:
-        return cv2.resize(x, less, interpolation=cv2.INTER_AREA) if step > 1 else x
-
-    near = small(noise) if isinstance(noise, np.ndarray) else noise
-    f, p = (cv2.GaussianBlur(small(x), (0, 0), DENOISE) for x in (frame, plate))
-    mask = small(soft) >= 0.5
+    near = reduced(noise, step) if isinstance(noise, np.ndarray) else noise
+    f, p = (cv2.GaussianBlur(reduced(x, step), (0, 0), DENOISE) for x in (frame, plate))
+    edge = reduced(soft, step)
+    mask = edge >= 0.5
     side /= step
-    covered, wide, least = small(soft) > FREE, WIDE * side, (WINDOW * side) ** 2
+    covered, wide, least = edge > FREE, WIDE * side, (WINDOW * side) ** 2
     found, _ = follow_light(f, p, covered, near, LIGHT * side, wide, PATTERNED)
     found = found * mask
     if np.count_nonzero(found > SPECK) < least:
@@ -119,9 +114,7 @@ def _shown(
     plain = plain * ends_at_edges(plain > SPECK, off, mask, least)
     found = without_specks(np.maximum(found, plain * mask), mask, least)
     found *= smoothstep(share_of_rim(found, mask, LIGHT * side), *CHANCE)
-    if step > 1:
-        found = cv2.resize(found, size, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(found * (soft >= 0.5), np.float32)
+    return np.asarray(enlarged(found, soft.shape) * (soft >= 0.5), np.float32)
 
 
 def follow_light(

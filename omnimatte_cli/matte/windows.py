@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from omnimatte_cli.matte.blur import enlarged, reduced
 from omnimatte_cli.matte.compositing import grey
 
 GRID = 0.75  # least sigma of the finest window, in cells of the grid that windows are summed on
@@ -33,18 +34,12 @@ class Windows:
         self.plain: dict[int, np.ndarray] = {}  # the weight's blur by one sigma alone
 
     def reduced(self, x: np.ndarray) -> np.ndarray:
-        """(H, W, ...) summed onto the grid, by area."""
-        if self.step == 1:
-            return x
-        h, w = self.shape
-        size = (max(1, w // self.step), max(1, h // self.step))
-        return cv2.resize(x, size, interpolation=cv2.INTER_AREA)
+        """(H, W, ...) averaged onto the grid, by area."""
+        return reduced(x, self.step)
 
     def enlarged(self, x: np.ndarray) -> np.ndarray:
         """(h, w, ...) of the grid at full size, (H, W, ...)."""
-        if self.step == 1:
-            return x
-        return cv2.resize(x, self.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        return enlarged(x, self.shape)
 
     def _blurred(self, x: np.ndarray, coarsest: int = 0) -> list[np.ndarray]:
         out, before = [], 0.0
