@@ -25,6 +25,16 @@ def comparators(count: int) -> tuple[tuple[int, int], ...]:
     return tuple(pairs)
 
 
+def columns(images: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (K, h, w, 3) as samples (K, P) of each value, and how many of them count, (P,).
+
+    shown: (K, h, w) bool, the pixels that count; the others become the type's largest value.
+    """
+    samples = np.where(shown[..., None], images, np.iinfo(images.dtype).max)
+    samples = samples.astype(images.dtype, copy=False).reshape(len(images), -1)
+    return samples, np.repeat(shown.sum(0).reshape(-1), images.shape[3])
+
+
 def masked_ranks(samples: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Median and half the interquartile range of the `counts` smallest of each column.
 

@@ -22,7 +22,7 @@ from omnimatte_cli.plate.median import (
     growth_kernel,
     median_of_free,
 )
-from omnimatte_cli.ranks import masked_median, quantile, ranked
+from omnimatte_cli.ranks import columns, masked_median, quantile, ranked
 from tests.conftest import Said, encode, scene, write_masks
 
 
@@ -280,3 +280,19 @@ def test_a_plate_of_another_scene_is_an_error(tmp_path: Path, clip) -> None:
         "hardly looks like the video"
         in judged(np.clip(empty.astype(int) + 50, 0, 255).astype(np.uint8))[0]
     )
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_columns_of_pictures_have_the_median_of_what_is_shown(
+    kind: type[np.unsignedinteger],
+) -> None:
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, np.iinfo(kind).max, (7, 5, 6, 3), kind, endpoint=True)
+    shown = rng.random((7, 5, 6)) < 0.6
+    shown[0] = True
+    samples, counts = columns(images, shown)
+    found = masked_median(samples, counts).reshape(5, 6, 3)
+    hidden = np.broadcast_to(~shown[..., None], images.shape)
+    wanted = np.ma.median(np.ma.array(images.astype(np.float64), mask=hidden), axis=0)
+    assert samples.dtype == kind
+    assert np.array_equal(found, np.floor(wanted.data + 0.5))

@@ -97,6 +97,13 @@ class Stack:
         """(3, 3): pixels of frame t to pixels of this canvas."""
         return _moved(camera.between(t, self.reference), self.corner)
 
+    def seen_from(self, camera: Camera, t: int, where: np.ndarray) -> np.ndarray:
+        """Places (h, w) bool of this canvas in frame t, (H, W) bool."""
+        if not where.any():
+            return np.zeros(camera.size, bool)
+        motion, flags = self.homography(camera, t), cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        return cv2.warpPerspective(where.view(np.uint8), motion, camera.size[::-1], flags=flags) > 0
+
 
 def stack_frames(
     frames: np.ndarray, camera: Camera, masks: Sequence[Hidden], stretch: range
@@ -109,8 +116,9 @@ def stack_frames(
     shown = tuple(np.empty(images.shape[:3], bool) for _ in masks)
     for k, t in enumerate(picked):
         motion = _moved(camera.between(t, reference), corner)
-        for mask, out in zip(masks, shown, strict=True):
-            images[k], out[k] = _placed(frames[t], mask(t), motion, size)
+        images[k], *seen = _placed(frames[t], motion, size, *(mask(t) for mask in masks))
+        for out, there in zip(shown, seen, strict=True):
+            out[k] = there
     return Stack(images, shown, reference, corner, stretch)
 
 
@@ -173,7 +181,7 @@ def build_canvas(
             here = _moved(camera.between(t, reference), (left, top + start))
             if t in exposures:
                 frame = exposures[t].remove(frame)
-            stack[k], shown = _placed(frame, hidden(t), here, shape)
+            stack[k], shown = _placed(frame, here, shape, hidden(t))
             stack[k][~shown] = top_level  # sorts to the end, where it does not count
             count[part] += shown
         flat = stack.reshape(len(picked), -1)
@@ -236,23 +244,30 @@ def _moved(homography: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
 
 
 def _placed(
-    frame: np.ndarray, hidden: np.ndarray, homography: np.ndarray, shape: Size
-) -> tuple[np.ndarray, np.ndarray]:
-    """A frame on the canvas: image (h, w, 3), shown (h, w) bool."""
-    if np.array_equal(homography, np.eye(3)) and shape == hidden.shape:
-        return frame, ~hidden
+    frame: np.ndarray, homography: np.ndarray, shape: Size, *hidden: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """A frame on the canvas: image (h, w, 3), and what it shows outside of each mask, (h, w) bool.
+
+    hidden: masks (H, W) bool.
+    """
+    if np.array_equal(homography, np.eye(3)) and shape == frame.shape[:2]:
+        return frame, *(~mask for mask in hidden)
     if np.array_equal(homography[:2, :2], np.eye(2)) and not homography[2, :2].any():
         x, y = -homography[:2, 2]
         if x == round(x) and y == round(y) and x >= 0 and y >= 0:  # rows of a static camera
-            part = np.s_[int(y) : int(y) + shape[0], int(x) : int(x) + shape[1]]
-            if hidden[part].shape == shape:
-                return frame[part], ~hidden[part]
-    size = shape[::-1]
+            bottom, right = int(y) + shape[0], int(x) + shape[1]
+            if bottom <= frame.shape[0] and right <= frame.shape[1]:
+                part = np.s_[int(y) : bottom, int(x) : right]
+                return frame[part], *(~mask[part] for mask in hidden)
+    size, linear = shape[::-1], cv2.INTER_LINEAR
     image = cv2.warpPerspective(frame, homography, size, flags=cv2.INTER_CUBIC)
-    covered = cv2.warpPerspective(
-        hidden.astype(np.uint8) * 255, homography, size, flags=cv2.INTER_LINEAR, borderValue=255.0
+    covered = (
+        cv2.warpPerspective(
+            mask.astype(np.uint8) * 255, homography, size, flags=linear, borderValue=255.0
+        )
+        for mask in hidden
     )
-    return image, covered < 64
+    return image, *(share < 64 for share in covered)
 
 
 def _lights(
@@ -297,7 +312,7 @@ def _lights(
         count = np.zeros(shape, np.int64)
         for place, k in enumerate(among):
             image = found[k].remove(images[k])
-            stack[place], shown = _placed(image, masks[k], motions[k], shape)
+            stack[place], shown = _placed(image, motions[k], shape, masks[k])
             stack[place][~shown] = 255
             count += shown
         flat = stack.reshape(len(among), -1)

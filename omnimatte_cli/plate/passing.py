@@ -77,7 +77,6 @@ def _seen_often(
 
     def enough(t: int) -> np.ndarray:
         stack, often = next(each for each in found if t in each[0].frames)
-        motion, flags = stack.homography(camera, t), cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-        return cv2.warpPerspective(often.view(np.uint8), motion, camera.size[::-1], flags=flags) > 0
+        return stack.seen_from(camera, t, often)
 
     return enough

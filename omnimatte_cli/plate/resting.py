@@ -15,7 +15,7 @@ import numpy as np
 from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.camera.canvas import Hidden, Stack, stack_frames, stretches
 from omnimatte_cli.camera.model import Camera
-from omnimatte_cli.ranks import masked_median
+from omnimatte_cli.ranks import columns, masked_median
 
 MOSTLY = 0.7  # share of the frames that must say a pixel is owned
 ALIKE = 6  # levels, by which a channel may differ between the two
@@ -39,20 +39,14 @@ def resting_effects(
 
     def at(t: int) -> np.ndarray:
         stack, where = next(pair for pair in found if t in pair[0].frames)
-        if not where.any():
-            return np.zeros(camera.size, bool)
-        flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-        motion, size = stack.homography(camera, t), camera.size[::-1]
-        return cv2.warpPerspective(where.view(np.uint8), motion, size, flags=flags) > 0
+        return stack.seen_from(camera, t, where)
 
     return at
 
 
 def _median(images: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Over the samples (K, h, w, 3) uint8 that show a pixel, (h, w, 3), and how many do, (h, w)."""
-    count = shown.sum(0)
-    flat = np.where(shown[..., None], images, 255).reshape(len(images), -1)
-    return masked_median(flat, np.repeat(count.reshape(-1), 3)).reshape(images.shape[1:]), count
+    return masked_median(*columns(images, shown)).reshape(images.shape[1:]), shown.sum(0)
 
 
 def rests(

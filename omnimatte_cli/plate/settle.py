@@ -17,7 +17,7 @@ import numpy as np
 from omnimatte_cli.arrays import channel_max, eight_bits, full_scale
 from omnimatte_cli.matte.blur import coarse_blur, enlarged, wide_blur
 from omnimatte_cli.plate.align import REFERENCE_WIDTH
-from omnimatte_cli.ranks import masked_ranks
+from omnimatte_cli.ranks import columns, masked_ranks
 
 NEAREST = 6  # samples whose spread tells what is restless
 FEW = 5  # samples that count where all is restless
@@ -47,8 +47,7 @@ def restlessness(samples: Samples) -> np.ndarray:
     """
     count = samples.shown.sum(0)
     h, w = count.shape
-    flat = np.where(samples.shown[..., None], samples.images, 255).reshape(len(samples.images), -1)
-    _, spread = masked_ranks(flat, np.repeat(count.reshape(-1), 3))
+    _, spread = masked_ranks(*columns(samples.images, samples.shown))
     levels = channel_max(spread.reshape(h, w, 3))
     known = (count >= 3).astype(np.float32)
     sigma = AREA * w / REFERENCE_WIDTH

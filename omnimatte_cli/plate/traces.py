@@ -13,7 +13,7 @@ import numpy as np
 from omnimatte_cli.arrays import channel_max, eight_bits
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.median import Coverage
-from omnimatte_cli.ranks import masked_ranks
+from omnimatte_cli.ranks import columns, masked_ranks
 
 WIDTH = 160  # pixels at which is looked for what changed
 FEWEST = 8  # samples from before that are enough,
@@ -63,7 +63,6 @@ def _median(frames: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarr
     that it has, (h, w) levels; and how many frames show it, (h, w)."""
     h, w = shown.shape[1:]
     count = shown.sum(0)
-    flat = np.where(shown[..., None], frames, 255).astype(np.uint8).reshape(len(frames), -1)
-    median, spread = masked_ranks(flat, np.repeat(count.reshape(-1), 3))
+    median, spread = masked_ranks(*columns(frames, shown))
     deviation = DEVIATION * channel_max(spread.reshape(h, w, 3)) / np.sqrt(np.maximum(count, 1))
     return median.reshape(h, w, 3).astype(np.float32), deviation, count
