@@ -73,6 +73,9 @@ class Clip:
         return len(self.frames)
 
 
+ALPHABETICAL = "alphabetical"  # where an order comes from that nobody gave
+
+
 @dataclass(frozen=True)
 class Masks:
     """Rough binary masks of N objects over T frames at the video's own size.
@@ -89,7 +92,7 @@ class Masks:
     size: Size
     order: np.ndarray
     packed: tuple[tuple[bytes, ...], ...] = field(repr=False)  # [object][frame]
-    order_source: str = "alphabetical"
+    order_source: str = ALPHABETICAL
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -199,7 +199,7 @@ def decompose_shot(
         settings.seed,
         settings.weights,
         setup.ownership,
-        exact_layers=choice.solve.exact_layers,
+        solve=choice.solve,
         state=state,
     )
     method = registry.make(choice, run)

@@ -136,6 +136,11 @@ class SolveSettings:
         "layers explain every owned pixel by itself, texture and faults of the plate included, "
         "not smoothly",
     )
+    continue_hidden: bool = option(
+        True,
+        "layers go on smoothly behind the bodies before them, where the order was given; "
+        "false: they have holes there",
+    )
 
     def __post_init__(self) -> None:
         check(1 <= self.plate_passes <= 5, "plate_passes must be from 1 to 5")

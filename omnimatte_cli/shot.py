@@ -29,7 +29,7 @@ from omnimatte_cli.options import check
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.segment.make import WorkingFrames, make_masks
 from omnimatte_cli.segment.mend import mend_masks
-from omnimatte_cli.settings import Settings, parse_share, working_size
+from omnimatte_cli.settings import Settings, SolveSettings, parse_share, working_size
 from omnimatte_cli.tensors import ClipTensors
 
 
@@ -130,14 +130,14 @@ class Shot:
         self,
         ownership: Ownership,
         plates: np.ndarray,
-        exact_layers: bool,
+        solve: SolveSettings,
         doubts: np.ndarray | None = None,
     ) -> Callable[[int, np.ndarray, np.ndarray], Layers]:
         """How a frame's layers follow from an ownership over working plates (1 or T, h, w, 3).
 
         doubts: the plate's, where they are known.
         """
-        return resolver(ownership, self.masks, self.noise(plates), exact_layers, doubts)
+        return resolver(ownership, self.masks, self.noise(plates), solve, doubts)
 
 
 def read_shot(

@@ -7,6 +7,7 @@ import pytest
 
 from omnimatte_cli.arrays import integers, to_float
 from omnimatte_cli.matte import resolve
+from omnimatte_cli.matte.bleed import without_bleed
 from omnimatte_cli.matte.box import bounding_box
 from omnimatte_cli.matte.compositing import grey, layer_over, straight
 from omnimatte_cli.matte.edges import find_alpha
@@ -80,9 +81,12 @@ def test_layers_are_computed_where_they_are_as_in_the_whole_picture() -> None:
         np.maximum(shadow, masks)[:, None].astype(np.float16), np.full((1, 1, 1), 0.1, np.float16)
     )
     owners = frame_weights(ownership, 0, masks, order)
-    layers = resolve.resolve_frame(frame, plate, owners, order, noise, masks=masks)
+    layers = resolve.resolve_frame(
+        frame, plate, owners, order, noise, masks=masks, continue_hidden=False
+    )
     assert layers.passes is not None
 
+    frame = without_bleed(frame, plate, owners.edge.max(0), noise)
     side, edge = float(np.sqrt(size[0] * size[1])), owners.edge.max(0)
     taken = shown_ground(frame, plate, edge, noise, side)
     bodies = resolve.visible_masks(masks, order) * (1 - taken)

@@ -42,7 +42,7 @@ def shot_of(truth: GroundTruth) -> Shot:
     full = truth.masks.shape[2:]
     size = working_size(full)
     names = [str(i) for i in range(len(truth.masks))]
-    masks = Masks.from_arrays(truth.masks, names, truth.order)
+    masks = Masks.from_arrays(truth.masks, names, truth.order, order_source="order.txt")
     return Shot(
         BENCHMARK_FPS,
         truth.frames if size == full else resize_frames(truth.frames, size),
@@ -78,7 +78,8 @@ class Runner:
         if variant.method == BOUND:
             plate = given_plate(truth, variant.plate)
             noise = shot.noise(working_plates(plate, shot.size, len(shot)))
-            layers_at: LayersAt = resolver(true_ownership(truth), shot.masks, noise, True)
+            exact = SolveSettings(exact_layers=True)
+            layers_at: LayersAt = resolver(true_ownership(truth), shot.masks, noise, exact)
             return solo_composites(shot, plate, layers_at), plate.image
         choice = registry.choose(variant.settings(self.seed), devices.kind(self.run.device))
         network = ownership_network(choice.options.network, variant.weights, self.run.device)
@@ -86,7 +87,7 @@ class Runner:
             self.run,
             weights=variant.weights,
             ownership=network,
-            exact_layers=choice.solve.exact_layers,
+            solve=choice.solve,
         )
         shot = self._with_strangers(variant, run)
         plate = self._plate(shot, truth, variant, choice.solve, run)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from omnimatte_cli.arrays import ALPHABETICAL
 from omnimatte_cli.errors import MaskError
 
 
@@ -28,7 +29,7 @@ def read_order(
         return np.tile(row, (frames, 1)), "option"
     path = folder / "order.txt"
     if not path.is_file():
-        return np.tile(np.arange(len(names)), (frames, 1)), "alphabetical"
+        return np.tile(np.arange(len(names)), (frames, 1)), ALPHABETICAL
     try:
         lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from omnimatte_cli.arrays import Masks, Size, to_float
+from omnimatte_cli.arrays import ALPHABETICAL, Masks, Size, to_float
 from omnimatte_cli.matte.blur import enlarged
 from omnimatte_cli.matte.box import Box
 from omnimatte_cli.matte.ownership import Ownership, frame_weights, owned_part
 from omnimatte_cli.matte.passes import PASSES
 from omnimatte_cli.matte.resolve import REACH_PIXELS, Layers, resolve_frame
 from omnimatte_cli.scratch import EVERY, release
+from omnimatte_cli.settings import SolveSettings
 
 AROUND = 0.05  # of the picture's mean side: what is computed around what may be owned
 
@@ -21,16 +22,19 @@ def resolver(
     ownership: Ownership,
     masks: Masks,
     noise: np.ndarray,
-    exact_layers: bool = False,
+    solve: SolveSettings | None = None,
     doubts: np.ndarray | None = None,
 ) -> Callable[[int, np.ndarray, np.ndarray], Layers]:
     """How frame t's layers are made of its frame and its plate, both (H, W, 3).
 
     ownership: of the whole clip at working size. noise: (H, W) float32, the residual's deviation
-    where nothing happens, in [0, 1]. exact_layers: explain every pixel by itself. doubts: (T, h, w,
-    2) uint8, those of the plates.
+    where nothing happens, in [0, 1]. solve: how layers are made; None: as usual. doubts:
+    (T, h, w, 2) uint8, those of the plates.
     """
 
+    solve = solve or SolveSettings()
+    # Who is before whom must be known: alphabets guess.
+    go_on = solve.continue_hidden and masks.order_source != ALPHABETICAL
     height, width = masks.size
     side = float(np.sqrt(height * width))
     margin = round(AROUND * side) + REACH_PIXELS
@@ -55,10 +59,11 @@ def resolver(
             weights,
             order,
             noise[part],
-            exact_layers,
+            solve.exact_layers,
             bodies,
             side,
             doubt,
+            go_on,
         )
         rgba[:, box.rows, box.columns] = found.rgba
         return Layers(rgba, lambda: placed(found, box, masks.size), box)

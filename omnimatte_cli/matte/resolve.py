@@ -16,12 +16,14 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import channel_max
+from omnimatte_cli.matte.bleed import without_bleed
 from omnimatte_cli.matte.box import Box, bounding_box, cropped
 from omnimatte_cli.matte.closed_form import min_alpha, sure_min_alpha
 from omnimatte_cli.matte.compositing import grey, layer_over, straight
 from omnimatte_cli.matte.edges import GROUND_SPREAD, edge_box, find_alpha, in_light
 from omnimatte_cli.matte.effects import Effect, find_effect
 from omnimatte_cli.matte.ground import shown_ground
+from omnimatte_cli.matte.hidden import COVERED, continued
 from omnimatte_cli.matte.ownership import FrameWeights, smoothstep
 from omnimatte_cli.matte.passes import BODY, PASSES, effect_passes, split_layer
 
@@ -74,6 +76,7 @@ def resolve_frame(
     masks: np.ndarray | None = None,
     side: float | None = None,
     doubt: np.ndarray | None = None,
+    continue_hidden: bool = True,
 ) -> Layers:
     """Every object's layer in one frame.
 
@@ -83,12 +86,13 @@ def resolve_frame(
     float32 where masks of several frames disagree; without them the soft edges stand in. side:
     mean side of the picture that these are part of, in pixels; None: they are all of it. doubt:
     (H, W, 2) in [0, 1], how much darker, and brighter, than the plate means nothing; None: unknown.
+    continue_hidden: layers go on behind the bodies before them, unless they are exact.
     """
     if exact_layers:
         return _exact_layers(frame, plate, owners, order, noise)
     bodies = owners.edge if masks is None else visible_masks(masks, order)
     side = side or float(np.sqrt(frame.shape[0] * frame.shape[1]))
-    return _smooth_layers(frame, plate, owners, bodies, order, noise, side, doubt)
+    return _smooth_layers(frame, plate, owners, bodies, order, noise, side, doubt, continue_hidden)
 
 
 def visible_masks(masks: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -109,13 +113,15 @@ def _smooth_layers(
     noise: np.ndarray | float,
     side: float,
     doubt: np.ndarray | None,
+    continue_hidden: bool,
 ) -> Layers:
     shape = frame.shape[:2]
     rgba = np.zeros((len(order), *shape, 4), np.float32)
-    parts: dict[int, tuple[Box, Effect, Body | None]] = {}
+    parts: dict[int, Part] = {}
     total = owners.weights.sum(0)
     # An effect is learnt from where no body can be, and from the ground that a mask takes in.
     edge = owners.edge.max(0)
+    frame = without_bleed(frame, plate, edge, noise)
     taken = shown_ground(frame, plate, edge, noise, side)
     bodies = bodies * (1 - taken)
     ground = np.maximum(1 - smoothstep(edge, *GROUND), taken)
@@ -132,20 +138,15 @@ def _smooth_layers(
         unsure = None if doubt is None else doubt[part]
         effect = find_effect(here - plate[part], under, mine, visible, near, side, unsure)
         body = find_body(here, under, effect, bodies[:, part[0], part[1]], i, mine, near, side)
-        layer = rgba[i][part]
-        if effect.box is not None:
-            lit = effect.box.slices
-            layer[lit] = straight(effect.light[lit], effect.alpha[lit])
-        if body is not None:
-            solid = body.box.slices
-            through = 1 - body.alpha
-            layer[solid] = straight(
-                body.light + grey(through) * effect.light[solid],
-                body.alpha + through * effect.alpha[solid],
-            )
+        lay_down(rgba[i][part], effect, body)
         if i != order[-1]:
-            below[part] = layer_over(layer, under)
+            below[part] = layer_over(rgba[i][part], under)
         parts[i] = box, effect, body
+    if continue_hidden:
+        for i, more in behind_others(parts, order, ground).items():
+            parts[i] = more
+            box, effect, body = more
+            lay_down(rgba[i][box.slices], effect, body)
 
     def split() -> np.ndarray:
         passes = np.zeros((len(order), len(PASSES), *shape, 4), np.float32)
@@ -170,6 +171,62 @@ class Body:
     box: Box
     light: np.ndarray
     alpha: np.ndarray
+
+
+Part = tuple[Box, Effect, Body | None]  # of a picture, and an object in it
+
+
+def lay_down(layer: np.ndarray, effect: Effect, body: Body | None) -> None:
+    """Write a body over its effect into a layer (H, W, 4), straight alpha, both parts of it."""
+    if effect.box is not None:
+        lit = effect.box.slices
+        layer[lit] = straight(effect.light[lit], effect.alpha[lit])
+    if body is not None:
+        solid = body.box.slices
+        through = 1 - body.alpha
+        layer[solid] = straight(
+            body.light + grey(through) * effect.light[solid],
+            body.alpha + through * effect.alpha[solid],
+        )
+
+
+def behind_others(parts: dict[int, Part], order: np.ndarray, ground: np.ndarray) -> dict[int, Part]:
+    """The objects that bodies before them hide in part, and go on behind them.
+
+    order: (N,) back to front. ground: (H, W) in [0, 1], where no body is.
+    """
+    out: dict[int, Part] = {}
+    front = np.zeros(ground.shape, np.float32)
+    for i in (i for i in order[::-1] if i in parts):
+        box, effect, body = parts[i]
+        before = front[box.slices].copy()
+        if body is not None:
+            there = front[box.slices][body.box.slices]
+            np.maximum(there, body.alpha, out=there)
+        if before.max() > COVERED[0]:
+            out[i] = box, *behind(effect, body, ground[box.slices], before)
+    return out
+
+
+def behind(
+    effect: Effect, body: Body | None, ground: np.ndarray, front: np.ndarray
+) -> tuple[Effect, Body | None]:
+    """An object that goes on behind bodies with this alpha (H, W), in a part of a picture.
+
+    An effect is known on the ground alone, a body wherever nothing is before it.
+    """
+    shape = front.shape
+    everywhere = Box(slice(0, shape[0]), slice(0, shape[1]))
+    if effect.box is not None:
+        planes = cv2.merge([effect.alpha, *cv2.split(effect.light), effect.mirror])
+        alpha, *light, mirror = cv2.split(continued(planes, ground, front))
+        effect = Effect(alpha, cv2.merge(light), mirror, everywhere)
+    if body is not None:
+        planes = np.zeros((*shape, 4), np.float32)
+        planes[body.box.slices] = cv2.merge([body.alpha, *cv2.split(body.light)])
+        alpha, *light = cv2.split(continued(planes, np.ones(shape, np.float32), front))
+        body = Body(everywhere, cv2.merge(light), alpha)
+    return effect, body
 
 
 def find_body(

@@ -21,6 +21,7 @@ from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.matte.resolve import Layers
 from omnimatte_cli.methods.options import MethodOptions
 from omnimatte_cli.progress import Progress
+from omnimatte_cli.settings import SolveSettings
 from omnimatte_cli.shot import Shot
 
 LayersAt = Callable[[int, np.ndarray, np.ndarray], Layers]  # (t, frame, plate)
@@ -32,7 +33,7 @@ class Run:
 
     device: where to compute. seed: of all random choices. weights: a shipped name, a path, "none"
     or "auto". ownership: the ownership network on the device, or None where none is there.
-    exact_layers: whether layers explain every pixel by itself. state: a path that an interrupted
+    solve: how layers are made. state: a path that an interrupted
     training is kept under; None: it is not kept. memo: results of long stages that a later call
     with the same inputs takes from here (evaluations vary one option).
     """
@@ -41,7 +42,7 @@ class Run:
     seed: int = 0
     weights: str = "auto"
     ownership: OwnerNet | None = None
-    exact_layers: bool = False
+    solve: SolveSettings = field(default_factory=SolveSettings)
     state: Path | None = None
     memo: dict[str, Any] = field(default_factory=dict)
 

@@ -11,7 +11,15 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Masks, Size, channel_max, frame_or_static, pack_mask, to_float
+from omnimatte_cli.arrays import (
+    ALPHABETICAL,
+    Masks,
+    Size,
+    channel_max,
+    frame_or_static,
+    pack_mask,
+    to_float,
+)
 from omnimatte_cli.matte.resolve import SMOOTHING
 from omnimatte_cli.methods.generative.closed_form import WINDOW, window_alpha
 from omnimatte_cli.methods.generative.solos import SoloError
@@ -116,7 +124,7 @@ def ordered(masks: Masks, depth: np.ndarray | None) -> Masks:
 
     depth: (T, h, w) float, brighter is nearer, or None.
     """
-    if masks.order_source != "alphabetical" or len(masks.names) == 1:
+    if masks.order_source != ALPHABETICAL or len(masks.names) == 1:
         return masks
     if depth is not None:
         small = masks.resized((depth.shape[1], depth.shape[2]))

@@ -1,0 +1,64 @@
+"""What bodies in front hide of the layers behind them.
+
+An object does not end where another passes before it, nor does its shadow where somebody stands in
+it: whoever takes the other away wants to see it go on, and not a hole of that shape. What is there
+is not known, so it is continued smoothly from around: averages on coarser and coarser grids fill
+what finer ones do not know (pull-push: Gortler et al., "The Lumigraph", SIGGRAPH 1996). Only what
+is covered is changed, so that the layers over the plate make the same picture.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.matte.blur import enlarged, reduced
+from omnimatte_cli.matte.ownership import smoothstep
+
+COVERED = (0.8, 0.98)  # alpha in front: a layer stays as it is .. is continued
+SEEN = (0.02, 0.3)  # alpha in front: what is behind is known .. is not
+THERE = (0.01, 0.03)  # alpha: nothing .. something
+WITHIN = (0.4, 0.7)  # share of the surroundings that have something: nothing behind .. all
+KNOWN = 4.0  # times its weight that a cell is believed against coarser ones
+GRID = 320  # pixels of a side, of a grid that is fine enough for what is filled
+COARSEST = 2  # cells of the shorter side of the coarsest grid
+
+
+def continued(layer: np.ndarray, known: np.ndarray, front: np.ndarray) -> np.ndarray:
+    """A premultiplied layer that goes on behind what covers it, in a part of a picture.
+
+    layer: (H, W, C) float32, alpha first, then what goes with it. known: (H, W) in [0, 1], where
+    it was seen. front: (H, W) in [0, 1], alpha of the bodies before it. Returns (H, W, C): nothing
+    changes but where `front` is nearly 1.
+    """
+    covered = smoothstep(front, *COVERED)
+    shape, less = covered.shape, max(1, min(covered.shape) // GRID)
+    seen = reduced(known * (1 - smoothstep(front, *SEEN)), less)
+    small = reduced(layer, less)
+    there = smoothstep(small[..., 0], *THERE)
+    within = smoothstep(pull_push(there, seen), *WITHIN)
+    if not (within * reduced(covered, less)).any():
+        return layer
+    behind = pull_push(small, seen * there) * repeated(within, small.shape[2])
+    share = repeated(covered, layer.shape[2])
+    return layer + share * (enlarged(behind, shape) - layer)
+
+
+def pull_push(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """x (H, W) or (H, W, C) where its weight (H, W) in [0, 1] is 1, filled smoothly elsewhere."""
+    channels = 1 if x.ndim == 2 else x.shape[2]
+    levels = [(x * repeated(weight, channels), weight)]
+    while min(levels[-1][1].shape) > COARSEST:
+        levels.append((cv2.pyrDown(levels[-1][0]), cv2.pyrDown(levels[-1][1])))
+    sums, total = levels.pop()
+    out = sums / repeated(np.maximum(total, 1e-6), channels)
+    for sums, total in levels[::-1]:
+        mean = sums / repeated(np.maximum(total, 1e-6), channels)
+        out = cv2.pyrUp(out, dstsize=total.shape[::-1])
+        out += repeated(np.minimum(KNOWN * total, 1), channels) * (mean - out)
+    return out
+
+
+def repeated(x: np.ndarray, channels: int) -> np.ndarray:
+    """(H, W) as (H, W, C), or as it is for one channel."""
+    return x if channels == 1 else cv2.merge([x] * channels)
