@@ -37,11 +37,11 @@ def without_bleed(
     """The frame without the colour that bled from bodies onto unchanged pixels.
 
     frame, plate: (H, W, 3) float32 in [0, 1]. masks: (H, W) in [0, 1], bodies with soft edges.
-    noise: (H, W) or a number, deviation of frame - plate where nothing happens. Returns (H, W, 3) float32, the frame itself
-    far from bodies; near them, where brightness is the plate's and changed pixels are beside it,
-    the colour is the plate's as far as their colour, blurred, explains what there is. A change of
-    colour alone, which has no such neighbours, stays, and so does a frame whose colour ends where
-    its brightness does.
+    noise: (H, W) or a number, deviation of frame - plate where nothing happens. Returns (H, W, 3)
+    float32, the frame itself far from bodies; near them, where brightness is the plate's and
+    changed pixels are beside it, the colour is the plate's as far as their colour, blurred,
+    explains what there is. A change of colour alone, which has no such neighbours, stays, and so
+    does a frame whose colour ends where its brightness does.
     """
     boxes = boxes_around(masks > NEAR_BODY, AROUND)
     found = [bled(frame[b.slices] - plate[b.slices], cropped(noise, b)) for b in boxes]
