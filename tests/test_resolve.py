@@ -9,7 +9,7 @@ from omnimatte_cli.arrays import integers, to_float
 from omnimatte_cli.matte import resolve
 from omnimatte_cli.matte.bleed import without_bleed
 from omnimatte_cli.matte.box import bounding_box
-from omnimatte_cli.matte.compositing import grey, layer_over, straight
+from omnimatte_cli.matte.compositing import composite, grey, layer_over, straight
 from omnimatte_cli.matte.edges import find_alpha
 from omnimatte_cli.matte.effects import Effect, find_effect
 from omnimatte_cli.matte.ground import shown_ground
@@ -101,7 +101,9 @@ def test_layers_are_computed_where_they_are_as_in_the_whole_picture() -> None:
             x[box.slices] for x in (frame, below, plate, noise, owners.weights[i])
         )
         visible = ground[box.slices] * (1 - np.clip(owners.weights.sum(0)[box.slices] - mine, 0, 1))
-        effect = find_effect(here - base, under, mine, visible, near, side)
+        rivals = owners.weights.sum(0)[box.slices]
+        claim = mine * smoothstep(mine / np.maximum(rivals, 1e-3), *resolve.RIVALS)
+        effect = find_effect(here - base, under, claim, visible, near, side)
         floor = under + resolve.believed(effect, np.s_[:, :], under, near)
         mask = bodies[:, box.rows, box.columns]
         alpha = find_alpha(here, floor, mask[i], near, side)
@@ -148,6 +150,22 @@ def test_a_frame_equal_to_the_plate_gives_empty_layers(exact: bool) -> None:
     assert layers.rgba.shape == (2, 48, 48, 4) and layers.rgba.dtype == np.float32
     assert layers.rgba[..., 3].max() == 0
     assert np.array_equal(quantise_layers(layers.rgba, plate, [0, 1]).composite, plate)
+
+
+def test_a_shadow_of_two_is_not_there_twice() -> None:
+    rng = np.random.default_rng(4)
+    size = (96, 128)
+    plate = to_float(smooth_picture(rng, size))
+    weights = np.zeros((2, *size), np.float32)
+    weights[0, 20:70, 20:80] = weights[1, 20:70, 50:110] = 1
+    weights /= np.maximum(weights.sum(0), 1)  # both own half of what lies between
+    frame = plate * grey(1 - 0.5 * np.minimum(weights.sum(0), 1))
+    order = np.array([0, 1])
+    layers = resolve.resolve_frame(frame, plate, flat_shares(weights), order, NOISE)
+    again, _ = composite(layers.rgba, plate, order)
+    both = np.s_[28:62, 54:76]
+    ratio = again[both].mean() / frame[both].mean()
+    assert 0.85 < ratio < 1.15
 
 
 def test_the_body_is_opaque_and_has_the_frames_colours() -> None:

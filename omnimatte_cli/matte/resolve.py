@@ -31,6 +31,7 @@ SMOOTHING = 1.5  # pixels; sigma over which a faint change must be coherent to c
 EVIDENCE = (0.3, 0.6)  # smoothed change, in noise deviations: nothing counts below, all above
 BODY_CHANGE = (0.02, 0.12)  # change that makes an edge pixel of a mask transparent .. opaque
 PARTIAL_CHANGE = 3 / 255  # the most of a change that may be split between objects and nobody
+RIVALS = (0.33, 0.6)  # share of what objects own at which one makes nothing of a change .. all
 RIM = (0.4, 0.6)  # soft mask at which the residual begins to count as body, and counts in full
 
 TOUCHED = 0.02  # ownership or mask from which a pixel is looked at
@@ -136,7 +137,9 @@ def _smooth_layers(
         near = cropped(noise, box)
         visible = ground[part] * (1 - np.clip(total[part] - mine, 0, 1))
         unsure = None if doubt is None else doubt[part]
-        effect = find_effect(here - plate[part], under, mine, visible, near, side, unsure)
+        # Two layers that both make a change make it twice.
+        claim = mine * smoothstep(mine / np.maximum(total[part], 1e-3), *RIVALS)
+        effect = find_effect(here - plate[part], under, claim, visible, near, side, unsure)
         body = find_body(here, under, effect, bodies[:, part[0], part[1]], i, mine, near, side)
         lay_down(rgba[i][part], effect, body)
         if i != order[-1]:
