@@ -6,9 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
+from omnimatte_cli.matte import ground
 from omnimatte_cli.matte.box import MOST_PIECES, boxes_around
 from omnimatte_cli.matte.ground import (
+    PATTERNED,
     PLAIN,
+    STEPS,
     ends_at_edges,
     follow_light,
     share_of_rim,
@@ -210,3 +213,17 @@ def test_the_share_of_a_rim_counts_its_pixels_alone() -> None:
     assert share_of_rim(found, mask, 3.0) == pytest.approx(3 * 90 / around, abs=0.01)
     assert share_of_rim(np.ones(SIZE, np.float32), mask, 3.0) == 1
     assert share_of_rim(found, np.zeros(SIZE, bool), 3.0) == 0
+
+
+def test_light_that_wavers_around_a_mask_does_not_hold_up_the_search(monkeypatch) -> None:
+    blur, calls = ground.coarse_blur, []
+
+    def counted(*args: object) -> np.ndarray:
+        calls.append(args)
+        return blur(*args)
+
+    monkeypatch.setattr(ground, "coarse_blur", counted)
+    strange = np.random.default_rng(6).normal(0, 0.05, PLATE.shape).astype(np.float32)
+    frame = np.where(box(ROUGH)[..., None], 0.9, PLATE + strange)
+    follow_light(frame, PLATE, soft(box(ROUGH)) > 0.02, NOISE, 3.0, 19.0, PATTERNED)
+    assert len(calls) < 3 * (2 + STEPS)

@@ -145,12 +145,19 @@ def follow_light(
         light = channel_sum(gain) / 3
         likely = smoothstep(coarse_blur(weight, window, CELLS), *ENOUGH)
         likely *= smoothstep(light, *like.lit[:2]) * (1 - smoothstep(light, *like.lit[2:]))
-        lit = enlarged(gain, mask.shape) * plate
-        off = channel_sum(np.square(frame - lit) / (variance + np.square(like.share * lit)))
-        off = np.sqrt(off / 3)
+        lit = enlarged(gain, mask.shape)
+        lit *= plate
+        rest = frame - lit
+        rest *= rest
+        lit *= np.float32(like.share)
+        lit *= lit
+        lit += variance
+        rest /= lit
+        off = np.sqrt(channel_sum(rest) / 3)
         found = (1 - smoothstep(off, *OFF_GROUND)) * enlarged(likely, mask.shape)
         before, weight = weight, np.where(mask, found, outside * found)
-        if window == sigma and np.abs(weight - before).sum() < SETTLED * sigma * sigma:
+        # Around the mask what is light and what is not may waver for ever.
+        if window == sigma and np.abs(weight - before)[mask].sum() < SETTLED * sigma * sigma:
             break
     found = cv2.morphologyEx(weight * mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     # Scattered pixels of a body are like any ground by chance.
