@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.plate.passing import ENOUGH, FEWEST, without_passing
 
 SIZE, SAMPLES = (40, 60), range(0, 40, 2)
@@ -85,3 +86,24 @@ def test_before_a_moving_camera_who_rests_in_the_scene_stays() -> None:
     camera = Camera(homographies, SIZE)
     passing = without_passing(strangers, lambda t: NOTHING, SAMPLES, SIZE, STILL[0], camera)
     assert passing is not None and not passing(20)[11:15, 26:32].any()
+
+
+def test_a_movers_shadow_leaves_with_him() -> None:
+    strangers, shape = mover(50), (40, *SIZE)
+    theirs = np.zeros(shape, np.float16)
+    for t in range(40):
+        theirs[t, 20:26, t + 1 : t + 9] = 0.7  # below him
+    theirs[:, 30:36, 5:15] = 0.4  # less than half
+    weights = np.zeros((1, *shape), np.float16)
+    weights[0, :, 30:36] = 0.2
+    ownership = Ownership(weights, 1 - weights[0], theirs)
+    passing = without_passing(
+        strangers, lambda t: NOTHING, SAMPLES, SIZE, *STILL, ownership=ownership
+    )
+    assert passing is not None
+    there = passing(20)
+    assert there[12, 25] and there[22, 25] and not there[22, 15] and not there[30:36].any()
+    untold = without_passing(
+        strangers, lambda t: NOTHING, SAMPLES, SIZE, *STILL, Ownership(weights, 1 - weights[0])
+    )
+    assert untold is not None and untold(20)[12, 25] and not untold(20)[20:26].any()

@@ -214,11 +214,14 @@ def test_what_strangers_own_is_unowned(clip) -> None:
     )
     known = predict_ownership(net, both, 3, 12.0, Silent())
     found = predict_ownership(net, alone, 3, 12.0, Silent(), second[None])
+    assert found.strangers is not None and known.strangers is None
     assert found.weights.shape[0] == 1
     np.testing.assert_allclose(found.weights[0], known.weights[0], atol=2e-3)
     rest = known.unowned.astype(np.float32) + known.weights[1]
     here = known.weights[1] > 0  # an object long out of sight owns nothing
     np.testing.assert_allclose(found.unowned.astype(np.float32)[here], rest[here], atol=5e-3)
+    assert found.strangers is not None  # not averaged over frames that rest, as the others are
+    assert np.abs(found.strangers - known.weights[1])[here].mean() < 0.01
 
 
 def owned_by(first: float, second: float, length: int) -> Ownership:

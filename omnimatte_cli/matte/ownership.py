@@ -35,11 +35,13 @@ class Ownership:
 
     weights: (N, T, h, w) float16, 0 or more, any common scale.
     unowned: (T, h, w) or (1, 1, 1) float16, the weight of no object: noise, faults of the
-    plate, strangers.
+    plate, strangers. strangers: (T, h, w) float16, what of that is theirs; None: nobody was told of
+    any.
     """
 
     weights: np.ndarray
     unowned: np.ndarray
+    strangers: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         assert self.weights.ndim == 4 and self.unowned.ndim == 3, (

@@ -73,7 +73,8 @@ def predict_ownership(
     if strangers is not None and len(strangers):
         everyone = _with_strangers(clip, strangers)
     h, w = clip.frames.shape[2:]
-    weights = scratch_array((n, t, h, w), np.float16)
+    # A row more for what strangers own together.
+    shares = scratch_array((n + (everyone is not clip), t, h, w), np.float16)
     unowned = scratch_array((t, h, w), np.float16)
     net.eval()
 
@@ -92,15 +93,17 @@ def predict_ownership(
         with closing(asked_for) as answers:
             for (line, kept), share in zip(parts, answers, strict=True):
                 frames = line[kept]
-                weights[:, frames], unowned[frames] = share[:n], share[n:].sum(0)
+                shares[:n, frames], unowned[frames] = share[:n], share[n:].sum(0)
+                if len(shares) > n:
+                    shares[n, frames] = share[n:-1].sum(0)
                 seen[frames] = True
-                release(weights, unowned)
+                release(shares, unowned)
                 everyone.release()
                 progress.step(int(seen.sum()))
-        fill_between(weights, unowned, seen)
+        fill_between(shares, unowned, seen)
 
     BatchSize(CHUNK, "frames", progress).fit(ask)
-    ownership = Ownership(weights, unowned)
+    ownership = Ownership(shares[:n], unowned, shares[n] if len(shares) > n else None)
     if every == 1:
         frames = clip.held[0] if clip.held else np.moveaxis(clip.frames.cpu().numpy(), 1, -1)
         ownership = average_static(ownership, frames, fps)

@@ -69,7 +69,7 @@ def average_static(ownership: Ownership, frames: np.ndarray, fps: float) -> Owne
             if not single:
                 unowned[t] = out[-1]
         release(frames, ownership.weights, ownership.unowned, weights, unowned)
-    return Ownership(weights, unowned)
+    return Ownership(weights, unowned, ownership.strangers)
 
 
 def _answer(ownership: Ownership, t: int) -> np.ndarray:

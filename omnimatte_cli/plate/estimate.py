@@ -202,7 +202,13 @@ def owner_pixels(
     frames, camera = shot.frames, camera.scaled(shot.size)
     rest = resting_effects(frames, camera, lambda t: hidden[t], small)
     passing = without_passing(
-        shot.strangers, lambda t: hidden[t] | small(t), shot.samples.indices, size, frames, camera
+        shot.strangers,
+        lambda t: hidden[t] | small(t),
+        shot.samples.indices,
+        size,
+        frames,
+        camera,
+        ownership,
     )
 
     def owned(t: int) -> np.ndarray:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size
+from omnimatte_cli.arrays import Size, frame_or_static
 from omnimatte_cli.camera.canvas import stack_frames, stretches
 from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.matte.ownership import Ownership
 
 ENOUGH = 0.15  # share of the samples that must show a place without anybody,
 FEWEST = 4  # and samples at least: with fewer, who stands there is part of the scene
@@ -23,13 +24,15 @@ def without_passing(
     size: Size,
     frames: np.ndarray,
     camera: Camera,
+    ownership: Ownership | None = None,
 ) -> Callable[[int], np.ndarray] | None:
     """What movers without a mask hide of frame t, (H, W) bool of `size`; None: there are none.
 
     strangers: (S, T, h, w) bool at working size, or None. hidden: what else hides the scene in
     frame t, (h, w) bool: masks, and what objects own. samples: the frames that the plate of a
     camera that stands still is made of. frames: (T, h, w, 3); camera: of that size. A mover hides a
-    place only if enough samples show it without movers and without `hidden`.
+    place only if enough samples show it without movers and without `hidden`. ownership: which says
+    what movers own beside themselves, their shadows; None: nothing is known of that.
     """
     if strangers is None or not len(strangers):
         return None
@@ -38,7 +41,9 @@ def without_passing(
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)
 
     def moving(t: int) -> np.ndarray:
-        return cv2.dilate(np.asarray(strangers[:, t].any(0)).view(np.uint8), kernel).view(bool)
+        there = np.asarray(strangers[:, t].any(0))
+        grown = cv2.dilate(there.view(np.uint8), kernel).view(bool)
+        return grown if ownership is None else grown | strangers_pixels(ownership, t)
 
     def hides(t: int) -> np.ndarray:
         return moving(t) | hidden(t)
@@ -50,6 +55,15 @@ def without_passing(
         return cv2.resize(there, size[::-1], interpolation=cv2.INTER_NEAREST).view(bool)
 
     return passing
+
+
+def strangers_pixels(ownership: Ownership, t: int) -> np.ndarray:
+    """What movers without a mask own of frame t, their shadows included, (h, w) bool."""
+    if ownership.strangers is None:
+        return np.zeros(ownership.weights.shape[2:], bool)
+    theirs = ownership.strangers[t].astype(np.float32)
+    rest = frame_or_static(ownership.unowned, t).astype(np.float32) - theirs
+    return theirs > ownership.weights[:, t].astype(np.float32).sum(0) + rest
 
 
 def _in_enough(
