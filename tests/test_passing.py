@@ -7,7 +7,7 @@ import pytest
 
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.matte.ownership import Ownership
-from omnimatte_cli.plate.passing import ENOUGH, FEWEST, without_passing
+from omnimatte_cli.plate.passing import BARELY, ENOUGH, FEWEST, without_passing
 
 SIZE, SAMPLES = (40, 60), range(0, 40, 2)
 NOTHING = np.zeros(SIZE, bool)
@@ -107,3 +107,18 @@ def test_a_movers_shadow_leaves_with_him() -> None:
         strangers, lambda t: NOTHING, SAMPLES, SIZE, *STILL, Ownership(weights, 1 - weights[0])
     )
     assert untold is not None and untold(20)[12, 25] and not untold(20)[20:26].any()
+
+
+def test_single_pixels_that_are_seen_a_little_less_do_not_keep_specks_of_him() -> None:
+    need = int(np.ceil(max(FEWEST, ENOUGH * len(SAMPLES))))
+    strangers = np.zeros((1, 40, *SIZE), bool)
+    strangers[0, 2 * need :, 8:24, 8:40] = True
+
+    def hidden(t: int) -> np.ndarray:
+        there = np.zeros(SIZE, bool)
+        there[15, 15], there[15, 30] = t < 2 * (need - BARELY), t < 2 * (need - BARELY + 1)
+        return there
+
+    passing = without_passing(strangers, hidden, SAMPLES, SIZE, *STILL)
+    assert passing is not None
+    assert passing(39)[15, 15] and not passing(39)[15, 30]

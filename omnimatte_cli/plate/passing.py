@@ -14,6 +14,7 @@ from omnimatte_cli.matte.ownership import Ownership
 
 ENOUGH = 0.15  # share of the samples that must show a place without anybody,
 FEWEST = 4  # and samples at least: with fewer, who stands there is part of the scene
+BARELY = 3  # samples, for a pixel among such
 GROWTH = 0.012  # of the picture's mean side, by which a mover is grown: its rim and its motion
 
 
@@ -48,7 +49,9 @@ def without_passing(
     def hides(t: int) -> np.ndarray:
         return moving(t) | hidden(t)
 
-    enough = _seen_often(frames, camera, hides) if camera.moving else _in_enough(hides, samples)
+    enough = (
+        _seen_often(frames, camera, hides) if camera.moving else _in_enough(hides, samples, kernel)
+    )
 
     def passing(t: int) -> np.ndarray:
         there = (moving(t) & enough(t)).view(np.uint8)
@@ -67,11 +70,14 @@ def strangers_pixels(ownership: Ownership, t: int) -> np.ndarray:
 
 
 def _in_enough(
-    hides: Callable[[int], np.ndarray], samples: Sequence[int]
+    hides: Callable[[int], np.ndarray], samples: Sequence[int], kernel: np.ndarray
 ) -> Callable[[int], np.ndarray]:
     """Which pixels of any frame enough samples show, before a camera that stands still."""
     shown = sum((~hides(t) for t in samples), np.zeros((), np.int32))
     enough = np.asarray(shown) >= max(FEWEST, ENOUGH * len(samples))
+    # Between such pixels single ones stay nearly as well seen, and would stay as specks of him.
+    closed = cv2.morphologyEx(enough.view(np.uint8), cv2.MORPH_CLOSE, kernel)
+    enough = closed.view(bool) & (np.asarray(shown) >= BARELY)
     return lambda t: enough
 
 
