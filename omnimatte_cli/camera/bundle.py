@@ -13,15 +13,16 @@ the sparse normal equations (8 x 8 blocks), robust by reweighting (Cauchy).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import splu
 
 from omnimatte_cli.camera.model import normalised
 from omnimatte_cli.camera.tracking import Pair
 from omnimatte_cli.scratch import EVERY, release
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 ROBUST = 0.7  # pixels, scale of Cauchy's weights
 ITERATIONS = 15
@@ -40,6 +41,10 @@ def adjust(homographies: np.ndarray, pairs: Sequence[Pair], fixed: int, width: i
 
     width: of the frames in pixels, which scales coordinates to about 1. Frames in no pair stay.
     """
+    # A tenth of a second, which runs before a static camera do without.
+    from scipy import sparse
+    from scipy.sparse.linalg import splu
+
     to_unit = np.diag([2 / width, 2 / width, 1.0])
     to_unit[:2, 2] = -1
     to_pixels = np.linalg.inv(to_unit)
@@ -129,6 +134,8 @@ def _normal_equations(
     unit: np.ndarray, pairs: Sequence[Pair], to_unit: np.ndarray, scale: float, fixed: int
 ) -> tuple[sparse.csc_matrix, np.ndarray]:
     """J^T W J (8T x 8T, sparse) and J^T W r (8T,), with Cauchy's weights."""
+    from scipy import sparse
+
     count = len(unit)
     gradient = np.zeros((count, 8))
     diagonal = np.zeros((count, 8, 8))

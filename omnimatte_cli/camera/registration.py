@@ -284,7 +284,8 @@ def _adjusted(scene: _Scene, own: range, small: Size) -> tuple[np.ndarray | None
     pairs = [p.counted_from(own.start) for p in scene.pairs]
     if not pairs:
         return None, 0.0
-    adjusted = adjust(chain, pairs, 0, small[1])
+    # A scene that stays has each frame paired with the first alone: nothing drifts.
+    adjusted = adjust(chain, pairs, 0, small[1]) if scene.moves else chain
     if not all(sane(h, small, 1e3) for h in adjusted):
         adjusted = chain
     shifts = np.array([largest_shift(adjusted[[0, i]], small) for i in range(len(own))])

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import cg
 
 from omnimatte_cli.arrays import full_scale
 
@@ -27,6 +25,9 @@ def copied(
     unknown: (H, W) bool, the hole and whatever else is not to be looked at. sources: (H, W) int64,
     flat indices of known pixels, in the hole at least; -1 elsewhere.
     """
+    from scipy import sparse  # where there is a hole to fill: a tenth of a second
+    from scipy.sparse.linalg import cg
+
     top = full_scale(image.dtype)
     flat = image.reshape(-1, 3).astype(np.float64) * (255 / top)
     h, w = hole.shape
