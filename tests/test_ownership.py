@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,14 @@ from omnimatte_cli.arrays import Masks, Plate
 from omnimatte_cli.matte import predict as owners
 from omnimatte_cli.matte.likeness import likeness
 from omnimatte_cli.matte.network import CONTEXT, OwnerNet, join_channels, join_levels
-from omnimatte_cli.matte.ownership import Ownership, frame_weights, layer_weights, product, upsample
+from omnimatte_cli.matte.ownership import (
+    Ownership,
+    frame_weights,
+    layer_weights,
+    product,
+    soft_edge,
+    upsample,
+)
 from omnimatte_cli.matte.predict import (
     chunks,
     far_from_sight,
@@ -339,3 +347,13 @@ def test_empty_masks_and_a_frame_equal_to_the_plate(net: OwnerNet, n: int) -> No
 def test_upsampling_keeps_constants_and_signs() -> None:
     assert np.allclose(upsample(np.full((2, 4, 6), 0.3, np.float32), (37, 65)), 0.3, atol=1e-6)
     assert upsample(np.eye(6, dtype=np.float32)[None], (48, 48)).min() >= 0
+
+
+def test_a_soft_edge_is_that_of_the_whole_picture() -> None:
+    mask = np.zeros((90, 120), bool)
+    assert not soft_edge(mask, 3.0).any()
+    for part, sigma in ((np.s_[40:50, 60:75], 3.0), (np.s_[:20, 100:], 2.2), (np.s_[:, 30:], 8.0)):
+        mask[:] = False
+        mask[part] = True
+        whole = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma)
+        np.testing.assert_allclose(soft_edge(mask, sigma), whole, atol=1e-6)

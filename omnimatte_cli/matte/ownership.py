@@ -163,7 +163,12 @@ def possible(share: np.ndarray, size: Size) -> np.ndarray:
 
 def soft_edge(mask: np.ndarray, sigma: float) -> np.ndarray:
     """A mask (H, W) bool blurred over its outline only, float32 in [0, 1]."""
-    return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), max(sigma, 0.5))
+    out = np.zeros(mask.shape, np.float32)
+    sigma = max(sigma, 0.5)
+    box = bounding_box(mask, round(4 * sigma) + 2)  # further than the blur reaches
+    if box is not None:
+        out[box.slices] = cv2.GaussianBlur(mask[box.slices].astype(np.float32), (0, 0), sigma)
+    return out
 
 
 def upsample(x: np.ndarray, size: Size, box: Box | None = None) -> np.ndarray:
