@@ -42,6 +42,7 @@ GAPS = (4, 12, 36)  # frames apart, besides neighbours, that are paired against 
 KEY_SHIFT = 0.15  # of the width: the first frame is paired with others that have moved less
 STILL = 0.7  # pixels within which a point counts as not moved
 STILL_TILES = 1 / 3  # of the tiles with points: if so many stay, so does the scene
+THUMB = (64, 36)  # pixels across and down, at which two frames are compared that share no motion
 CUT_CHANGE = 0.35  # half the difference of two colour histograms, from which it may be a cut
 CUT_LIKENESS = 0.25  # correlation of two frames' detail below which it may be one
 SHORT_SHIFTS = 2  # frames: a shift of no more is taken for a mistake
@@ -73,7 +74,7 @@ def register(
     store = Store()
     size: Size = (0, 0)
     scale = 1.0
-    thumb = last_thumb = None
+    last = None
     count = 0
     for t, frame in enumerate(frames):
         size = frame.shape[:2]
@@ -86,9 +87,9 @@ def register(
             if mask is not None:
                 mask = cv2.resize(mask.astype(np.uint8), small, interpolation=cv2.INTER_AREA) > 0
         here = view(t, grey, mask)
-        thumb, last_thumb = cv2.resize(frame, (64, 36), interpolation=cv2.INTER_AREA), thumb
-        if not scenes or not _continue(scenes[-1], here, thumb, last_thumb):
+        if last is None or not _continue(scenes[-1], here, frame, last):
             scenes.append(_begin(here, store))
+        last = frame
         count = t + 1
         if count % EVERY == 0:
             store.release()
@@ -104,8 +105,11 @@ def _begin(key: View, store: Store) -> _Scene:
     return scene
 
 
-def _continue(scene: _Scene, here: View, thumb: np.ndarray, last: np.ndarray) -> bool:
-    """Add a frame to the scene; False where it begins a new one."""
+def _continue(scene: _Scene, here: View, frame: np.ndarray, last: np.ndarray) -> bool:
+    """Add a frame to the scene; False where it begins a new one.
+
+    frame, last: (H, W, 3) uint8, it and the one before.
+    """
     t, before = here.frame, scene.views[here.frame - 1]
     key_pair = None
     if not scene.moves:
@@ -120,7 +124,7 @@ def _continue(scene: _Scene, here: View, thumb: np.ndarray, last: np.ndarray) ->
     pair = _neighbours(scene, before, here)
     if pair is None and key_pair is None:
         # A frame that is unlike the one before, and shares no motion with it, is another scene.
-        if _is_cut(thumb, last):
+        if _is_cut(*(cv2.resize(x, THUMB, interpolation=cv2.INTER_AREA) for x in (frame, last))):
             return False
         scene.lost.append(t)
         scene.chain[t] = scene.chain[t - 1]
