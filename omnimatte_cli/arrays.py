@@ -6,6 +6,7 @@ Letters: B windows, N layers, T frames, C channels, H, W. Host arrays are NumPy,
 from __future__ import annotations
 
 import itertools
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -165,9 +166,25 @@ class Masks:
                 mask = self.at(i, t)
                 if not mask.any():
                     continue
-                part = cv2.resize(mask.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
-                out[i, t] = part >= min(0.5, float(part.max()))
+                (rows, to_rows), (columns, to_columns) = (
+                    _whole_cells(np.any(mask, axis=axis), old, new)
+                    for axis, old, new in ((1, self.size[0], h), (0, self.size[1], w))
+                )
+                there = mask[rows, columns].astype(np.float32)
+                part = out[i, t, to_rows, to_columns]
+                share = cv2.resize(there, part.shape[::-1], interpolation=cv2.INTER_AREA)
+                part[:] = share >= min(0.5, float(share.max()))
         return out
+
+
+def _whole_cells(there: np.ndarray, old: int, new: int) -> tuple[slice, slice]:
+    """The part of a line of `old` pixels that holds all that is there (old,) bool, and where that
+    is in a line of `new` pixels: between places at which pixels of both begin."""
+    common = math.gcd(old, new) if new <= old else 1
+    step = old // common
+    found = np.flatnonzero(there)
+    first, stop = int(found[0]) // step, int(found[-1]) // step + 1
+    return slice(first * step, stop * step), slice(first * new // common, stop * new // common)
 
 
 def pack_mask(mask: np.ndarray) -> bytes:

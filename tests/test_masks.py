@@ -346,3 +346,22 @@ def test_overlapping_masks_are_fine(tmp_path: Path, masks) -> None:
     write_masks(tmp_path / "a", masks)
     write_masks(tmp_path / "b", masks)
     assert same(load(tmp_path), masks, masks)
+
+
+@pytest.mark.parametrize(
+    ("size", "small"),
+    [((108, 192), (16, 28)), ((97, 131), (32, 48)), ((60, 90), (80, 120)), ((64, 64), (64, 64))],
+)
+def test_small_masks_are_those_of_the_whole_picture(
+    size: tuple[int, int], small: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(0)
+    masks = np.zeros((1, 12, *size), bool)
+    for mask in masks[0, 1:]:
+        y, x, h, w = (int(rng.integers(0, n)) for n in (*size, *size))
+        mask[y : y + h // 2 + 1, x : x + w // 2 + 1] = True
+    found = Masks.from_arrays(masks, ["thing"]).resized(small)
+    for mask, here in zip(masks[0], found[0], strict=True):
+        share = cv2.resize(mask.astype(np.float32), small[::-1], interpolation=cv2.INTER_AREA)
+        expected = (share >= min(0.5, float(share.max()))) & mask.any()
+        np.testing.assert_array_equal(here, expected)
