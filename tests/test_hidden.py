@@ -8,7 +8,7 @@ import pytest
 
 from omnimatte_cli.arrays import Masks, integers
 from omnimatte_cli.matte.compositing import composite, grey, lay_over
-from omnimatte_cli.matte.hidden import continued, pull_push
+from omnimatte_cli.matte.hidden import EFFECT_WITHIN, continued, pull_push
 from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.ownership import FrameWeights, Ownership
 from omnimatte_cli.matte.passes import BODY, PASSES
@@ -98,9 +98,9 @@ def test_nothing_in_front_changes_nothing() -> None:
     rng = np.random.default_rng(1)
     layer = rng.random((*SIZE, 4), np.float32)
     ones, zeros = np.ones(SIZE, np.float32), np.zeros(SIZE, np.float32)
-    np.testing.assert_array_equal(continued(layer, ones, zeros), layer)
+    np.testing.assert_array_equal(continued(layer, ones, zeros, EFFECT_WITHIN), layer)
     half = np.full(SIZE, 0.8, np.float32)  # a veil covers nothing
-    np.testing.assert_array_equal(continued(layer, ones, half), layer)
+    np.testing.assert_array_equal(continued(layer, ones, half, EFFECT_WITHIN), layer)
 
 
 def test_holes_are_filled_from_around() -> None:

@@ -18,25 +18,29 @@ from omnimatte_cli.matte.ownership import smoothstep
 COVERED = (0.8, 0.98)  # alpha in front: a layer stays as it is .. is continued
 SEEN = (0.02, 0.3)  # alpha in front: what is behind is known .. is not
 THERE = (0.01, 0.03)  # alpha: nothing .. something
-WITHIN = (0.4, 0.7)  # share of the surroundings that have something: nothing behind .. all
+# Share of the surroundings that have something: nothing behind .. all.
+EFFECT_WITHIN = (0.4, 0.7)
+BODY_WITHIN = (0.7, 0.95)  # a smear on one side of what covers it looks worse than its edge
 KNOWN = 4.0  # times its weight that a cell is believed against coarser ones
 GRID = 320  # pixels of a side, of a grid that is fine enough for what is filled
 COARSEST = 2  # cells of the shorter side of the coarsest grid
 
 
-def continued(layer: np.ndarray, known: np.ndarray, front: np.ndarray) -> np.ndarray:
+def continued(
+    layer: np.ndarray, known: np.ndarray, front: np.ndarray, around: tuple[float, float]
+) -> np.ndarray:
     """A premultiplied layer that goes on behind what covers it, in a part of a picture.
 
     layer: (H, W, C) float32, alpha first, then what goes with it. known: (H, W) in [0, 1], where
-    it was seen. front: (H, W) in [0, 1], alpha of the bodies before it. Returns (H, W, C): nothing
-    changes but where `front` is nearly 1.
+    it was seen. front: (H, W) in [0, 1], alpha of the bodies before it. around: share of the
+    surroundings, as above. Returns (H, W, C): nothing changes but where `front` is nearly 1.
     """
     covered = smoothstep(front, *COVERED)
     shape, less = covered.shape, max(1, min(covered.shape) // GRID)
     seen = reduced(known * (1 - smoothstep(front, *SEEN)), less)
     small = reduced(layer, less)
     there = smoothstep(small[..., 0], *THERE)
-    within = smoothstep(pull_push(there, seen), *WITHIN)
+    within = smoothstep(pull_push(there, seen), *around)
     if not (within * reduced(covered, less)).any():
         return layer
     behind = pull_push(small, seen * there) * repeated(within, small.shape[2])

@@ -23,7 +23,7 @@ from omnimatte_cli.matte.compositing import grey, layer_over, straight
 from omnimatte_cli.matte.edges import GROUND_SPREAD, edge_box, find_alpha, in_light
 from omnimatte_cli.matte.effects import Effect, find_effect
 from omnimatte_cli.matte.ground import shown_ground
-from omnimatte_cli.matte.hidden import COVERED, continued
+from omnimatte_cli.matte.hidden import BODY_WITHIN, COVERED, EFFECT_WITHIN, continued
 from omnimatte_cli.matte.ownership import FrameWeights, smoothstep
 from omnimatte_cli.matte.passes import BODY, PASSES, effect_passes, split_layer
 
@@ -222,12 +222,13 @@ def behind(
     everywhere = Box(slice(0, shape[0]), slice(0, shape[1]))
     if effect.box is not None:
         planes = cv2.merge([effect.alpha, *cv2.split(effect.light), effect.mirror])
-        alpha, *light, mirror = cv2.split(continued(planes, ground, front))
+        alpha, *light, mirror = cv2.split(continued(planes, ground, front, EFFECT_WITHIN))
         effect = Effect(alpha, cv2.merge(light), mirror, everywhere)
     if body is not None:
         planes = np.zeros((*shape, 4), np.float32)
         planes[body.box.slices] = cv2.merge([body.alpha, *cv2.split(body.light)])
-        alpha, *light = cv2.split(continued(planes, np.ones(shape, np.float32), front))
+        seen = np.ones(shape, np.float32)
+        alpha, *light = cv2.split(continued(planes, seen, front, BODY_WITHIN))
         body = Body(everywhere, cv2.merge(light), alpha)
     return effect, body
 
