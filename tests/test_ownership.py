@@ -28,6 +28,7 @@ from omnimatte_cli.matte.predict import (
     far_from_sight,
     frame_stride,
     predict_ownership,
+    together,
 )
 from omnimatte_cli.matte.resolve import resolve_frame
 from omnimatte_cli.matte.still import average_static
@@ -357,3 +358,9 @@ def test_a_soft_edge_is_that_of_the_whole_picture() -> None:
         mask[part] = True
         whole = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma)
         np.testing.assert_allclose(soft_edge(mask, sigma), whole, atol=1e-6)
+
+
+def test_frames_of_few_objects_are_computed_in_longer_pieces() -> None:
+    one = 128 * 224
+    assert together(one) == 48 and 24 < together(2 * one) < 48
+    assert together(8 * one) == 24

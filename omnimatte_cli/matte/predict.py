@@ -19,7 +19,8 @@ from omnimatte_cli.scratch import EVERY, release, scratch_array
 from omnimatte_cli.tensors import ClipTensors
 
 SPACING = 0.25  # seconds between a frame and its neighbours in training
-CHUNK = 24  # frames that are computed together, besides the context at both ends
+CHUNK = 24  # frames that are computed together, besides the context at both ends,
+LONGEST = 48  # and where objects are few: the context is computed less often then
 LARGE = 4 << 20  # pixels of all objects' pictures from which frames are computed one lot at a time
 ABSENCE = 4  # spacings (a second) after which an object out of sight owns nothing any more
 
@@ -44,6 +45,11 @@ def chunks(
             stop = min(start + size, len(line))
             first = max(0, start - CONTEXT)
             yield line[first : stop + CONTEXT], slice(start - first, stop - first)
+
+
+def together(pixels: int) -> int:
+    """How many frames are computed together. pixels: of one frame's pictures, one an object."""
+    return max(CHUNK, min(LONGEST, LARGE // 2 // max(pixels, 1)))
 
 
 def asked(frames: int, stride: int, every: int) -> list[int]:
@@ -76,6 +82,7 @@ def predict_ownership(
     # A row more for what strangers own together.
     shares = scratch_array((n + (everyone is not clip), t, h, w), np.float16)
     unowned = scratch_array((t, h, w), np.float16)
+    pixels = len(everyone.masks) * h * w
     net.eval()
 
     def answer(line: np.ndarray, kept: slice) -> np.ndarray:
@@ -88,7 +95,7 @@ def predict_ownership(
     def ask(size: int) -> None:
         seen = np.zeros(t, bool)
         parts = list(chunks(t, stride, every, size))
-        few = len(everyone.masks) * size * h * w <= LARGE
+        few = pixels * size <= LARGE
         asked_for = side_by_side(answer, parts, clip.frames.device, 2 if few else 1)
         with closing(asked_for) as answers:
             for (line, kept), share in zip(parts, answers, strict=True):
@@ -102,7 +109,7 @@ def predict_ownership(
                 progress.step(int(seen.sum()))
         fill_between(shares, unowned, seen)
 
-    BatchSize(CHUNK, "frames", progress).fit(ask)
+    BatchSize(together(pixels), "frames", progress).fit(ask)
     ownership = Ownership(shares[:n], unowned, shares[n] if len(shares) > n else None)
     if every == 1:
         frames = clip.held[0] if clip.held else np.moveaxis(clip.frames.cpu().numpy(), 1, -1)
