@@ -23,6 +23,7 @@ from omnimatte_cli.methods.base import Run
 from omnimatte_cli.pipeline import find_owners, ownership_network
 from omnimatte_cli.plate.strangers import owned_shares, with_strangers
 from omnimatte_cli.progress import Silent
+from omnimatte_cli.segment import moving
 from omnimatte_cli.segment.strangers import find_strangers, find_strangers_over, travel
 from omnimatte_cli.shot import Shot
 from omnimatte_cli.synth.dataset import write_scene
@@ -60,7 +61,9 @@ def test_the_mover_without_a_mask_is_found(clip, fps: float, least: float) -> No
     assert not (found[0] & first).any()
 
 
-def test_none_where_all_movers_have_masks(clip) -> None:
+def test_none_where_all_movers_have_masks(clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is anything followed then: nothing moves beside the masks."""
+    monkeypatch.setattr(moving, "track", None)
     frames, first, second = clip
     assert len(find_strangers(frames, np.stack([first, second]))) == 0
 

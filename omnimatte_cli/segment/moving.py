@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -47,11 +47,14 @@ def find_moving(
     progress: Progress | None = None,
     camera: Camera | None = None,
     resting: bool = True,
+    wanted: Callable[[int, np.ndarray], bool] | None = None,
 ) -> Moving:
     """Everything that moves in frames (T, h, w, 3) uint8, whether or not the camera does.
 
     camera: how it moves, at any size; None: it is found out. resting: whether to look for what
-    rests most of the time, too.
+    rests most of the time, too. wanted: whether the frame of this number, with this foreground
+    (h, w) bool of some size, may show what is asked for; where none does, nothing is followed.
+    None: all do.
     """
     progress = progress or Silent()
     # Thresholds and kernels are tuned for one size; wider frames serve SAM.
@@ -82,7 +85,10 @@ def find_moving(
             if len(foregrounds) % EVERY == 0 and isinstance(frames, np.ndarray):
                 release(frames)
     tracks: list[Track] = []
-    for scene in backdrop.scenes:
+    some = wanted is None or any(
+        wanted(t, unpack_mask(found, small)) for t, found in enumerate(foregrounds)
+    )
+    for scene in backdrop.scenes if some else ():
         masks = (unpack_mask(foregrounds[t], small) for t in scene)
         part = frames if len(scene) == len(frames) else frames[np.array(scene)]
         tracks += track(part, masks, camera, scene.start, evidence.flow)

@@ -77,7 +77,8 @@ def find_strangers(frames: np.ndarray, masks: np.ndarray, fps: float = RATE) -> 
     length, h, w = frames.shape[:3]
     enlarged = Enlarged(frames, enlargement(w))
     still = Camera.static(length, (h, w))
-    moving = find_moving(enlarged, camera=still, resting=False)
+    known = Known(masks)
+    moving = find_moving(enlarged, camera=still, resting=False, wanted=known.may_miss)
     return apart_from(moving.tracks, moving.size, masks, still)
 
 
@@ -113,7 +114,9 @@ def find_strangers_over(
         reference=0,
         cuts=(),
     )
-    tracks = track(pictures, foregrounds, some)
+    seen_masks = Known(masks[:, chosen])
+    missed = any(seen_masks.may_miss(k, each) for k, each in enumerate(foregrounds))
+    tracks = track(pictures, foregrounds, some) if missed else []
     few = apart_from(tracks, (size[0], size[1]), masks[:, chosen], some.scaled((h, w)))
     found = scratch_array((len(few), length, h, w), bool)
     middles = (chosen[1:] + chosen[:-1] + 1) // 2
@@ -132,6 +135,34 @@ def find_strangers_over(
     return found
 
 
+class Known:
+    """Where masked objects are, and a little around them. masks: (N, T, h, w) bool."""
+
+    def __init__(self, masks: np.ndarray) -> None:
+        self.masks = masks
+        radius = max(1, round(GROWTH * masks.shape[2]))
+        self.kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
+
+    def at(self, t: int) -> np.ndarray:
+        """In frame t, (h, w) bool."""
+        return cv2.dilate(np.any(self.masks[:, t], axis=0).astype(np.uint8), self.kernel) > 0
+
+    def may_miss(self, t: int, foreground: np.ndarray) -> bool:
+        """Whether so much moves beside them in frame t that somebody else may: a mover is at least
+        as large in one frame as in the mean.
+
+        foreground: (H, W) bool, all that moves, at any size.
+        """
+        beside = made_small(foreground, self.masks.shape[2:]) & ~self.at(t)
+        return bool(np.count_nonzero(beside) >= LEAST_AREA * beside.size)
+
+
+def made_small(mask: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """A mask (H, W) bool at another size, on where half of a pixel is covered."""
+    share = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(share >= 0.5)
+
+
 def enlargement(width: int) -> int:
     """How many times larger frames of a width are looked at."""
     return max(1, round(TRACKING_WIDTH / width))
@@ -145,12 +176,7 @@ def apart_from(
     masks: (N, T, h, w) bool. camera: of frames of that size.
     """
     length, h, w = masks.shape[1:]
-    radius = max(1, round(GROWTH * h))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
-
-    def known(t: int) -> np.ndarray:
-        return cv2.dilate(np.any(masks[:, t], axis=0).astype(np.uint8), kernel) > 0
-
+    known = Known(masks)
     others: list[np.ndarray] = []
     for each in tracks:
         if len(others) == MOST:
@@ -159,12 +185,12 @@ def apart_from(
         area = np.count_nonzero(mask)
         if not area:
             continue
-        inside = {t: mask[t] & known(t) for t in np.flatnonzero(mask.any((1, 2))).tolist()}
+        inside = {t: mask[t] & known.at(t) for t in np.flatnonzero(mask.any((1, 2))).tolist()}
         share = sum(np.count_nonzero(m) for m in inside.values()) / area
         for t, own in inside.items():
             mask[t] &= ~own
             if share >= OVERLAP:  # an object; but who walks past it may be in the same track
-                rest = cv2.morphologyEx(mask[t].astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0
+                rest = cv2.morphologyEx(mask[t].astype(np.uint8), cv2.MORPH_OPEN, known.kernel) > 0
                 mask[t] = rest & mask[t]
         apart = share < OVERLAP or np.count_nonzero(mask) >= BESIDE * area
         if apart and is_mover(mask, camera):
@@ -209,11 +235,9 @@ def travel(mask: np.ndarray, camera: Camera) -> float:
 
 def _stack(track: Track, size: tuple[int, int], length: int, small: tuple[int, int]) -> np.ndarray:
     """A track's masks at working size, (T, h, w) bool."""
-    h, w = small
-    out = scratch_array((length, h, w), bool)
+    out = scratch_array((length, *small), bool)
     for t, packed in enumerate(masks_of([track], length)):
-        mask = unpack_mask(packed, size).astype(np.float32)
-        out[t] = cv2.resize(mask, (w, h), interpolation=cv2.INTER_AREA) >= 0.5
+        out[t] = made_small(unpack_mask(packed, size), small)
         if t % EVERY == 0:
             release(out)
     return out
