@@ -34,6 +34,8 @@ def make(out: Path) -> None:
         (out / "masks" / name).mkdir(parents=True)
         for t, mask in enumerate(truth.masks[i]):
             write_image(out / "masks" / name / f"{t:05d}.png", mask.astype("uint8") * 255)
+    rows = [" ".join(NAMES[i] for i in row) for row in truth.order]  # back to front
+    (out / "masks" / "order.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
     size = (truth.frames.shape[1], truth.frames.shape[2])
     with VideoWriter(out / "video.mp4", size, Fraction(12), crf=16) as video:
         for frame in truth.frames:
