@@ -34,6 +34,7 @@ from omnimatte_cli.plate.median import (
     growth_kernel,
     median_of_free,
 )
+from omnimatte_cli.plate.parallax import ground_in_parallax
 from omnimatte_cli.plate.passing import without_passing
 from omnimatte_cli.plate.refine import owned_pixels, refine_plate
 from omnimatte_cli.plate.resting import resting_effects
@@ -188,18 +189,25 @@ def owner_pixels(
     """What anyone owns in frame t, effects that rest included, (H, W) bool of the given size.
 
     The places of movers without a mask are theirs where enough samples show what is behind them.
+    Before a camera that moves, ground that only parallax made differ is nobody's.
     """
     hidden = grown_array(shot.small)
+    frames, camera = shot.frames, camera.scaled(shot.size)
+    ground = ground_in_parallax(frames, camera, shot.small, lambda t: hidden[t], ownership)
     few = shot.size[0] * shot.size[1]
 
     @cache
     def packed(t: int) -> np.ndarray:
-        return np.packbits(owned_pixels(ownership, t, shot.size))
+        found = owned_pixels(ownership, t, shot.size)
+        return np.packbits([found, ground(t, found)], axis=None)
+
+    def both(t: int) -> np.ndarray:
+        return np.unpackbits(packed(t), count=2 * few).reshape(2, *shot.size).view(bool)
 
     def small(t: int) -> np.ndarray:
-        return np.unpackbits(packed(t), count=few).reshape(shot.size).view(bool)
+        owned, given = both(t)
+        return owned & ~given
 
-    frames, camera = shot.frames, camera.scaled(shot.size)
     rest = resting_effects(frames, camera, lambda t: hidden[t], small)
     passing = without_passing(
         shot.strangers,
@@ -212,7 +220,10 @@ def owner_pixels(
     )
 
     def owned(t: int) -> np.ndarray:
-        found, resting = owned_pixels(ownership, t, size), rest(t)
+        found, resting, given = owned_pixels(ownership, t, size), rest(t), both(t)[1]
+        if given.any():
+            large = cv2.resize(given.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+            found &= large < 0.5
         if resting.any():
             large = cv2.resize(
                 resting.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR
