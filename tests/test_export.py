@@ -5,7 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from omnimatte_cli.media.encode import (
     VideoWriter,
     write_image,
 )
-from omnimatte_cli.media.png import encode_layer
 from omnimatte_cli.media.read import iter_frames, probe
 from tests.conftest import FFMPEG, scene
 
@@ -139,33 +137,3 @@ def test_preview(count: int, grid: tuple[int, int]) -> None:
         assert sheet[top : top + previews.LABEL_HEIGHT, left : left + 60].max() > 128  # its label
     wide = preview_frame([("a", np.zeros((720, 1280, 3), np.uint8))] * 3)
     assert wide.shape == (360 + previews.LABEL_HEIGHT, 1920, 3)
-
-
-@pytest.mark.parametrize("deep", [np.uint8, np.uint16])
-@pytest.mark.parametrize("rows", [slice(0, 7), slice(3, 20), slice(0, 37), slice(0, 0)])
-def test_a_layers_png_holds_its_pixels(rows: slice, deep: type[np.unsignedinteger]) -> None:
-    rng = np.random.default_rng(1)
-    layer = np.zeros((37, 23, 4), deep)
-    layer[rows, 2:9] = rng.integers(1, np.iinfo(deep).max, layer[rows, 2:9].shape)
-    layer[rows, 2, 3] = 0  # colour goes on where alpha does not
-    data = encode_layer(layer)
-    for image in (cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), av_png(data)):
-        assert image.dtype == deep
-        np.testing.assert_array_equal(image[..., [2, 1, 0, 3]], layer)
-
-
-def av_png(data: bytes) -> np.ndarray:
-    """A PNG as ffmpeg reads it, (H, W, 4) BGRA."""
-    decoder = av.CodecContext.create("png", "r")
-    frame = [*decoder.decode(av.Packet(data)), *decoder.decode(None)][0]
-    deep = frame.format.name.startswith("rgba64")
-    image = frame.to_ndarray(format="rgba64le" if deep else "rgba")
-    return image[..., [2, 1, 0, 3]]
-
-
-def test_a_layer_without_alpha_is_empty_and_small() -> None:
-    layer = np.zeros((1080, 1920, 4), np.uint8)
-    empty = encode_layer(layer)
-    layer[500:600, 30:90, :3] = 90
-    assert encode_layer(layer) == empty
-    assert len(empty) < 10_000

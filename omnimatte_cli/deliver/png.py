@@ -1,4 +1,7 @@
-"""PNG layers, `<folder>/<object>/00000.png`: straight alpha, 8 or 16 bits."""
+"""PNG layers, `<folder>/<object>/00000.png`: straight alpha, 8 or 16 bits.
+
+PNG is lossless, so a layer that is empty in a frame is one fixed file, compressed once.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ from omnimatte_cli.deliver.writer import (
 from omnimatte_cli.matte.quantise import integers
 from omnimatte_cli.media.atomic import write_bytes
 from omnimatte_cli.media.encode import PooledWriter, encode_image
-from omnimatte_cli.media.png import encode_layer
+
+SMALLEST = 9  # zlib's level for files that are written many times
 
 
 class PngWriter(PooledWriter, LayerWriter):
@@ -31,11 +35,14 @@ class PngWriter(PooledWriter, LayerWriter):
         super().__init__()
         assert bits in (8, 16), bits
         self.folder, self.names, self.info, self.bits = Path(folder), tuple(names), info, bits
+        self.empty = b""
         self.plate = free_name(PLATE, self.names) if bits == 16 or info.png_plate else None
 
     def open(self) -> None:
         for name in (*self.names, *([self.plate] if self.plate else [])):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
+        nothing = np.zeros((*self.info.size, 4), np.uint8 if self.bits == 8 else np.uint16)
+        self.empty = encode_image(Path("empty.png"), nothing, SMALLEST)
 
     def write(self, t: int, frame: FrameOutput) -> None:
         written = frame.quantised(self.bits).rgba
@@ -54,5 +61,5 @@ class PngWriter(PooledWriter, LayerWriter):
             self.submit(self._write, path, image, size=image.nbytes)
 
     def _write(self, path: Path, pixels: np.ndarray) -> None:
-        layer = pixels.shape[2] == 4
-        write_bytes(path, encode_layer(pixels) if layer else encode_image(path, pixels))
+        empty = pixels.shape[2] == 4 and not pixels[..., 3].any()
+        write_bytes(path, self.empty if empty else encode_image(path, pixels))

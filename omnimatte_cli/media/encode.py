@@ -201,12 +201,12 @@ def write_image(path: Path, rgb: np.ndarray) -> None:
     write_bytes(path, encode_image(path, rgb))
 
 
-def encode_image(path: Path, image: np.ndarray) -> bytes:
+def encode_image(path: Path, image: np.ndarray, level: int | None = None) -> bytes:
     """An image as the file that `path`, by its suffix, should hold; PNG takes 8 and 16 bits.
 
-    PNG is compressed as OpenCV chooses (level 1, run lengths): the fastest and near the smallest of
-    twelve that were measured (5 ms and 176 kB for 640x344 RGBA; level 6 takes 35 ms for 144 kB).
-    Raises OutputError.
+    level: zlib's, for PNG. Without one OpenCV's own choice (level 1, run lengths): the fastest and
+    near the smallest of twelve that were measured (5 ms and 176 kB for 640x344 RGBA; level 6 takes
+    35 ms for 144 kB). Raises OutputError.
     """
     if not cv2.haveImageWriter(path.name):
         raise OutputError(f"{path}: '{path.suffix}' is not an image format that can be written.")
@@ -214,8 +214,9 @@ def encode_image(path: Path, image: np.ndarray) -> bytes:
         image = eight_bits(image)
     order = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
     bgr = image if image.ndim == 2 else cv2.cvtColor(image, order[image.shape[2]])
+    options = [] if level is None else [cv2.IMWRITE_PNG_COMPRESSION, level]
     try:
-        done, data = cv2.imencode(path.suffix, bgr)
+        done, data = cv2.imencode(path.suffix, bgr, options)
     except cv2.error as error:
         raise OutputError(f"{path} cannot be encoded as an image.") from error
     if not done:
