@@ -86,9 +86,9 @@ def test_layers_are_computed_where_they_are_as_in_the_whole_picture() -> None:
     )
     assert layers.passes is not None
 
-    frame = without_bleed(frame, plate, owners.edge.max(0), noise)
+    clean = without_bleed(frame, plate, owners.edge.max(0), noise)
     side, edge = float(np.sqrt(size[0] * size[1])), owners.edge.max(0)
-    taken = shown_ground(frame, plate, edge, noise, side)
+    taken = shown_ground(clean, plate, edge, noise, side)
     bodies = resolve.visible_masks(masks, order) * (1 - taken)
     ground = np.maximum(1 - smoothstep(edge, *resolve.GROUND), taken)
     below = plate
@@ -97,8 +97,8 @@ def test_layers_are_computed_where_they_are_as_in_the_whole_picture() -> None:
         margin = round(resolve.REACH * side) + resolve.REACH_PIXELS
         box = bounding_box(touched, margin)
         assert box is not None
-        here, under, base, near, mine = (
-            x[box.slices] for x in (frame, below, plate, noise, owners.weights[i])
+        here, seen, under, base, near, mine = (
+            x[box.slices] for x in (clean, frame, below, plate, noise, owners.weights[i])
         )
         visible = ground[box.slices] * (1 - np.clip(owners.weights.sum(0)[box.slices] - mine, 0, 1))
         rivals = owners.weights.sum(0)[box.slices]
@@ -108,7 +108,7 @@ def test_layers_are_computed_where_they_are_as_in_the_whole_picture() -> None:
         mask = bodies[:, box.rows, box.columns]
         alpha = find_alpha(here, floor, mask[i], near, side)
         alpha = alpha * np.minimum(1, 2 - 2 * np.delete(mask, i, 0).max(0))
-        colour, alpha = resolve.body_light(here, floor, alpha, mine, near)
+        colour, alpha = resolve.body_light(here, seen, floor, alpha, mine, near)
         through = 1 - alpha
         whole = np.zeros((*size, 4), np.float32)
         whole[box.slices] = straight(

@@ -122,8 +122,8 @@ def _smooth_layers(
     total = owners.weights.sum(0)
     # An effect is learnt from where no body can be, and from the ground that a mask takes in.
     edge = owners.edge.max(0)
-    frame = without_bleed(frame, plate, edge, noise)
-    taken = shown_ground(frame, plate, edge, noise, side)
+    clean = without_bleed(frame, plate, edge, noise)
+    taken = shown_ground(clean, plate, edge, noise, side)
     bodies = bodies * (1 - taken)
     ground = np.maximum(1 - smoothstep(edge, *GROUND), taken)
     below = plate.copy()
@@ -133,14 +133,15 @@ def _smooth_layers(
         if box is None:
             continue
         part = box.slices
-        here, under, mine = frame[part], below[part], owners.weights[i][part]
+        here, under, mine = clean[part], below[part], owners.weights[i][part]
         near = cropped(noise, box)
         visible = ground[part] * (1 - np.clip(total[part] - mine, 0, 1))
         unsure = None if doubt is None else doubt[part]
         # Two layers that both make a change make it twice.
         claim = mine * smoothstep(mine / np.maximum(total[part], 1e-3), *RIVALS)
         effect = find_effect(here - plate[part], under, claim, visible, near, side, unsure)
-        body = find_body(here, under, effect, bodies[:, part[0], part[1]], i, mine, near, side)
+        pictures = here, frame[part]
+        body = find_body(pictures, under, effect, bodies[:, part[0], part[1]], i, mine, near, side)
         lay_down(rgba[i][part], effect, body)
         if i != order[-1]:
             below[part] = layer_over(rgba[i][part], under)
@@ -234,7 +235,7 @@ def behind(
 
 
 def find_body(
-    frame: np.ndarray,
+    pictures: tuple[np.ndarray, np.ndarray],
     below: np.ndarray,
     effect: Effect,
     bodies: np.ndarray,
@@ -245,20 +246,22 @@ def find_body(
 ) -> Body | None:
     """Object i's body before its own effect; None where its mask is empty.
 
-    frame, below: (H, W, 3). bodies: (N, H, W), every object's visible mask. weight: (H, W), the
-    object's ownership. noise, side: as in `resolve_frame`.
+    pictures: (H, W, 3) twice, the frame without colour that bled, by which alpha is found, and as
+    it is, whose colours the body has. below: (H, W, 3). bodies: (N, H, W), every object's visible
+    mask. weight: (H, W), the object's ownership. noise, side: as in `resolve_frame`.
     """
     box = edge_box(bodies[i], side, RIM_REACH)
     if box is None:
         return None
     part = box.slices
-    here, under, near = frame[part], below[part], cropped(noise, box)
+    under, near = below[part], cropped(noise, box)
+    here, seen = (x[part] for x in pictures)
     floor = under + believed(effect, part, under, near)
     alpha = find_alpha(here, floor, bodies[i][part], near, side)
     if len(bodies) > 1:
         others = np.delete(bodies[:, part[0], part[1]], i, 0).max(0)
         alpha = alpha * np.minimum(1, 2 - 2 * others)
-    return Body(box, *body_light(here, floor, alpha, weight[part], near))
+    return Body(box, *body_light(here, seen, floor, alpha, weight[part], near))
 
 
 def believed(
@@ -278,6 +281,7 @@ def believed(
 
 def body_light(
     frame: np.ndarray,
+    seen: np.ndarray,
     ground: np.ndarray,
     alpha: np.ndarray,
     weight: np.ndarray,
@@ -285,7 +289,8 @@ def body_light(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The body that over its own effect gives the frame: premultiplied colour and alpha.
 
-    frame, ground: (H, W, 3), the ground with the effect on it. alpha, weight: (H, W), the body's
+    frame, seen, ground: (H, W, 3), the frame without colour that bled and as it is, and the ground
+    with the effect on it. alpha, weight: (H, W), the body's
     alpha and the object's ownership. Pixels next to the outline are mixed: there alpha grows to
     what the frame needs. Where alpha is too small the colour is the nearest one. Returns (H, W, 3)
     and (H, W).
@@ -294,7 +299,7 @@ def body_light(
     needed = sure_min_alpha(grey(rim) * (frame - ground), ground, noise)
     alpha = np.maximum(alpha, needed)
     limit = grey(alpha)
-    return np.clip(frame - (1 - limit) * ground, 0, limit), alpha
+    return np.clip(seen - (1 - limit) * ground, 0, limit), alpha
 
 
 def _exact_layers(
