@@ -290,10 +290,9 @@ def body_light(
     """The body that over its own effect gives the frame: premultiplied colour and alpha.
 
     frame, seen, ground: (H, W, 3), the frame without colour that bled and as it is, and the ground
-    with the effect on it. alpha, weight: (H, W), the body's
-    alpha and the object's ownership. Pixels next to the outline are mixed: there alpha grows to
-    what the frame needs. Where alpha is too small the colour is the nearest one. Returns (H, W, 3)
-    and (H, W).
+    with the effect on it. alpha, weight: (H, W), the body's alpha and the object's ownership.
+    Pixels next to the outline are mixed: there alpha grows to what the frame needs. Where alpha is
+    too small the colour is the nearest one. Returns (H, W, 3) and (H, W).
     """
     rim = smoothstep(cv2.GaussianBlur(alpha, (0, 0), RIM_SIGMA), *MIXED) * weight
     needed = sure_min_alpha(grey(rim) * (frame - ground), ground, noise)
