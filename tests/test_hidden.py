@@ -8,7 +8,7 @@ import pytest
 
 from omnimatte_cli.arrays import Masks, integers
 from omnimatte_cli.matte.compositing import composite, grey, lay_over
-from omnimatte_cli.matte.hidden import EFFECT_WITHIN, continued, pull_push
+from omnimatte_cli.matte.hidden import EFFECT_WITHIN, GRID, continued, pull_push
 from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.ownership import FrameWeights, Ownership
 from omnimatte_cli.matte.passes import BODY, PASSES
@@ -94,13 +94,29 @@ def test_the_passes_are_the_layer() -> None:
     assert PASSES[-1] == BODY and found.passes[BACK, -1][66:79, 95:115, 3].max() < 0.05
 
 
+def test_large_pictures_are_filled_on_a_grid() -> None:
+    """What is looked at of a 1080p frame may be so large, with alpha, light and mirror share."""
+    size = (2 * GRID + 5, 3 * GRID)
+    alpha, mirror = np.full(size, 0.4, np.float32), np.full(size, 0.25, np.float32)
+    light = np.full((*size, 3), 0.1, np.float32)
+    front = np.zeros(size, np.float32)
+    front[200:400, 300:600] = 1
+    holed = [x * (1 - (front if x.ndim == 2 else grey(front))) for x in (alpha, light, mirror)]
+    known = np.ones(size, np.float32)
+    found = continued(holed, known, front, EFFECT_WITHIN)
+    for filled, plane in zip(found, (alpha, light, mirror), strict=True):
+        np.testing.assert_allclose(filled[205:395, 305:595], plane[205:395, 305:595], atol=0.01)
+
+
 def test_nothing_in_front_changes_nothing() -> None:
     rng = np.random.default_rng(1)
-    layer = rng.random((*SIZE, 4), np.float32)
+    planes = rng.random(SIZE, np.float32), rng.random((*SIZE, 3), np.float32)
     ones, zeros = np.ones(SIZE, np.float32), np.zeros(SIZE, np.float32)
-    np.testing.assert_array_equal(continued(layer, ones, zeros, EFFECT_WITHIN), layer)
+    for same, plane in zip(continued(planes, ones, zeros, EFFECT_WITHIN), planes, strict=True):
+        np.testing.assert_array_equal(same, plane)
     half = np.full(SIZE, 0.8, np.float32)  # a veil covers nothing
-    np.testing.assert_array_equal(continued(layer, ones, half, EFFECT_WITHIN), layer)
+    for same, plane in zip(continued(planes, ones, half, EFFECT_WITHIN), planes, strict=True):
+        np.testing.assert_array_equal(same, plane)
 
 
 def test_holes_are_filled_from_around() -> None:

@@ -9,6 +9,8 @@ is covered is changed, so that the layers over the plate make the same picture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -27,25 +29,37 @@ COARSEST = 2  # cells of the shorter side of the coarsest grid
 
 
 def continued(
-    layer: np.ndarray, known: np.ndarray, front: np.ndarray, around: tuple[float, float]
-) -> np.ndarray:
+    planes: Sequence[np.ndarray], known: np.ndarray, front: np.ndarray, around: tuple[float, float]
+) -> list[np.ndarray]:
     """A premultiplied layer that goes on behind what covers it, in a part of a picture.
 
-    layer: (H, W, C) float32, alpha first, then what goes with it. known: (H, W) in [0, 1], where
-    it was seen. front: (H, W) in [0, 1], alpha of the bodies before it. around: share of the
-    surroundings, as above. Returns (H, W, C): nothing changes but where `front` is nearly 1.
+    planes: alpha (H, W) float32 first, then what goes with it, (H, W) or (H, W, 3). known: (H, W)
+    in [0, 1], where it was seen. front: (H, W) in [0, 1], alpha of the bodies before it. around:
+    share of the surroundings, as above. Returns the planes: nothing changes but where `front` is
+    nearly 1.
     """
     covered = smoothstep(front, *COVERED)
     shape, less = covered.shape, max(1, min(covered.shape) // GRID)
-    seen = reduced(known * (1 - smoothstep(front, *SEEN)), less)
-    small = reduced(layer, less)
-    there = smoothstep(small[..., 0], *THERE)
+    free = known * (1 - smoothstep(front, *SEEN))
+    seen = reduced(free, less)
+
+    def mean_seen(plane: np.ndarray) -> np.ndarray:
+        """What a cell shows of a plane where it is seen: the rest is no part of it."""
+        channels = 1 if plane.ndim == 2 else plane.shape[2]
+        sums = reduced(plane * repeated(free, channels), less)
+        return sums / repeated(np.maximum(seen, 1e-6), channels)
+
+    small = [mean_seen(plane) for plane in planes]
+    there = smoothstep(small[0], *THERE)
     within = smoothstep(pull_push(there, seen), *around)
     if not (within * reduced(covered, less)).any():
-        return layer
-    behind = pull_push(small, seen * there) * repeated(within, small.shape[2])
-    share = repeated(covered, layer.shape[2])
-    return layer + share * (enlarged(behind, shape) - layer)
+        return list(planes)
+    out = []
+    for plane, few in zip(planes, small, strict=True):
+        channels = 1 if few.ndim == 2 else few.shape[2]
+        behind = pull_push(few, seen * there) * repeated(within, channels)
+        out.append(plane + repeated(covered, channels) * (enlarged(behind, shape) - plane))
+    return out
 
 
 def pull_push(x: np.ndarray, weight: np.ndarray) -> np.ndarray:

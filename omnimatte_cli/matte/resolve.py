@@ -222,15 +222,15 @@ def behind(
     shape = front.shape
     everywhere = Box(slice(0, shape[0]), slice(0, shape[1]))
     if effect.box is not None:
-        planes = cv2.merge([effect.alpha, *cv2.split(effect.light), effect.mirror])
-        alpha, *light, mirror = cv2.split(continued(planes, ground, front, EFFECT_WITHIN))
-        effect = Effect(alpha, cv2.merge(light), mirror, everywhere)
+        planes = effect.alpha, effect.light, effect.mirror
+        alpha, light, mirror = continued(planes, ground, front, EFFECT_WITHIN)
+        effect = Effect(alpha, light, mirror, everywhere)
     if body is not None:
-        planes = np.zeros((*shape, 4), np.float32)
-        planes[body.box.slices] = cv2.merge([body.alpha, *cv2.split(body.light)])
+        alpha, light = np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32)
+        alpha[body.box.slices], light[body.box.slices] = body.alpha, body.light
         seen = np.ones(shape, np.float32)
-        alpha, *light = cv2.split(continued(planes, seen, front, BODY_WITHIN))
-        body = Body(everywhere, cv2.merge(light), alpha)
+        alpha, light = continued((alpha, light), seen, front, BODY_WITHIN)
+        body = Body(everywhere, light, alpha)
     return effect, body
 
 
