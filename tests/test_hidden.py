@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.arrays import Masks, integers
+from omnimatte_cli.matte.blur import carried
 from omnimatte_cli.matte.compositing import composite, grey, lay_over
-from omnimatte_cli.matte.hidden import EFFECT_WITHIN, GRID, continued, pull_push
+from omnimatte_cli.matte.hidden import EFFECT_WITHIN, GRID, KNOWN, continued
 from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.ownership import FrameWeights, Ownership
 from omnimatte_cli.matte.passes import BODY, PASSES
@@ -123,12 +124,12 @@ def test_holes_are_filled_from_around() -> None:
     ramp = np.broadcast_to(np.linspace(0.2, 0.7, 130, dtype=np.float32), (90, 130))
     known = np.ones_like(ramp)
     known[30:60, 40:80] = 0
-    filled = pull_push(np.where(known > 0, ramp, 9).astype(np.float32), known)
+    filled = carried(np.where(known > 0, ramp, 9).astype(np.float32), known, KNOWN)
     np.testing.assert_allclose(filled[known > 0], ramp[known > 0], rtol=1e-5)
     assert np.abs(filled - ramp).max() < 0.08  # of 0.15 from side to side of the hole
-    both = pull_push(cv2.merge([ramp, 2 * ramp]), known)
+    both = carried(cv2.merge([ramp, 2 * ramp]), known, KNOWN)
     np.testing.assert_allclose(both[..., 1], 2 * both[..., 0], rtol=1e-4)
-    flat = pull_push(
+    flat = carried(
         np.full_like(ramp, 0.7),
         (np.random.default_rng(2).random(ramp.shape) > 0.7).astype(np.float32),
     )

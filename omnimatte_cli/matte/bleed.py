@@ -2,8 +2,8 @@
 
 Videos and JPEGs keep colour at half the resolution of brightness (4:2:0), so beside an outline the
 ground takes on colour of what is on its other side, as far as two pixels out. It is no change of
-the scene: a layer that made it would have a rim over any new ground.
-There brightness stays as it is, and the colour is what the changed pixels beside it bleed.
+the scene: a layer that made it would have a rim over any new ground. There brightness stays as it
+is, and the colour is what the changed pixels beside it bleed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.matte.box import boxes_around, cropped
-from omnimatte_cli.matte.compositing import grey
+from omnimatte_cli.matte.compositing import grey, repeated
 from omnimatte_cli.matte.ownership import smoothstep
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in JPEG
@@ -77,22 +77,17 @@ def bled(change: np.ndarray, noise: np.ndarray | float) -> Bled:
     least = np.maximum(NOISY * noise, RINGING * cv2.dilate(size, np.ones((5, 5), np.uint8)))
     changed = np.clip((size / least - 1) / CHANGED, 0, 1)
     around = cv2.GaussianBlur(changed, (0, 0), SIGMA)
-    own = cv2.GaussianBlur(colour * twice(changed), (0, 0), SIGMA)
-    spread = cv2.GaussianBlur(own * twice(changed / np.maximum(around, 1e-3)), (0, 0), SIGMA)
+    own = cv2.GaussianBlur(colour * repeated(changed, 2), (0, 0), SIGMA)
+    spread = cv2.GaussianBlur(own * repeated(changed / np.maximum(around, 1e-3), 2), (0, 0), SIGMA)
     both, square, expected = (
         dot(a, b) for a, b in ((colour, spread), (colour, colour), (spread,) * 2)
     )
     beside = (1 - changed) * (1 - smoothstep(around, *INSIDE))
     share = beside * np.clip(both / np.maximum(square, 1e-8), 0, 1)
-    removed = cv2.transform(colour * twice(share), BACK)
+    removed = cv2.transform(colour * repeated(share, 2), BACK)
     return Bled(removed, float(np.vdot(beside, expected)), float(np.vdot(beside, both)))
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Sum over the two channels of a product, (H, W)."""
     return cv2.transform(a * b, np.ones((1, 2), np.float32))
-
-
-def twice(x: np.ndarray) -> np.ndarray:
-    """(H, W) as (H, W, 2)."""
-    return cv2.merge((x, x))

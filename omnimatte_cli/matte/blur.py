@@ -1,9 +1,11 @@
-"""A wide Gaussian blur at the price of a narrow one."""
+"""Wide blurs at the price of narrow ones, and values carried into holes."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
+
+from omnimatte_cli.matte.compositing import repeated
 
 GRID = 2.5  # cells of a grid that a sigma of a blur on it has at least
 
@@ -34,3 +36,27 @@ def enlarged(x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     if x.shape[:2] == size:
         return x
     return cv2.resize(x, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def carried(values: np.ndarray, weight: np.ndarray, belief: float = 1.0) -> np.ndarray:
+    """Values (H, W) or (H, W, C) float32, C up to 4, smoothly where a weight in [0, 1] is below 1.
+
+    weight: (H, W). belief: times its weight by which a value counts before means over larger areas,
+    which fill in for what has little: pull-push, Gortler et al., "The Lumigraph", SIGGRAPH 1996.
+    """
+    channels = 1 if values.ndim == 2 else values.shape[2]
+    levels = [(values * repeated(weight, channels), weight)]
+    while min(levels[-1][1].shape) > 1:
+        v, k = levels[-1]
+        size = (max(1, (k.shape[1] + 1) // 2), max(1, (k.shape[0] + 1) // 2))
+        value = cv2.resize(v, size, interpolation=cv2.INTER_AREA)
+        levels.append((value, cv2.resize(k, size, interpolation=cv2.INTER_AREA)))
+        if levels[-1][1].min() > 0:
+            break
+    v, k = levels[-1]
+    full: np.ndarray = v / repeated(np.maximum(k, 1e-6), channels)
+    for v, k in reversed(levels[:-1]):
+        full = cv2.resize(full, k.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        share = repeated(np.minimum(belief * k, 1), channels)
+        full = v / repeated(np.maximum(k, 1e-6), channels) * share + full * (1 - share)
+    return full

@@ -24,6 +24,11 @@ def grey(x: np.ndarray) -> np.ndarray:
     return cv2.merge((x, x, x))
 
 
+def repeated(x: np.ndarray, channels: int) -> np.ndarray:
+    """A number a pixel (H, W) float32 as (H, W, C), or as it is for one channel."""
+    return x if channels == 1 else cv2.merge([x] * channels)
+
+
 def colours(rgba: np.ndarray) -> np.ndarray:
     """The colours (H, W, 3) of a layer (H, W, 4), contiguous."""
     return cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB)

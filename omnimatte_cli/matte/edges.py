@@ -22,7 +22,7 @@ import numpy as np
 
 from omnimatte_cli.matte.blur import wide_blur
 from omnimatte_cli.matte.box import Box, bounding_box, cropped
-from omnimatte_cli.matte.compositing import grey
+from omnimatte_cli.matte.compositing import grey, repeated
 from omnimatte_cli.matte.effects import channel_sum
 from omnimatte_cli.matte.laplacian import MattingLaplacian, solve_alpha
 from omnimatte_cli.matte.ownership import smoothstep
@@ -208,13 +208,13 @@ def nearby_mean(x: np.ndarray, weight: np.ndarray, sigma: float) -> tuple[np.nda
     out, total = None, None
     for scale in (4 * sigma, sigma):
         w = wide_blur(weight, scale)
-        sums = wide_blur(x * cv2.merge([weight] * c), scale)
-        mean = sums / cv2.merge([np.maximum(w, 1e-6)] * c)
+        sums = wide_blur(x * repeated(weight, c), scale)
+        mean = sums / repeated(np.maximum(w, 1e-6), c)
         if out is None or total is None:
             out, total = mean, w
         else:
             t = smoothstep(w, 0.01, 0.1)
-            out, total = out + cv2.merge([t] * c) * (mean - out), w
+            out, total = out + repeated(t, c) * (mean - out), w
     assert out is not None and total is not None
     return out, total
 

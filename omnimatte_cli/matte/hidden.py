@@ -2,19 +2,18 @@
 
 An object does not end where another passes before it, nor does its shadow where somebody stands in
 it: whoever takes the other away wants to see it go on, and not a hole of that shape. What is there
-is not known, so it is continued smoothly from around: averages on coarser and coarser grids fill
-what finer ones do not know (pull-push: Gortler et al., "The Lumigraph", SIGGRAPH 1996). Only what
-is covered is changed, so that the layers over the plate make the same picture.
+is not known, so it is continued smoothly from around. Only what is covered is changed, so that the
+layers over the plate make the same picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
-from omnimatte_cli.matte.blur import enlarged, reduced
+from omnimatte_cli.matte.blur import carried, enlarged, reduced
+from omnimatte_cli.matte.compositing import repeated
 from omnimatte_cli.matte.ownership import smoothstep
 
 COVERED = (0.8, 0.98)  # alpha in front: a layer stays as it is .. is continued
@@ -25,7 +24,6 @@ EFFECT_WITHIN = (0.4, 0.7)
 BODY_WITHIN = (0.7, 0.95)  # a smear on one side of what covers it looks worse than its edge
 KNOWN = 4.0  # times its weight that a cell is believed against coarser ones
 GRID = 320  # pixels of a side, of a grid that is fine enough for what is filled
-COARSEST = 2  # cells of the shorter side of the coarsest grid
 
 
 def continued(
@@ -51,32 +49,12 @@ def continued(
 
     small = [mean_seen(plane) for plane in planes]
     there = smoothstep(small[0], *THERE)
-    within = smoothstep(pull_push(there, seen), *around)
+    within = smoothstep(carried(there, seen, KNOWN), *around)
     if not (within * reduced(covered, less)).any():
         return list(planes)
     out = []
     for plane, few in zip(planes, small, strict=True):
         channels = 1 if few.ndim == 2 else few.shape[2]
-        behind = pull_push(few, seen * there) * repeated(within, channels)
+        behind = carried(few, seen * there, KNOWN) * repeated(within, channels)
         out.append(plane + repeated(covered, channels) * (enlarged(behind, shape) - plane))
     return out
-
-
-def pull_push(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """x (H, W) or (H, W, C) where its weight (H, W) in [0, 1] is 1, filled smoothly elsewhere."""
-    channels = 1 if x.ndim == 2 else x.shape[2]
-    levels = [(x * repeated(weight, channels), weight)]
-    while min(levels[-1][1].shape) > COARSEST:
-        levels.append((cv2.pyrDown(levels[-1][0]), cv2.pyrDown(levels[-1][1])))
-    sums, total = levels.pop()
-    out = sums / repeated(np.maximum(total, 1e-6), channels)
-    for sums, total in levels[::-1]:
-        mean = sums / repeated(np.maximum(total, 1e-6), channels)
-        out = cv2.pyrUp(out, dstsize=total.shape[::-1])
-        out += repeated(np.minimum(KNOWN * total, 1), channels) * (mean - out)
-    return out
-
-
-def repeated(x: np.ndarray, channels: int) -> np.ndarray:
-    """(H, W) as (H, W, C), or as it is for one channel."""
-    return x if channels == 1 else cv2.merge([x] * channels)

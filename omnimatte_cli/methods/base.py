@@ -33,9 +33,9 @@ class Run:
 
     device: where to compute. seed: of all random choices. weights: a shipped name, a path, "none"
     or "auto". ownership: the ownership network on the device, or None where none is there.
-    solve: how layers are made. state: a path that an interrupted
-    training is kept under; None: it is not kept. memo: results of long stages that a later call
-    with the same inputs takes from here (evaluations vary one option).
+    solve: how layers are made. state: a path that an interrupted training is kept under; None: it
+    is not kept. memo: results of long stages that a later call with the same inputs takes from here
+    (evaluations vary one option).
     """
 
     device: torch.device

@@ -22,6 +22,7 @@ from omnimatte_cli.camera.exposure import Exposure
 from omnimatte_cli.camera.model import Camera, read_camera
 from omnimatte_cli.camera.registration import register
 from omnimatte_cli.camera.verify import explains_more
+from omnimatte_cli.matte.blur import enlarged
 from omnimatte_cli.matte.ownership import Ownership, working_plates
 from omnimatte_cli.media.encode import write_image
 from omnimatte_cli.media.read import iter_frames
@@ -222,13 +223,9 @@ def owner_pixels(
     def owned(t: int) -> np.ndarray:
         found, resting, given = owned_pixels(ownership, t, size), rest(t), both(t)[1]
         if given.any():
-            large = cv2.resize(given.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
-            found &= large < 0.5
+            found &= enlarged(given.astype(np.float32), size) < 0.5
         if resting.any():
-            large = cv2.resize(
-                resting.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR
-            )
-            found |= large > 0.5
+            found |= enlarged(resting.astype(np.float32), size) > 0.5
         if passing is not None:
             found |= passing(t)
         return found

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import channel_max, full_scale
+from omnimatte_cli.matte.blur import carried
 from omnimatte_cli.matte.box import bounding_box
 from omnimatte_cli.plate.patches import find_sources
 from omnimatte_cli.plate.seams import copied
@@ -93,7 +94,7 @@ def smooth_fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """image (H, W, 3) with values carried smoothly into the hole (H, W) bool."""
     if not hole.any() or hole.all():
         return image
-    filled = _carried(image.astype(np.float32), (~hole).astype(np.float32))
+    filled = carried(image.astype(np.float32), (~hole).astype(np.float32))
     return np.where(hole[..., None], _rounded(filled, image.dtype), image)
 
 
@@ -117,31 +118,9 @@ def membrane(image: np.ndarray, other: np.ndarray, hole: np.ndarray) -> np.ndarr
     one = full_scale(image.dtype) / 255  # a level
     typical = max(MISMATCH * one, float(np.median(apart[edge])))
     weight = edge / (1 + (apart / typical) ** 2)
-    inward = _carried(difference, cv2.blur(weight.astype(np.float32), (3, 3)) * edge)
+    inward = carried(difference, cv2.blur(weight.astype(np.float32), (3, 3)) * edge)
     result[part] = np.where(where, _rounded(there + inward, image.dtype), here)
     return result
-
-
-def _carried(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Values (H, W, 3) float32 smoothly where the weight (H, W) in [0, 1] is less than 1.
-
-    Means over ever larger areas fill in for what has little weight (pull and push).
-    """
-    levels = [(values * weight[..., None], weight)]
-    while min(levels[-1][1].shape) > 1:
-        v, k = levels[-1]
-        size = (max(1, (k.shape[1] + 1) // 2), max(1, (k.shape[0] + 1) // 2))
-        value = cv2.resize(v, size, interpolation=cv2.INTER_AREA)
-        levels.append((value, cv2.resize(k, size, interpolation=cv2.INTER_AREA)))
-        if levels[-1][1].min() > 0:
-            break
-    v, k = levels[-1]
-    full: np.ndarray = v / np.maximum(k, 1e-6)[..., None]
-    for v, k in reversed(levels[:-1]):
-        full = cv2.resize(full, k.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        share = np.minimum(k, 1)[..., None]
-        full = v / np.maximum(k, 1e-6)[..., None] * share + full * (1 - share)
-    return full.reshape(values.shape)
 
 
 def _rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

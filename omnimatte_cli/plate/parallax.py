@@ -41,6 +41,8 @@ def ground_in_parallax(
     frames: (T, h, w, 3) uint8; camera: of that size. small: (N, T, h, w) bool, the masks. hidden:
     frame t's grown masks.
     """
+    if not camera.moving:
+        return lambda t, owned: np.zeros_like(owned)
     aligner = Aligner(camera.size)
     corners = [[_corners(mask) for mask in masks] for masks in small]
 
@@ -51,7 +53,7 @@ def ground_in_parallax(
     def ground(t: int, owned: np.ndarray) -> np.ndarray:
         found = np.zeros(owned.shape, bool)
         owned = owned & ~hidden(t)
-        if not camera.moving or not owned.any():
+        if not owned.any():
             return found
         whose = ownership.weights[:, t].argmax(0)
 
