@@ -16,6 +16,7 @@ import numpy as np
 from omnimatte_cli.arrays import Size, eight_bits
 from omnimatte_cli.camera.model import normalised, scale_matrix
 from omnimatte_cli.camera.tracking import even_light
+from omnimatte_cli.plate.slight import slight_motion
 
 FLOW_WIDTH = 320  # pixels at which residual motion is searched, down to that resolution itself
 SMALLEST = 24  # pixels a side, which the search needs
@@ -122,12 +123,16 @@ class Aligner:
         )
         covered = cv2.warpPerspective(other.covered, motion, (w, h), flags=flags, borderValue=1.0)
         unknown = (covered | target.covered).astype(np.float32)
+        pixel = w / REFERENCE_WIDTH
+        near = np.clip(3 * cv2.GaussianBlur(unknown, (0, 0), NEAR * pixel), 0, 1)
+        slight = slight_motion(target.even, seen, unknown, near, STIFF * pixel)
+        if slight is not None:
+            return slight
         flow = self._search().calc(target.even, seen, None)  # type: ignore[call-overload]
         columns, rows = cv2.split(self.small_grid + flow)
         found = cv2.remap(seen, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         miss = cv2.blur(cv2.absdiff(found, target.even).astype(np.float32), (3, 3))
         weight = np.exp(-((miss / TOLERANCE) ** 2)) * (1 - unknown)
-        pixel = w / REFERENCE_WIDTH
         x, y = cv2.split(flow)
         weighted = cv2.merge([x * weight, y * weight, weight])
         fine = _blurred(weighted, FINE * pixel, PRIOR_FINE)
@@ -136,7 +141,6 @@ class Aligner:
             weighted, (max(1, w // 4), max(1, h // 4)), interpolation=cv2.INTER_AREA
         )
         stiff = cv2.resize(_blurred(coarse, STIFF * pixel / 4, PRIOR_STIFF), (w, h))
-        near = np.clip(3 * cv2.GaussianBlur(unknown, (0, 0), NEAR * pixel), 0, 1)
         return fine + cv2.merge([near, near]) * (stiff - fine)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.camera.canvas import Hidden
-from omnimatte_cli.camera.model import Camera, project
+from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.matte.box import bounding_box
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.plate.align import Aligner, Shot, prepare
@@ -44,7 +44,7 @@ def ground_in_parallax(
     if not camera.moving:
         return lambda t, owned: np.zeros_like(owned)
     aligner = Aligner(camera.size)
-    corners = [[_corners(mask) for mask in masks] for masks in small]
+    boxes = [np.stack([_corners(mask) for mask in masks]) for masks in small]
 
     @lru_cache(maxsize=2 * REACH)
     def ready(t: int) -> Shot:
@@ -63,7 +63,7 @@ def ground_in_parallax(
             return shown & _alike(image, frames[t])
 
         for i in np.unique(whose[owned]):
-            far = _elsewhere(camera, corners[i], t)
+            far = _elsewhere(camera, boxes[i], t)
             if len(far) < AGREE:
                 continue
             its = owned & (whose == i)
@@ -77,40 +77,34 @@ def ground_in_parallax(
     return ground
 
 
-def _corners(mask: np.ndarray) -> np.ndarray | None:
-    """Of the box around a mask, (4, 2) (x, y); None without any."""
+def _corners(mask: np.ndarray) -> np.ndarray:
+    """Of the box around a mask, (4, 2) (x, y); NaN without any."""
     box = bounding_box(mask)
     if box is None:
-        return None
+        return np.full((4, 2), np.nan)
     rows, columns = box.slices
     low, high = (columns.start, rows.start), (columns.stop - 1, rows.stop - 1)
     return np.array([low, (high[0], low[1]), high, (low[0], high[1])], np.float64)
 
 
-def _elsewhere(camera: Camera, corners: list[np.ndarray | None], t: int) -> list[int]:
+def _elsewhere(camera: Camera, boxes: np.ndarray, t: int) -> list[int]:
     """The nearest frames in which an object is clear of where it is in frame t, on both sides.
 
-    corners: of its box in every frame.
+    boxes: (T, 4, 2), its corners in every frame. Where it is out of the picture, its effects may
+    still be in it.
     """
-    here = corners[t]
-    if here is None:
-        return []
     scene = camera.scene(t)
-    found: list[int] = []
-    for frames in (range(t + 1, t + REACH + 1), range(t - 1, t - REACH - 1, -1)):
-        clear = (n for n in frames if n in scene and _clear(camera, here, corners[n], t, n))
-        found += [n for n, _ in zip(clear, range(SIDE), strict=False)]
-    return found
-
-
-def _clear(camera: Camera, here: np.ndarray, there: np.ndarray | None, t: int, n: int) -> bool:
-    """Whether an object's box in frame n, seen from frame t, is clear of its box there."""
-    if there is None:
-        return False  # out of the picture: its effects may still be in it
-    seen = project(camera.between(n, t), there)
-    low, high = np.minimum(here.min(0), seen.min(0)), np.maximum(here.max(0), seen.max(0))
-    sizes = np.ptp(here, 0), np.ptp(seen, 0)
-    return bool((high - low - sum(sizes) > CLEAR * np.maximum(*sizes)).any())
+    frames = np.arange(max(scene.start, t - REACH), min(scene.stop, t + REACH + 1))
+    motions = np.linalg.solve(camera.homographies[t], camera.homographies[frames])
+    corners = np.concatenate([boxes[frames], np.ones((len(frames), 4, 1))], axis=2)
+    seen = corners @ motions.transpose(0, 2, 1)
+    seen = seen[..., :2] / seen[..., 2:]
+    here = boxes[t]
+    low, high = np.minimum(here.min(0), seen.min(1)), np.maximum(here.max(0), seen.max(1))
+    sizes = np.ptp(here, 0), np.ptp(seen, 1)
+    gap = high - low - sum(sizes)
+    clear = frames[(gap > CLEAR * np.maximum(*sizes)).any(1)]  # NaN is not clear
+    return [*clear[clear > t][:SIDE].tolist(), *clear[clear < t][::-1][:SIDE].tolist()]
 
 
 def _alike(image: np.ndarray, frame: np.ndarray) -> np.ndarray:

@@ -1,0 +1,67 @@
+"""Motion of a fraction of a pixel, by least squares: where two pictures nearly agree, as before a
+camera that only turns or zooms, nothing needs to be searched for.
+
+One step (Lucas and Kanade 1981) of cells that are told apart no further than the motion is smooth.
+It is taken only where it leaves both pictures alike; what lies at another depth does not.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.camera.flow import warp
+
+CELL = 4  # pixels a side
+LEVELS = 6.0  # of evened light on average, by which a cell may differ
+NEARLY = 0.06  # share of the cells that may differ by more before the step,
+ALIKE = 0.02  # and after it
+FLAT = 2.0  # squared levels a pixel: slopes below say little
+LEAST = 1.2  # cells over which slopes are put together at least
+
+
+def slight_motion(
+    here: np.ndarray, there: np.ndarray, unknown: np.ndarray, near: np.ndarray, stiff: float
+) -> np.ndarray | None:
+    """Where each pixel of `here` is found in `there`: (h, w, 2) float32 offsets (x, y) in pixels.
+
+    None where they are not alike enough for one step, or not after it. here, there: (h, w) uint8.
+    unknown: (h, w) float32, 1 where either does not show the scene. near: (h, w) float32 in [0, 1],
+    where the motion is to be as smooth as a blur by `stiff` pixels.
+    """
+    h, w = here.shape
+    size = (max(1, w // CELL), max(1, h // CELL))
+    known = 1 - unknown
+    allowed = LEVELS * np.maximum(_cells(known, size), 0.25)
+
+    def apart(picture: np.ndarray) -> tuple[np.ndarray, float]:
+        change = cv2.subtract(picture, here, dtype=cv2.CV_32F) * known
+        return change, float((_cells(np.abs(change), size) > allowed).mean())
+
+    change, share = apart(there)
+    if share > NEARLY:
+        return None
+    x, y = (cv2.Sobel(there, cv2.CV_32F, *axis, scale=1 / 8) * known for axis in ((1, 0), (0, 1)))
+    sums = [_cells(a, size) for a in (x * x, x * y, y * y, x * change, y * change)]
+    fine, smooth = (
+        _solved(*(cv2.GaussianBlur(s, (0, 0), sigma) for s in sums))
+        for sigma in (LEAST, max(LEAST, stiff / CELL))
+    )
+    share_of_smooth = cv2.merge([_cells(near, size)] * 2)
+    flow = cv2.resize(fine + share_of_smooth * (smooth - fine), (w, h))
+    found = warp(there, flow)
+    return flow if apart(found)[1] <= ALIKE else None
+
+
+def _cells(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Means of (h, w) over cells, `size` (columns, rows) of them."""
+    return cv2.resize(x, size, interpolation=cv2.INTER_AREA)
+
+
+def _solved(
+    xx: np.ndarray, xy: np.ndarray, yy: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """The motion (h, w, 2) that takes away changes, from products of slopes and changes."""
+    xx, yy = xx + FLAT, yy + FLAT
+    scale = 1 / (xx * yy - xy * xy)
+    return cv2.merge([(xy * y - yy * x) * scale, (xy * x - xx * y) * scale])
