@@ -13,8 +13,10 @@ from omnimatte_cli.arrays import Masks
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.media.samples import FrameSamples
+from omnimatte_cli.plate.align import Aligner
+from omnimatte_cli.plate.align import Shot as Prepared
 from omnimatte_cli.plate.estimate import grown_array, owner_pixels
-from omnimatte_cli.plate.parallax import ground_in_parallax
+from omnimatte_cli.plate.parallax import AROUND, ground_in_parallax
 from omnimatte_cli.shot import Shot
 from tests.moving_clips import plane
 
@@ -121,3 +123,21 @@ def test_what_is_given_back_is_no_longer_left_out_of_the_plate(street: Street) -
     assert given.sum() > 300
     core = cv2.erode(given.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     assert not small[core].any() and small[street.shadow[12]].mean() > 0.9
+
+
+def test_motion_is_looked_for_only_around_what_is_owned(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[tuple[int, int]] = []
+    align = Aligner.align
+
+    def noted(self: Aligner, target: Prepared, *rest: object) -> tuple[np.ndarray, np.ndarray]:
+        looked.append(target.hidden.shape)
+        return align(self, target, *rest)
+
+    monkeypatch.setattr(Aligner, "align", noted)
+    assert street.ground(12).sum() > 300
+    there = cv2.boundingRect((street.owned[12] & ~street.walker[12]).astype(np.uint8))
+    assert looked and all(
+        h <= there[3] + 2 * AROUND and w <= there[2] + 2 * AROUND and w < SIZE[1] for h, w in looked
+    )

@@ -16,7 +16,8 @@ import numpy as np
 from omnimatte_cli.arrays import Size, eight_bits
 from omnimatte_cli.camera.model import normalised, scale_matrix
 from omnimatte_cli.camera.tracking import even_light
-from omnimatte_cli.plate.slight import slight_motion
+from omnimatte_cli.matte.box import Box
+from omnimatte_cli.plate.slight import CELL, cells, slight_motion
 
 FLOW_WIDTH = 320  # pixels at which residual motion is searched, down to that resolution itself
 SMALLEST = 24  # pixels a side, which the search needs
@@ -44,6 +45,12 @@ class Shot:
     even: np.ndarray
     covered: np.ndarray
 
+    def part(self, box: Box) -> Shot:
+        """A part of a frame that is no wider than FLOW_WIDTH."""
+        assert self.even.shape == self.hidden.shape, (self.even.shape, self.hidden.shape)
+        fields = (self.image, self.hidden, self.even, self.covered)
+        return Shot(*(np.ascontiguousarray(x[box.slices]) for x in fields))
+
 
 def flow_size(size: Size) -> Size:
     """(h, w) at which residual motion of frames (H, W) is searched."""
@@ -64,9 +71,11 @@ def prepare(image: np.ndarray, hidden: np.ndarray) -> Shot:
 class Aligner:
     """Brings other frames into the view of one, for several threads. Holds what all share."""
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: Size, width: int | None = None) -> None:
+        """size: of the one's picture. width: of whole frames, where that is a part of one."""
         self.size = size
         self.flow_size = flow_size(size)
+        self.pixel = (width or self.flow_size[1]) / REFERENCE_WIDTH
         self.scale = scale_matrix(size, self.flow_size)
         self.grid = _pixels(size)
         self.small_grid = _pixels(self.flow_size)
@@ -79,8 +88,9 @@ class Aligner:
     ) -> tuple[np.ndarray, np.ndarray]:
         """`other` from the view of `target`: image (H, W, 3), shown (H, W) bool.
 
-        homography: (3, 3), pixels of target to pixels of other. Not shown is what lies outside of
-        the other frame or is hidden in it; what is hidden in the target is shown.
+        homography: (3, 3), pixels of target to pixels of other, which may be larger. Not shown is
+        what lies outside of the other frame or is hidden in it; what is hidden in the target is
+        shown.
         """
         h, w = self.size
         flow = self._residual(target, other, homography)
@@ -123,8 +133,9 @@ class Aligner:
         )
         covered = cv2.warpPerspective(other.covered, motion, (w, h), flags=flags, borderValue=1.0)
         unknown = (covered | target.covered).astype(np.float32)
-        pixel = w / REFERENCE_WIDTH
-        near = np.clip(3 * cv2.GaussianBlur(unknown, (0, 0), NEAR * pixel), 0, 1)
+        pixel = self.pixel
+        near = cells(unknown)
+        near = np.clip(3 * cv2.GaussianBlur(near, (0, 0), NEAR * pixel / CELL), 0, 1)
         slight = slight_motion(target.even, seen, unknown, near, STIFF * pixel)
         if slight is not None:
             return slight
@@ -137,11 +148,8 @@ class Aligner:
         weighted = cv2.merge([x * weight, y * weight, weight])
         fine = _blurred(weighted, FINE * pixel, PRIOR_FINE)
         # The stiff part is so smooth that a quarter of the resolution is enough.
-        coarse = cv2.resize(
-            weighted, (max(1, w // 4), max(1, h // 4)), interpolation=cv2.INTER_AREA
-        )
-        stiff = cv2.resize(_blurred(coarse, STIFF * pixel / 4, PRIOR_STIFF), (w, h))
-        return fine + cv2.merge([near, near]) * (stiff - fine)
+        stiff = cv2.resize(_blurred(cells(weighted), STIFF * pixel / CELL, PRIOR_STIFF), (w, h))
+        return fine + cv2.resize(cv2.merge([near, near]), (w, h)) * (stiff - fine)
 
 
 def _pixels(size: Size) -> np.ndarray:

@@ -17,9 +17,9 @@ import numpy as np
 from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.camera.canvas import Hidden
 from omnimatte_cli.camera.model import Camera
-from omnimatte_cli.matte.box import bounding_box
+from omnimatte_cli.matte.box import Box, bounding_box
 from omnimatte_cli.matte.ownership import Ownership
-from omnimatte_cli.plate.align import Aligner, Shot, prepare
+from omnimatte_cli.plate.align import FLOW_WIDTH, Aligner, Shot, prepare
 
 SIDE = 2  # frames looked at for an object, to either side
 REACH = 40  # frames, how far away they are at most
@@ -30,6 +30,7 @@ TONE = 3.0  # and what is left of that where it is blurred, which takes grain aw
 BLUR = 1.5  # pixels, of that
 SLIP, TONE_SLIP = 0.25, 0.1  # pixels by which the motion may be off: levels more on slopes
 SPREAD = 3.0  # pixels, the neighbourhood of a pixel in which
+AROUND = 24  # pixels around what is owned, in which motion is looked for as well
 SHARE = 0.3  # of all that is owned must show the same
 
 
@@ -43,7 +44,6 @@ def ground_in_parallax(
     """
     if not camera.moving:
         return lambda t, owned: np.zeros_like(owned)
-    aligner = Aligner(camera.size)
     boxes = [np.stack([_corners(mask) for mask in masks]) for masks in small]
 
     @lru_cache(maxsize=2 * REACH)
@@ -53,14 +53,23 @@ def ground_in_parallax(
     def ground(t: int, owned: np.ndarray) -> np.ndarray:
         found = np.zeros(owned.shape, bool)
         owned = owned & ~hidden(t)
-        if not owned.any():
+        box = bounding_box(owned, AROUND)
+        if box is None:
             return found
-        whose = ownership.weights[:, t].argmax(0)
+        here, corner = ready(t), np.eye(3)
+        if camera.size[1] <= FLOW_WIDTH:
+            here = here.part(box)
+            corner[:2, 2] = box.columns.start, box.rows.start
+        else:
+            box = Box(slice(0, camera.size[0]), slice(0, camera.size[1]))
+        aligner = Aligner(here.hidden.shape, min(camera.size[1], FLOW_WIDTH))
+        owned, inside = owned[box.slices], found[box.slices]
+        whose = ownership.weights[:, t, box.rows, box.columns].argmax(0)
 
         @lru_cache
         def same_in(n: int) -> np.ndarray:
-            image, shown = aligner.align(ready(t), ready(n), camera.between(t, n))
-            return shown & _alike(image, frames[t])
+            image, shown = aligner.align(here, ready(n), camera.between(t, n) @ corner)
+            return shown & _alike(image, here.image)
 
         for i in np.unique(whose[owned]):
             far = _elsewhere(camera, boxes[i], t)
@@ -71,7 +80,7 @@ def ground_in_parallax(
             near, all_of_it = (
                 cv2.GaussianBlur(x.astype(np.float32), (0, 0), SPREAD) for x in (same, its)
             )
-            found |= its & (near > SHARE * all_of_it)
+            inside |= its & (near > SHARE * all_of_it)
         return found
 
     return ground

@@ -26,36 +26,35 @@ def slight_motion(
     """Where each pixel of `here` is found in `there`: (h, w, 2) float32 offsets (x, y) in pixels.
 
     None where they are not alike enough for one step, or not after it. here, there: (h, w) uint8.
-    unknown: (h, w) float32, 1 where either does not show the scene. near: (h, w) float32 in [0, 1],
-    where the motion is to be as smooth as a blur by `stiff` pixels.
+    unknown: (h, w) float32, 1 where either does not show the scene. near: float32 in [0, 1] for
+    every cell, where the motion is to be as smooth as a blur by `stiff` pixels.
     """
     h, w = here.shape
-    size = (max(1, w // CELL), max(1, h // CELL))
     known = 1 - unknown
-    allowed = LEVELS * np.maximum(_cells(known, size), 0.25)
+    allowed = LEVELS * np.maximum(cells(known), 0.25)
 
     def apart(picture: np.ndarray) -> tuple[np.ndarray, float]:
         change = cv2.subtract(picture, here, dtype=cv2.CV_32F) * known
-        return change, float((_cells(np.abs(change), size) > allowed).mean())
+        return change, float((cells(np.abs(change)) > allowed).mean())
 
     change, share = apart(there)
     if share > NEARLY:
         return None
     x, y = (cv2.Sobel(there, cv2.CV_32F, *axis, scale=1 / 8) * known for axis in ((1, 0), (0, 1)))
-    sums = [_cells(a, size) for a in (x * x, x * y, y * y, x * change, y * change)]
+    sums = [cells(a) for a in (x * x, x * y, y * y, x * change, y * change)]
     fine, smooth = (
         _solved(*(cv2.GaussianBlur(s, (0, 0), sigma) for s in sums))
         for sigma in (LEAST, max(LEAST, stiff / CELL))
     )
-    share_of_smooth = cv2.merge([_cells(near, size)] * 2)
-    flow = cv2.resize(fine + share_of_smooth * (smooth - fine), (w, h))
+    flow = cv2.resize(fine + cv2.merge([near, near]) * (smooth - fine), (w, h))
     found = warp(there, flow)
     return flow if apart(found)[1] <= ALIKE else None
 
 
-def _cells(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Means of (h, w) over cells, `size` (columns, rows) of them."""
-    return cv2.resize(x, size, interpolation=cv2.INTER_AREA)
+def cells(x: np.ndarray) -> np.ndarray:
+    """Means of (h, w) or (h, w, C) over cells of about CELL pixels a side."""
+    h, w = x.shape[:2]
+    return cv2.resize(x, (max(1, w // CELL), max(1, h // CELL)), interpolation=cv2.INTER_AREA)
 
 
 def _solved(
