@@ -117,6 +117,26 @@ def test_bundle_adjustment_forgets_wrong_points() -> None:
     assert max(errors) < 0.05, max(errors)
 
 
+def test_frames_that_nothing_ties_to_the_fixed_one_are_held_by_their_first() -> None:
+    """Dark or plain frames may share points with their neighbours alone."""
+    rng = np.random.default_rng(3)
+    truth = cameras(6, (144, 256), seed=5)
+    pairs = []
+    for a, b in ((0, 1), (3, 4), (4, 5), (3, 5)):
+        start = rng.uniform((0, 0), (255, 143), (60, 2))
+        pairs.append(
+            Pair(a, b, start, project(np.linalg.solve(truth[b], truth[a]), start), np.eye(3), 60)
+        )
+    start = np.tile(np.eye(3), (6, 1, 1))
+    adjusted = bundle.adjust(start, pairs, 0, 256)
+    at = corners((144, 256))
+    for a, b in ((0, 1), (3, 4), (3, 5)):
+        found, true = (np.linalg.solve(h[b], h[a]) for h in (adjusted, truth))
+        assert np.abs(project(found, at) - project(true, at)).max() < 0.05
+    for t in (0, 2, 3):
+        assert np.abs(project(adjusted[t], at) - at).max() < 0.05
+
+
 def test_a_tripod_is_static_in_noise_and_changing_light(
     filmed: Shoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

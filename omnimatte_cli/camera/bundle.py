@@ -39,7 +39,8 @@ ENOUGH = 1e-4  # relative gain of the cost below which it has converged
 def adjust(homographies: np.ndarray, pairs: Sequence[Pair], fixed: int, width: int) -> np.ndarray:
     """Refined homographies (T, 3, 3), frame to canvas in pixels; that of frame `fixed` stays.
 
-    width: of the frames in pixels, which scales coordinates to about 1. Frames in no pair stay.
+    width: of the frames in pixels, which scales coordinates to about 1. Frames in no pair stay, and
+    of frames that no chain of pairs ties to the fixed one the first.
     """
     # A tenth of a second, which runs before a static camera do without.
     from scipy import sparse
@@ -49,11 +50,12 @@ def adjust(homographies: np.ndarray, pairs: Sequence[Pair], fixed: int, width: i
     to_unit[:2, 2] = -1
     to_pixels = np.linalg.inv(to_unit)
     unit = to_unit @ homographies @ to_pixels
+    held = _held(len(unit), pairs, fixed)
     scale = width / 2  # pixels per unit
     damping = 1e-6
     cost = _cost(unit, pairs, to_unit, scale)
     for _ in range(ITERATIONS):
-        matrix, gradient = _normal_equations(unit, pairs, to_unit, scale, fixed)
+        matrix, gradient = _normal_equations(unit, pairs, to_unit, scale, held)
         damped = matrix + sparse.diags(damping * (matrix.diagonal() + 1e-9))
         step = splu(damped.tocsc(), **DEFINITE).solve(-gradient).reshape(-1, 8)
         moved = normalised(unit @ (np.eye(3) + _as_matrix(step)))
@@ -111,6 +113,19 @@ def _unit(points: np.ndarray, to_unit: np.ndarray) -> np.ndarray:
     return np.c_[points, np.ones(len(points))] @ to_unit.T
 
 
+def _held(count: int, pairs: Sequence[Pair], fixed: int) -> np.ndarray:
+    """(T,) bool: one frame of each set that pairs tie together, the fixed one where it belongs."""
+    first = np.arange(count)  # of each frame's set
+    first[fixed] = -1
+    for pair in pairs:
+        a, b = sorted((first[pair.first], first[pair.second]))
+        if a != b:
+            first[first == b] = a
+    held = first == np.arange(count)
+    held[fixed] = True
+    return held
+
+
 def _as_matrix(step: np.ndarray) -> np.ndarray:
     """(T, 8) steps to (T, 3, 3) with the last entry 0."""
     return np.c_[step, np.zeros(len(step))].reshape(-1, 3, 3)
@@ -131,9 +146,12 @@ def _cost(unit: np.ndarray, pairs: Sequence[Pair], to_unit: np.ndarray, scale: f
 
 
 def _normal_equations(
-    unit: np.ndarray, pairs: Sequence[Pair], to_unit: np.ndarray, scale: float, fixed: int
+    unit: np.ndarray, pairs: Sequence[Pair], to_unit: np.ndarray, scale: float, held: np.ndarray
 ) -> tuple[sparse.csc_matrix, np.ndarray]:
-    """J^T W J (8T x 8T, sparse) and J^T W r (8T,), with Cauchy's weights."""
+    """J^T W J (8T x 8T, sparse) and J^T W r (8T,), with Cauchy's weights.
+
+    held: (T,) bool, frames that stay.
+    """
     from scipy import sparse
 
     count = len(unit)
@@ -156,12 +174,10 @@ def _normal_equations(
         blocks += [cross, cross.T]
         rows += [i, j]
         columns += [j, i]
-    # The fixed frame is held by a weight far above all others; the same holds what no pair ties.
+    # What is held is so by a weight far above all others.
     hold = 1e6 * max(1.0, float(diagonal[:, range(8), range(8)].max()))
-    loose = diagonal[:, range(8), range(8)].sum(1) == 0
-    loose[fixed] = True
-    diagonal[loose] += hold * np.eye(8)
-    gradient[loose] = 0
+    diagonal[held] += hold * np.eye(8)
+    gradient[held] = 0
     rows += range(count)
     columns += range(count)
     data = np.concatenate([np.array(blocks).reshape(-1, 8, 8), diagonal])
