@@ -103,3 +103,67 @@ def test_noise_does_not_hide_a_slow_pan() -> None:
     frames, camera = shifted(12, 1)
     noisy = [np.clip(f + rng.normal(0, 8, f.shape), 0, 255).astype(np.uint8) for f in frames]
     assert explains_more(camera, range(12), noisy.__getitem__, nothing)
+
+
+def beside_things(drift: float, tremble: float = 0.0) -> tuple[list[np.ndarray], Camera]:
+    """Ground that shifts by 2 pixels a frame at its nearest, less and the other way farther off,
+    and things on a fifth of it that drift by up to `drift` pixels a frame; homographies of the
+    ground.
+
+    A camera on a dolly sees that, who turns so that the things stay in view; or, with no drift, a
+    tripod before whose things something else moves. tremble: pixels, of the camera, besides.
+    """
+    rng = np.random.default_rng(5)
+    ground, things = texture(2, (SIZE[0], SIZE[1] + 120)), texture(3, (SIZE[0], SIZE[1] + 40))
+    frames, motions = [], np.tile(np.eye(3), (12, 1, 1))
+    wide = {"dsize": SIZE[::-1], "flags": cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP}
+    spots = [(x, y, v) for v, (x, y) in enumerate(np.mgrid[20:181:40, 12:110:24].reshape(2, -1).T)]
+    for t in range(12):
+        # Over the middle row it shifts to the other side.
+        shear = np.array([[1, t * 4 / SIZE[0], -t * 2.0], [0, 1, 0]])
+        motions[t, :2] = shear
+        seen = cv2.warpAffine(ground, shear + np.array([[0, 0, 60], [0, 0, 0]]), **wide)
+        for x, y, v in spots:
+            speed = drift * (1 - 2 * (v * 7 % len(spots)) / len(spots))
+            by = np.array([[1, 0, 20 + speed * t], [0, 1, 0]])
+            place = np.s_[y : y + 14, x - round(speed * t) : x - round(speed * t) + 18]
+            seen[place] = cv2.warpAffine(things, by, **wide)[place]
+        shake = np.array([[1, 0, 0], [0, 1, 0.0]])
+        shake[:, 2] = rng.normal(0, tremble, 2)
+        noisy = cv2.warpAffine(seen, shake, **wide) + rng.normal(0, 2, seen.shape)
+        frames.append(np.clip(noisy, 0, 255).astype(np.uint8))
+    return frames, Camera(motions, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("drift", "tremble", "moves"),
+    [(0.6, 0.0, True), (0.8, 0.0, True), (0.0, 0.0, False), (0.0, 0.3, False)],
+)
+def test_parallax_is_not_what_stands_still(drift: float, tremble: float, moves: bool) -> None:
+    frames, camera = beside_things(drift, tremble)
+    assert explains_more(camera, range(12), frames.__getitem__, nothing) == moves
+
+
+def test_where_nothing_goes_far_votes_must_be_clear() -> None:
+    """Half a pixel a frame: nobody can tell parallax from what stands still."""
+    moving, camera = shifted(12, 1)
+    still = texture(1, SIZE)
+    slow = Camera(camera.homographies[np.arange(12) // 2], SIZE)
+
+    def frame(t: int) -> np.ndarray:
+        return np.concatenate([moving[t // 2][:96], still[96:]])
+
+    assert not explains_more(slow, range(12), frame, nothing)
+
+
+def test_a_wall_behind_the_ground_contradicts_no_camera() -> None:
+    """It moves much less and is most of the frame, but the ground does not move with it."""
+    count = 12
+    near, far = (texture(s, (SIZE[0], SIZE[1] + 4 * count)) for s in (6, 7))
+    motions = np.tile(np.eye(3), (count, 1, 1))
+    motions[:, 0, 2] = 4 * np.arange(count)
+
+    def frame(t: int) -> np.ndarray:
+        return np.concatenate([far[:66, t : t + SIZE[1]], near[66:, 4 * t : 4 * t + SIZE[1]]])
+
+    assert explains_more(Camera(motions, SIZE), range(count), frame, nothing)
