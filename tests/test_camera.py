@@ -24,7 +24,7 @@ from omnimatte_cli.camera.model import (
     write_camera,
 )
 from omnimatte_cli.camera.registration import register
-from omnimatte_cli.camera.tracking import Pair
+from omnimatte_cli.camera.tracking import FEW_LEVELS, LEVELS, Pair, View
 from omnimatte_cli.ranks import masked_ranks
 from tests.moving_clips import Shoot, cameras, plane, shoot
 
@@ -71,6 +71,26 @@ def test_long_pairs_take_the_drift_out(filmed: Shoot, found: Camera, monkeypatch
         corner_errors(found, filmed.homographies).mean()
         < 0.6 * corner_errors(chained, filmed.homographies).mean()
     )
+
+
+def test_far_pairs_are_tracked_in_few_sizes(filmed: Shoot, found: Camera, monkeypatch) -> None:
+    levels: list[int] = []
+    points = registration.track_points
+
+    def noted(a: View, b: View, guess: np.ndarray, few: int = LEVELS) -> Pair | None:
+        if b.frame - a.frame > 1:
+            levels.append(few)
+        return points(a, b, guess, few)
+
+    monkeypatch.setattr(registration, "track_points", noted)
+    register(iter(filmed.frames), lambda t: filmed.masks[t])
+    assert levels and set(levels) == {FEW_LEVELS}
+    monkeypatch.setattr(registration, "FEW_LEVELS", LEVELS)
+    slow = register(iter(filmed.frames), lambda t: filmed.masks[t])
+    ends = corners(found.size)
+    for t in range(len(found)):
+        apart = project(found.homographies[t], ends) - project(slow.homographies[t], ends)
+        assert np.abs(apart).max() < 0.02
 
 
 def test_the_jacobian_is_the_derivative() -> None:
@@ -354,7 +374,7 @@ def test_a_long_still_shot_takes_little_memory() -> None:
 import resource
 import numpy as np
 from omnimatte_cli.camera.bundle import adjust
-from omnimatte_cli.camera.tracking import Pair
+from omnimatte_cli.camera.tracking import FEW_LEVELS, LEVELS, Pair, View
 random, count = np.random.default_rng(0), 1500
 points = random.random((60, 2)) * (640, 360)
 noisy = [points + random.normal(0, 0.1, points.shape) for _ in range(count)]

@@ -24,6 +24,8 @@ from omnimatte_cli.camera.model import (
     sane,
 )
 from omnimatte_cli.camera.tracking import (
+    FEW,
+    FEW_LEVELS,
     WORKING_WIDTH,
     Pair,
     View,
@@ -193,7 +195,9 @@ def _pair_far(scene: _Scene, here: View) -> None:
             moved = project(guess, other.points[:, 0].astype(np.float64)) - other.points[:, 0]
             if len(moved) == 0 or np.median(np.hypot(*moved.T)) > KEY_SHIFT * here.grey.shape[1]:
                 continue
-        pair = track(other, here, guess)
+        pair = track_points(other, here, guess, FEW_LEVELS)
+        if pair is None or len(pair.start) < FEW:
+            pair = track(other, here, guess)
         if pair is not None:
             _keep(scene, pair)
 

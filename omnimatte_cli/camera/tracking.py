@@ -16,6 +16,8 @@ TILES = (5, 8)  # rows and columns of the frame, each of which gives its share o
 POINTS_PER_TILE = 12
 CORNER = 30.0  # smallest eigenvalue, in levels squared, of the structure of a point worth tracking
 WINDOW = 17  # pixels, side of the tracker's window
+LEVELS = 3  # times that pictures are halved for it,
+FEW_LEVELS = 1  # and where it is known to some pixels where points went
 RETURN = 0.4  # pixels by which tracking there and back may miss the start
 THRESHOLD = 1.0  # pixels, the scale of MAGSAC's inliers
 FEW = 40  # inliers below which a homography's eight numbers are too many: four are fitted
@@ -138,10 +140,11 @@ def better_of(pair: Pair | None, a: View, b: View, guess: np.ndarray) -> Pair | 
     return Pair(a.frame, b.frame, start, project(motion, start), motion, told)
 
 
-def track_points(a: View, b: View, guess: np.ndarray) -> Pair | None:
+def track_points(a: View, b: View, guess: np.ndarray, levels: int = LEVELS) -> Pair | None:
     """`track` by corners alone.
 
     b is seen through the guess first, so that turns and zooms between far frames do not matter.
+    levels: FEW_LEVELS where the guess is right to some pixels.
     """
     if len(a.points) < MIN_INLIERS:
         return None
@@ -149,7 +152,7 @@ def track_points(a: View, b: View, guess: np.ndarray) -> Pair | None:
     if not np.array_equal(guess, np.eye(3)):
         how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         seen = cv2.warpPerspective(seen, guess, seen.shape[::-1], flags=how, borderValue=128.0)
-    options = {"winSize": (WINDOW, WINDOW), "maxLevel": 3}
+    options = {"winSize": (WINDOW, WINDOW), "maxLevel": levels}
     end, found, _ = cv2.calcOpticalFlowPyrLK(a.grey, seen, a.points, None, **options)  # type: ignore
     back, again, _ = cv2.calcOpticalFlowPyrLK(seen, a.grey, end, None, **options)  # type: ignore
     good = (found.ravel() > 0) & (again.ravel() > 0)
