@@ -15,6 +15,7 @@ from omnimatte_cli.camera.registration import register
 from omnimatte_cli.errors import VideoError
 from omnimatte_cli.media import samples
 from omnimatte_cli.media.samples import FrameSamples
+from omnimatte_cli.plate import temporal
 from omnimatte_cli.plate.estimate import written
 from omnimatte_cli.plate.settle import Samples, settle
 from omnimatte_cli.plate.steady import KEPT, steadied
@@ -337,3 +338,19 @@ def test_what_is_in_sight_is_left_and_what_was_wrong_forgotten() -> None:
     brighter = steadied(plate, plate + np.uint8(10), np.eye(3), hidden)
     assert np.array_equal(brighter, plate)
     assert steadied(plate, before, np.eye(3), np.zeros(SIZE, bool)) is plate
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_the_next_frame_is_begun_where_there_is_room(monkeypatch, room: bool) -> None:
+    clip = shoot(5, SIZE, seed=1)
+    camera = Camera(clip.homographies, SIZE)
+    done: list[str] = []
+    begin, finish = temporal._aligned, temporal.settle
+    monkeypatch.setattr(temporal, "_aligned", lambda *a: (done.append("begun"), begin(*a))[1])
+    monkeypatch.setattr(temporal, "settle", lambda *a: (done.append("settled"), finish(*a))[1])
+    if not room:
+        monkeypatch.setattr(temporal, "AHEAD", 0)
+    plates = list(frame_plates(lambda: iter(clip.frames), camera, lambda t: clip.masks[t]))
+    assert len(plates) == 5
+    pairs = ["begun", *["begun", "settled"] * 4, "settled"]
+    assert done == (pairs if room else ["begun", "settled"] * 5)

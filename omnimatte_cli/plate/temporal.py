@@ -9,10 +9,11 @@ A camera that does not move has one median of all frames, in each frame's light.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -36,8 +37,11 @@ WORKERS = 2  # neighbours that are aligned at the same time
 SPAN = 40  # frames to either side that neighbours are taken from
 ONE_SIDED = 1.5  # times the span, where the other side has too few frames
 MEMORY = 1 << 30  # bytes of decoded frames held; larger frames get a shorter span
+AHEAD = 256 << 20  # bytes of samples, up to which a frame's are begun during the one before it
 AROUND = 0.05  # of the width: over which the ground changes by itself alike
 OVERLAP = 0.25  # share of the frame that a neighbour must show
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -103,21 +107,29 @@ def frame_plates(
         yield from _static(frames, camera, covered, wanted, dtype, kept)
         return
     runs = stretches(camera)
-    canvas: Canvas | None = None
     span = _span(camera, span, dtype)
     plan = {t: pick_neighbours(camera, t, neighbours, span) for t in wanted}
     aligner = Aligner(camera.size)
     before: tuple[int, np.ndarray] | None = None  # the last frame that got a plate, and it
     with ThreadPoolExecutor(WORKERS) as pool:
-        for t, target, others in _neighbourhoods(frames, len(camera), covered, plan):
-            if canvas is None or t not in canvas.frames:
-                run = next(r for r in runs if t in r)
-                canvas = build_canvas(frames, camera, covered, run, dtype=dtype)
-                image, guess = filled_canvas(canvas, camera, covered)
-                canvas = replace(canvas, image=image, count=np.where(guess, 0, canvas.count))
-            aligned = _aligned(aligner, pool, camera, target, others, t, canvas.light_changes)
-            settle(aligned, target.image, target.hidden, aligner.flow_size)
-            plate = _typical(aligned)
+
+        def begun() -> Iterator[tuple[int, Shot, Canvas, Callable[[], Samples]]]:
+            """Each frame, the canvas that it lies on, and its neighbours, which are on the way."""
+            canvas: Canvas | None = None
+            for t, target, others in _neighbourhoods(frames, len(camera), covered, plan):
+                if canvas is None or t not in canvas.frames:
+                    run = next(r for r in runs if t in r)
+                    canvas = build_canvas(frames, camera, covered, run, dtype=dtype)
+                    image, guess = filled_canvas(canvas, camera, covered)
+                    canvas = replace(canvas, image=image, count=np.where(guess, 0, canvas.count))
+                light = canvas.light_changes
+                yield t, target, canvas, _aligned(aligner, pool, camera, target, others, t, light)
+
+        room = neighbours * np.prod(camera.size) * 4 * np.dtype(dtype).itemsize <= AHEAD
+        for t, target, canvas, aligned in _one_ahead(begun()) if room else begun():
+            samples = aligned()
+            settle(samples, target.image, target.hidden, aligner.flow_size)
+            plate = _typical(samples)
             hole = _hole(plate, target.hidden)
             if hole.any() or canvas.light_changes:
                 view = _canvas_view(aligner, camera, canvas, target, t)
@@ -127,6 +139,17 @@ def frame_plates(
                 plate = replace(plate, image=image)
             before = t, plate.image
             yield replace(plate, canvas=canvas.image)
+
+
+def _one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same, each asked for while the one before it is still worked on."""
+    last = next(items, None)
+    for item in items:
+        assert last is not None
+        yield last
+        last = item
+    if last is not None:
+        yield last
 
 
 def pick_neighbours(camera: Camera, t: int, count: int, span: int) -> list[int]:
@@ -198,8 +221,11 @@ def _aligned(
     others: dict[int, Shot],
     t: int,
     light_changes: bool,
-) -> Samples:
-    """A frame's neighbours as seen from it, in its light, the nearest in time first."""
+) -> Callable[[], Samples]:
+    """A frame's neighbours as seen from it, in its light, the nearest in time first.
+
+    They are begun; what is returned waits for them.
+    """
     order = sorted(others, key=lambda n: abs(n - t))
     top = full_scale(target.image.dtype)
     images = np.full((max(len(order), 1), *camera.size, 3), top, target.image.dtype)
@@ -212,8 +238,14 @@ def _aligned(
             image = fit_exposure(target.image, image, shown[k] & ~target.hidden).apply(image)
         cv2.copyTo(image, shown[k].view(np.uint8), images[k])  # which holds `top` elsewhere
 
-    list(pool.map(place, range(len(order))))
-    return Samples(images, shown)
+    placed = [pool.submit(place, k) for k in range(len(order))]
+
+    def waited() -> Samples:
+        for one in placed:
+            one.result()
+        return Samples(images, shown)
+
+    return waited
 
 
 def _typical(samples: Samples) -> FramePlate:
