@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from omnimatte_cli.arrays import Masks, Plate, Size, frame_or_static
-from omnimatte_cli.matte.box import bounding_box
+from omnimatte_cli.matte.box import Box, bounding_box
 from omnimatte_cli.matte.ownership import Ownership, possible, upsample
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.fill import fill_hole, fringed
-from omnimatte_cli.plate.median import Coverage, Medians, clear_of
+from omnimatte_cli.plate.median import Coverage, Medians, clear_of, grown_mask, growth
+from omnimatte_cli.plate.relit import LOOKS, Look, relit
 from omnimatte_cli.plate.traces import traces
 from omnimatte_cli.progress import Progress
 
@@ -63,5 +64,15 @@ def refine_plate(
         return clear_of(samples.size, samples.indices, masks.union, distance)
 
     shown = ~fringed(coverage.count < FEWEST, coverage.count, clear)
-    image = fill_hole(np.where(shown[..., None], again, plate.image), ~shown)
+    image = np.where(shown[..., None], again, plate.image)
+
+    def looks(box: Box) -> Iterator[Look]:
+        """Some of the samples, in a part of the picture."""
+        for t in samples.indices[:: -(-len(samples.indices) // LOOKS)]:
+            body = grown_mask(masks.union(t), growth(samples.size))[box.slices]
+            taken = owned(t)[box.slices] | body
+            yield Look(samples.frame(t, box.rows)[:, box.columns], body, taken)
+
+    image, told = relit(image, ~shown, looks)
+    image = fill_hole(image, ~shown & ~told)
     return Plate(image, shown)

@@ -25,67 +25,89 @@ def copied(
     unknown: (H, W) bool, the hole and whatever else is not to be looked at. sources: (H, W) int64,
     flat indices of known pixels, in the hole at least; -1 elsewhere.
     """
-    from scipy import sparse  # where there is a hole to fill: a tenth of a second
-    from scipy.sparse.linalg import cg
-
     top = full_scale(image.dtype)
     flat = image.reshape(-1, 3).astype(np.float64) * (255 / top)
     h, w = hole.shape
     known = ~unknown.ravel()
-    number = np.full(h * w, -1)
-    inside = np.flatnonzero(hole)
-    number[inside] = np.arange(len(inside))
+    inside = hole.ravel()
     source = sources.ravel()
-    start = flat[source[inside]]
+    start = flat.copy()
+    start[inside] = flat[source[inside]]
     thickness = 2 * cv2.distanceTransform(np.pad(hole, 1).astype(np.uint8), cv2.DIST_L2, 3).max()
     hold = 1 / max(float(thickness), 4.0) ** 2  # colours are held over about the hole's thickness
-    diagonal = np.full(len(inside), hold)
-    target = hold * start
-    rows, columns, values = [], [], []
     grid = np.arange(h * w).reshape(h, w)
+    ends, changes, weights = [], [], []
     for p, q, step in (
         (grid[:, :-1].ravel(), grid[:, 1:].ravel(), 1),
         (grid[:-1].ravel(), grid[1:].ravel(), w),
     ):
-        of_hole = number[p] >= 0, number[q] >= 0
-        both = of_hole[0] & of_hole[1]
-        rim = (of_hole[0] & known[q]) | (of_hole[1] & known[p])
+        both = inside[p] & inside[q]
+        rim = (inside[p] & known[q]) | (inside[q] & known[p])
         p, q = p[both | rim], q[both | rim]
         change, said = _changes(flat, known, source, p, q, step)
-        a, b = number[p], number[q]
         weight = np.where(said, 1.0, 0.1)
         # An edge of what is known that the copy does not go on with would be drawn into the hole.
-        there = np.where((a >= 0)[:, None], flat[q] - change, flat[p] + change)
-        own = start[np.where(a >= 0, a, b)]
+        there = np.where(inside[p][:, None], flat[q] - change, flat[p] + change)
+        own = start[np.where(inside[p], p, q)]
         miss = np.abs(there - own).max(1)
-        at_rim = (a < 0) | (b < 0)
-        weight = np.where(at_rim, weight * np.exp(-((miss / MISMATCH) ** 2)), weight)
-        for mine, other, sign in ((a, b, -1.0), (b, a, 1.0)):
-            here = mine >= 0
-            np.add.at(diagonal, mine[here], weight[here])
-            pull = sign * change
-            pull = np.where((other < 0)[:, None], pull + flat[q if sign < 0 else p], pull)
-            np.add.at(target, mine[here], weight[here, None] * pull[here])
-        inner = (a >= 0) & (b >= 0)
-        rows += [a[inner], b[inner]]
-        columns += [b[inner], a[inner]]
-        values += [-weight[inner]] * 2
-    size = len(inside)
-    rows += [np.arange(size)]
-    columns += [np.arange(size)]
-    matrix = sparse.csr_matrix(
-        (np.concatenate([*values, diagonal]), (np.concatenate(rows), np.concatenate(columns))),
-        shape=(size, size),
-    )
-    balance = sparse.diags(1 / diagonal)
-    solved = [
-        cg(matrix, target[:, c], x0=start[:, c], rtol=TOLERANCE, maxiter=ITERATIONS, M=balance)[0]
-        for c in range(3)
-    ]
+        at_rim = ~(inside[p] & inside[q])
+        ends.append((p, q))
+        changes.append(change)
+        weights.append(np.where(at_rim, weight * np.exp(-((miss / MISMATCH) ** 2)), weight))
+    p, q = (np.concatenate(x) for x in zip(*ends, strict=True))
+    change, weight = np.concatenate(changes), np.concatenate(weights)
+    solved = with_differences(start.reshape(h, w, 3), hole, p, q, change, weight, hold)
+    levels = solved[hole] * (top / 255)
     result = image.copy()
-    levels = np.stack(solved, -1) * (top / 255)
-    result.reshape(-1, 3)[inside] = np.clip(np.rint(levels), 0, top).astype(image.dtype)
+    result[hole] = np.clip(np.rint(levels), 0, top).astype(image.dtype)
     return result
+
+
+def with_differences(
+    values: np.ndarray,
+    hole: np.ndarray,
+    p: np.ndarray,
+    q: np.ndarray,
+    change: np.ndarray,
+    weight: np.ndarray,
+    hold: float = 0.0,
+) -> np.ndarray:
+    """values (H, W, 3) of which those in the hole (H, W) bool have given differences, as nearly as
+    least squares can, float64. Outside they stay.
+
+    p, q: (P,) flat indices of pairs of pixels, one at least of each in the hole. change: (P, 3),
+    what q has more than p. weight: (P,), positive. hold: weight by which a pixel of the hole keeps
+    the value that it has; those values are where the search starts, too.
+    """
+    from scipy import sparse  # where there is a hole to fill: a tenth of a second
+    from scipy.sparse.linalg import cg
+
+    flat = values.reshape(-1, 3).astype(np.float64)
+    inside = np.flatnonzero(hole)
+    number = np.full(hole.size, -1)
+    number[inside] = np.arange(len(inside))
+    start = flat[inside]
+    diagonal, target = np.full(len(inside), hold), hold * start
+    a, b = number[p], number[q]
+    for mine, other, end, sign in ((a, b, q, -1.0), (b, a, p, 1.0)):
+        here = mine >= 0
+        np.add.at(diagonal, mine[here], weight[here])
+        pull = sign * change + np.where((other < 0)[:, None], flat[end], 0)
+        np.add.at(target, mine[here], weight[here, None] * pull[here])
+    inner = (a >= 0) & (b >= 0)
+    size = np.arange(len(inside))
+    off = -weight[inner]
+    entries = np.concatenate([off, off, diagonal])
+    rows, columns = (
+        np.concatenate([*x, size]) for x in ((a[inner], b[inner]), (b[inner], a[inner]))
+    )
+    matrix = sparse.csr_matrix((entries, (rows, columns)), shape=(len(size), len(size)))
+    balance = sparse.diags(1 / diagonal)
+    for c in range(3):
+        flat[inside, c], _ = cg(
+            matrix, target[:, c], x0=start[:, c], rtol=TOLERANCE, maxiter=ITERATIONS, M=balance
+        )
+    return flat.reshape(values.shape)
 
 
 def _changes(

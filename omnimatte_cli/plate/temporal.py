@@ -19,15 +19,17 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Size, channel_max, full_scale, integers
-from omnimatte_cli.camera.canvas import Canvas, Frames, Hidden, build_canvas, stretches
+from omnimatte_cli.camera.canvas import Canvas, Frames, Hidden, build_canvas, pick, stretches
 from omnimatte_cli.camera.exposure import Exposure, fit_exposure
 from omnimatte_cli.camera.model import Camera, corners, project, sane
 from omnimatte_cli.errors import VideoError
 from omnimatte_cli.matte.blur import wide_blur
+from omnimatte_cli.matte.box import Box
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.align import Aligner, Shot, prepare
 from omnimatte_cli.plate.fill import fill_hole, fringed, membrane
 from omnimatte_cli.plate.median import growth, growth_kernel
+from omnimatte_cli.plate.relit import LOOKS, Look, relit
 from omnimatte_cli.plate.settle import Samples, settle
 from omnimatte_cli.plate.steady import steadied
 from omnimatte_cli.ranks import masked_ranks
@@ -104,7 +106,7 @@ def frame_plates(
         return hidden(t) if owned is None else hidden(t) | owned(t)
 
     if not camera.moving and not camera.cuts:
-        yield from _static(frames, camera, covered, wanted, dtype, kept)
+        yield from _static(frames, camera, hidden, covered, wanted, dtype, kept)
         return
     runs = stretches(camera)
     span = _span(camera, span, dtype)
@@ -120,7 +122,7 @@ def frame_plates(
                 if canvas is None or t not in canvas.frames:
                     run = next(r for r in runs if t in r)
                     canvas = build_canvas(frames, camera, covered, run, dtype=dtype)
-                    image, guess = filled_canvas(canvas, camera, covered)
+                    image, guess = filled_canvas(canvas, camera, hidden, covered, frames)
                     canvas = replace(canvas, image=image, count=np.where(guess, 0, canvas.count))
                 light = canvas.light_changes
                 yield t, target, canvas, _aligned(aligner, pool, camera, target, others, t, light)
@@ -259,11 +261,14 @@ def _typical(samples: Samples) -> FramePlate:
     return FramePlate(median.reshape(h, w, 3), count, count > 0, variation)
 
 
-def filled_canvas(canvas: Canvas, camera: Camera, hidden: Hidden) -> tuple[np.ndarray, np.ndarray]:
+def filled_canvas(
+    canvas: Canvas, camera: Camera, bodies: Hidden, hidden: Hidden, frames: Frames
+) -> tuple[np.ndarray, np.ndarray]:
     """A canvas without holes, (h, w, 3), and which of it is a guess, (h, w) bool.
 
-    hidden: what the canvas was built without, frame by frame. It is filled once, so that all frames
-    see the same guess. Beyond all frames it just goes on.
+    bodies: frame t's grown masks. hidden: what the canvas was built without, frame by frame: those
+    and what effects change. frames: as the canvas was built from. It is filled once, so that all
+    frames see the same guess. Beyond all frames it just goes on.
     """
     unseen = canvas.count == 0
     # Frames' own edges are no holes, but a hole goes up to them.
@@ -271,7 +276,15 @@ def filled_canvas(canvas: Canvas, camera: Camera, hidden: Hidden) -> tuple[np.nd
     hole = unseen & (cv2.dilate(core.astype(np.uint8), np.ones((7, 7))) > 0)
     guess = unseen | fringed(hole, canvas.count, partial(canvas.clear_of, camera, hidden))
     outside = unseen & ~hole
-    return fill_hole(canvas.image, guess, outside), guess
+
+    def looks(box: Box) -> Iterator[Look]:
+        picked = canvas.frames[:: -(-len(canvas.frames) // LOOKS)]
+        for t, frame in pick(frames, picked):
+            masks = bodies(t), hidden(t)
+            yield Look(*canvas.placed(camera, t, frame, box, masks))
+
+    image, told = relit(canvas.image, hole, looks)
+    return fill_hole(image, guess & ~told, outside), guess
 
 
 def _canvas_view(
@@ -326,6 +339,7 @@ def _completed(plate: FramePlate, view: FramePlate, hole: np.ndarray) -> FramePl
 def _static(
     frames: Frames,
     camera: Camera,
+    bodies: Hidden,
     hidden: Hidden,
     wanted: Sequence[int],
     dtype: np.dtype | type,
@@ -333,7 +347,7 @@ def _static(
 ) -> Iterator[FramePlate]:
     """One median of all frames, in the light of each that is wanted."""
     canvas = build_canvas(frames, camera, hidden, range(len(camera)), dtype=dtype, kept=kept)
-    image, hole = filled_canvas(canvas, camera, hidden)
+    image, hole = filled_canvas(canvas, camera, bodies, hidden, frames)
     samples = np.minimum(canvas.count, 255).astype(np.uint8)
     variation = np.where(hole, np.float32(0), canvas.variation)
     plate = FramePlate(image, samples, ~hole, variation)
