@@ -12,7 +12,6 @@ from omnimatte_cli.arrays import Size, channel_max, eight_bits, full_scale
 from omnimatte_cli.camera.doubts import CANVAS_AREAS
 from omnimatte_cli.camera.exposure import FIT_WIDTH, Exposure, fit_exposure
 from omnimatte_cli.camera.model import Camera, corners, project, sane
-from omnimatte_cli.matte.box import Box
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.ranks import masked_median, masked_ranks
 from omnimatte_cli.scratch import EVERY, release, scratch_array
@@ -76,14 +75,23 @@ class Canvas:
         return count
 
     def placed(
-        self, camera: Camera, t: int, frame: np.ndarray, box: Box, masks: Sequence[np.ndarray]
+        self,
+        camera: Camera,
+        t: int,
+        frame: np.ndarray,
+        part: tuple[slice, slice],
+        masks: Sequence[np.ndarray],
     ) -> tuple[np.ndarray, ...]:
         """Frame t as a part of the canvas has it, in the canvas's light: image (h, w, 3), and for
-        each mask (H, W) bool where it is or where the frame shows nothing, (h, w) bool."""
+        each mask (H, W) bool where it is or where the frame shows nothing, (h, w) bool.
+
+        part: rows and columns of the canvas.
+        """
         if t in self.exposures:
             frame = self.exposures[t].remove(frame)
-        motion = _moved(self.homography(camera, t), (box.columns.start, box.rows.start))
-        size = (box.rows.stop - box.rows.start, box.columns.stop - box.columns.start)
+        rows, columns = part
+        motion = _moved(self.homography(camera, t), (columns.start, rows.start))
+        size = rows.stop - rows.start, columns.stop - columns.start
         image, *shown = _placed(frame, motion, size, *masks)
         return image, *(~there for there in shown)
 

@@ -24,7 +24,7 @@ from omnimatte_cli.matte.ownership import smoothstep
 from omnimatte_cli.plate.seams import with_differences
 
 LOOKS = 32  # frames that are looked at, at most
-FEWEST = 4  # of them that must show a difference
+FEWEST = 5  # of them that must show a difference
 FINE = 256  # pixels of the mean side up to which neighbouring pixels are compared; beyond, farther
 AROUND = 0.06  # of the mean side: sigma over which is judged whether differences are right
 REACH = 2.0  # such sigmas around a hole that are looked at
@@ -224,6 +224,9 @@ def _solved(
     for ends in (pairs.p, pairs.q):
         np.add.at(known, ends, sure > 0.5)
     told = (known.reshape(hole.shape) >= 3) & hole
+    # Of an island that nothing ties to the known ground only the texture would be right.
+    _, labels = cv2.connectedComponents((told | ~hole).astype(np.uint8), connectivity=4)
+    told &= np.isin(labels, np.unique(labels[~hole]))
     if not told.any():
         return None
     levels = _levels(image)

@@ -281,7 +281,7 @@ def filled_canvas(
         picked = canvas.frames[:: -(-len(canvas.frames) // LOOKS)]
         for t, frame in pick(frames, picked):
             masks = bodies(t), hidden(t)
-            yield Look(*canvas.placed(camera, t, frame, box, masks))
+            yield Look(*canvas.placed(camera, t, frame, box.slices, masks))
 
     image, told = relit(canvas.image, hole, looks)
     return fill_hole(image, guess & ~told, outside), guess
