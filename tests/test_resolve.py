@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from omnimatte_cli.matte.noise import residual_noise, seen_quantile
 from omnimatte_cli.matte.ownership import FrameWeights, Ownership, frame_weights, smoothstep
 from omnimatte_cli.matte.quantise import QuantisedLayers, quantise_layers
 from omnimatte_cli.matte.resolve import commit_large_changes, residual_plate
+from omnimatte_cli.matte.rim import settled_rims
 from omnimatte_cli.matte.transfer import transfer_frame
 
 NOISE = 1 / 255
@@ -88,6 +91,8 @@ def test_layers_are_computed_where_they_are_as_in_the_whole_picture() -> None:
 
     clean = without_bleed(frame, plate, owners.edge.max(0), noise)
     side, edge = float(np.sqrt(size[0] * size[1])), owners.edge.max(0)
+    weights = settled_rims(owners.weights, edge, masks.any(0), frame - plate, side)
+    owners = replace(owners, weights=weights)
     taken = shown_ground(clean, plate, edge, noise, side)
     bodies = resolve.visible_masks(masks, order) * (1 - taken)
     ground = np.maximum(1 - smoothstep(edge, *resolve.GROUND), taken)

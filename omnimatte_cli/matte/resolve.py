@@ -26,6 +26,7 @@ from omnimatte_cli.matte.ground import shown_ground
 from omnimatte_cli.matte.hidden import BODY_WITHIN, COVERED, EFFECT_WITHIN, continued
 from omnimatte_cli.matte.ownership import FrameWeights, smoothstep
 from omnimatte_cli.matte.passes import BODY, PASSES, effect_passes, split_layer
+from omnimatte_cli.matte.rim import settled_rims
 
 SMOOTHING = 1.5  # pixels; sigma over which a faint change must be coherent to count
 EVIDENCE = (0.3, 0.6)  # smoothed change, in noise deviations: nothing counts below, all above
@@ -119,21 +120,22 @@ def _smooth_layers(
     shape = frame.shape[:2]
     rgba = np.zeros((len(order), *shape, 4), np.float32)
     parts: dict[int, Part] = {}
-    total = owners.weights.sum(0)
-    # An effect is learnt from where no body can be, and from the ground that a mask takes in.
     edge = owners.edge.max(0)
+    weights = settled_rims(owners.weights, edge, bodies.max(0) > 0.5, frame - plate, side)
+    total = weights.sum(0)
+    # An effect is learnt from where no body can be, and from the ground that a mask takes in.
     clean = without_bleed(frame, plate, edge, noise)
     taken = shown_ground(clean, plate, edge, noise, side)
     bodies = bodies * (1 - taken)
     ground = np.maximum(1 - smoothstep(edge, *GROUND), taken)
     below = plate.copy()
     for i in order:
-        touched = np.maximum(owners.weights[i], bodies[i]) > TOUCHED
+        touched = np.maximum(weights[i], bodies[i]) > TOUCHED
         box = bounding_box(touched, round(REACH * side) + REACH_PIXELS)
         if box is None:
             continue
         part = box.slices
-        here, under, mine = clean[part], below[part], owners.weights[i][part]
+        here, under, mine = clean[part], below[part], weights[i][part]
         near = cropped(noise, box)
         visible = ground[part] * (1 - np.clip(total[part] - mine, 0, 1))
         unsure = None if doubt is None else doubt[part]
