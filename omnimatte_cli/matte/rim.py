@@ -8,6 +8,7 @@ bilateral filter, guided by the change. Bodies have no say in it.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from omnimatte_cli.matte.blur import enlarged, reduced
@@ -46,8 +47,8 @@ def settled_rims(
     def mean(plane: np.ndarray) -> np.ndarray:
         return reduced(plane * outside, less) * scale
 
-    like = np.stack([mean(np.ascontiguousarray(change[(*part, c)])) for c in range(3)])
-    own = np.stack([mean(plane) for plane in weights[(slice(None), *part)]])
+    like = np.stack([mean(plane) for plane in cv2.split(change[part])])
+    own = np.stack([mean(plane[part]) for plane in weights])
     wanted = reduced(rim[part].astype(np.float32), less) > 0
     settled = _filtered(own, like, seen > SEEN, wanted, radius / less)
     result = weights.copy()
