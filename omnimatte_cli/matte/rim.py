@@ -18,7 +18,7 @@ FINE = 160  # pixels of the mean side up to which every pixel is looked at; beyo
 REACH = 0.03  # of the mean side: radius of the filter
 TAPS = 3  # pixels looked at along that radius
 NEAR = 0.8  # of the radius: sigma by which nearer pixels count more
-ALIKE = 0.03  # sigma of the difference between two changes, all channels
+ALIKE = 0.02  # sigma of the difference between two changes, all channels
 EDGE = 0.02  # soft mask from which a pixel is in the rim
 SEEN = 0.5  # share of a cell outside of bodies, below which it has no say
 

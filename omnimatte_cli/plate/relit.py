@@ -114,10 +114,14 @@ class _Pairs:
 
 
 def _states(look: Look, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where a frame is inside of an effect, and where it is clear of all, both (h, w) bool."""
+    """Where a frame is inside of an effect, and where it is clear of all, both (h, w) bool.
+
+    Beside bodies it is neither: rough masks miss some of their edges, which would be drawn.
+    """
     disc = np.ones((2 * step + 1, 2 * step + 1), np.uint8)
-    taken = look.taken.view(np.uint8)
-    return (cv2.erode(taken, disc) > 0) & ~look.body, cv2.dilate(taken, disc) == 0
+    taken, body = look.taken.view(np.uint8), look.body.view(np.uint8)
+    inside = (cv2.erode(taken, disc) > 0) & (cv2.dilate(body, disc) == 0)
+    return inside, cv2.dilate(taken, disc) == 0
 
 
 def _levels(image: np.ndarray) -> np.ndarray:
