@@ -51,12 +51,15 @@ def settled_rims(
     own = np.stack([mean(plane[part]) for plane in weights])
     wanted = reduced(rim[part].astype(np.float32), less) > 0
     settled = _filtered(own, like, seen > SEEN, wanted, radius / less)
+    inner = rim[part]
+    rims = np.stack([plane[part][inner] for plane in weights])
+    rims += np.stack([enlarged(more, outside.shape)[inner] for more in settled - own])
+    np.clip(rims, 0, 1, out=rims)
+    rims /= np.maximum(rims.sum(0), 1)
     result = weights.copy()
-    shape = outside.shape
-    for plane, more in zip(result, settled - own, strict=True):
-        plane[part] += np.where(rim[part], enlarged(more, shape), 0)
-    np.clip(result, 0, 1, out=result)
-    return result / np.maximum(result.sum(0), 1)
+    for plane, values in zip(result, rims, strict=True):
+        plane[part][inner] = values
+    return result
 
 
 def _filtered(
