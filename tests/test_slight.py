@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.camera.tracking import even_light
+from omnimatte_cli.matte.blur import reduced
 from omnimatte_cli.plate.align import Aligner, prepare
-from omnimatte_cli.plate.slight import cells, slight_motion
+from omnimatte_cli.plate.slight import CELL, slight_motion
 from tests.moving_clips import plane
 
 SIZE = (180, 320)
@@ -26,7 +27,7 @@ def ground(dx: float = 0.0, dy: float = 0.0) -> np.ndarray:
 
 @pytest.mark.parametrize(("dx", "dy"), [(0.0, 0.0), (0.3, -0.2), (-0.4, 0.1)])
 def test_a_fraction_of_a_pixel_is_found(dx: float, dy: float) -> None:
-    found = slight_motion(ground(), ground(dx, dy), NOTHING, cells(NOTHING), 20.0)
+    found = slight_motion(ground(), ground(dx, dy), NOTHING, reduced(NOTHING, CELL), 20.0)
     assert found is not None and found.shape == (*SIZE, 2) and found.dtype == np.float32
     assert np.abs(np.median(found, (0, 1)) - (dx, dy)).max() < 0.05
     assert np.abs(found - (dx, dy)).mean() < 0.1
@@ -34,20 +35,20 @@ def test_a_fraction_of_a_pixel_is_found(dx: float, dy: float) -> None:
 
 @pytest.mark.parametrize("dx", [3.0, 8.0])
 def test_what_is_farther_away_is_left_to_the_search(dx: float) -> None:
-    assert slight_motion(ground(), ground(dx), NOTHING, cells(NOTHING), 20.0) is None
+    assert slight_motion(ground(), ground(dx), NOTHING, reduced(NOTHING, CELL), 20.0) is None
 
 
 def test_something_at_another_depth_is_left_to_the_search() -> None:
     there = ground(0.2)
     there[40:140, 100:140] = ground(5.0)[40:140, 100:140]
-    assert slight_motion(ground(), there, NOTHING, cells(NOTHING), 20.0) is None
+    assert slight_motion(ground(), there, NOTHING, reduced(NOTHING, CELL), 20.0) is None
 
 
 def test_what_is_unknown_has_no_say_and_moves_as_what_is_around_it() -> None:
     there, unknown = ground(0.3), NOTHING.copy()
     there[60:120, 120:180] = 255
     unknown[54:126, 114:186] = 1
-    near = np.clip(3 * cv2.GaussianBlur(cells(unknown), (0, 0), 1.25), 0, 1)
+    near = np.clip(3 * cv2.GaussianBlur(reduced(unknown, CELL), (0, 0), 1.25), 0, 1)
     found = slight_motion(ground(), there, unknown, near, 20.0)
     assert found is not None
     assert np.abs(found[60:120, 120:180] - (0.3, 0)).max() < 0.1

@@ -33,6 +33,18 @@ def dense_flow(
     return method.calc(picture, other, None)  # type: ignore[call-overload]
 
 
+def least_squares_step(
+    xx: np.ndarray, xy: np.ndarray, yy: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """The motion (h, w, 2) float32 (x, y), pixels, that takes away a change (Lucas, Kanade 1981).
+
+    xx, xy, yy: (h, w), means of products of slopes, xx and yy with a ridge. x, y: (h, w), means of
+    slopes times the change.
+    """
+    scale = 1 / (xx * yy - xy * xy)
+    return cv2.merge([(xy * y - yy * x) * scale, (xy * x - xx * y) * scale])
+
+
 def warp(x: np.ndarray, flow: np.ndarray, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
     """The other frame's (h, w) or (h, w, C) picture seen from this one, along its `flow`.
 

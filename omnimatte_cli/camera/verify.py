@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.camera.direct import Explained, align, explained
+from omnimatte_cli.camera.flow import least_squares_step
 from omnimatte_cli.camera.model import Camera, corners, normalised, project, sane
 from omnimatte_cli.camera.tracking import view
 
@@ -211,21 +212,14 @@ def _votes(
     right = told & (registered < EXPLAINED * detail)
     better = right & (registered < CLEARLY * still)
     worse = told & (still < EXPLAINED * detail) & (still < CLEARLY * registered)
-    middle, change = (here + there) / 2, here - there
+    middle, change = (here + there) / 2, there - here
     across, down = (cv2.Sobel(middle, cv2.CV_32F, dx, 1 - dx, scale=1 / 8) for dx in (1, 0))
     xx, xy, yy = mean(across * across), mean(across * down), mean(down * down)
-    shift = _shift(xx, xy, yy, mean(across * change), mean(down * change))
+    ridge = RIDGE * (xx + yy) + 1e-6
+    slopes = xx + ridge, xy, yy + ridge
+    shift = least_squares_step(*slopes, mean(across * change), mean(down * change))
     far = _length(motion, size) >= FAR * size[1]
     return _Votes(better, worse, right, told, shift, far)
-
-
-def _shift(
-    xx: np.ndarray, xy: np.ndarray, yy: np.ndarray, x: np.ndarray, y: np.ndarray
-) -> np.ndarray:
-    """A step of Lucas and Kanade's: moments of slopes, and of slopes and change, to (h, w, 2)."""
-    ridge = RIDGE * (xx + yy) + 1e-6
-    xx, yy = xx + ridge, yy + ridge
-    return np.stack([yy * x - xy * y, xx * y - xy * x], -1) / (xx * yy - xy * xy)[..., None]
 
 
 def _detail(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -17,6 +17,11 @@ class Box:
     rows: slice
     columns: slice
 
+    @classmethod
+    def whole(cls, size: tuple[int, ...]) -> Box:
+        """All of a picture (H, W)."""
+        return cls(slice(0, size[0]), slice(0, size[1]))
+
     @property
     def slices(self) -> tuple[slice, slice]:
         """The index of the part in an array (H, W, ...)."""
@@ -109,7 +114,7 @@ def alpha_box(rgba: np.ndarray, margin: int = 0, within: Box | None = None) -> B
     rgba: (H, W, 4). within: outside of it there is nothing; None: look everywhere.
     """
     height, width = rgba.shape[:2]
-    within = within or Box(slice(0, height), slice(0, width))
+    within = within or Box.whole((height, width))
     found = bounding_box(rgba[within.rows, within.columns, 3] > 0)
     if found is None:
         return None

@@ -113,7 +113,7 @@ def frame_weights(
     """
     height, width = masks.shape[1:]
     size = (height, width)
-    box = box or Box(slice(0, height), slice(0, width))
+    box = box or Box.whole(size)
     visible = masks[:, box.rows, box.columns].copy()
     for place, i in enumerate(order):
         for front in order[place + 1 :]:

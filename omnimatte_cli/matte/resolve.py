@@ -222,7 +222,7 @@ def behind(
     An effect is known on the ground alone, a body wherever nothing is before it.
     """
     shape = front.shape
-    everywhere = Box(slice(0, shape[0]), slice(0, shape[1]))
+    everywhere = Box.whole(shape)
     if effect.box is not None:
         planes = effect.alpha, effect.light, effect.mirror
         alpha, light, mirror = continued(planes, ground, front, EFFECT_WITHIN)

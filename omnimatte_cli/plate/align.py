@@ -16,8 +16,9 @@ import numpy as np
 from omnimatte_cli.arrays import Size, eight_bits
 from omnimatte_cli.camera.model import normalised, scale_matrix
 from omnimatte_cli.camera.tracking import even_light
+from omnimatte_cli.matte.blur import reduced
 from omnimatte_cli.matte.box import Box
-from omnimatte_cli.plate.slight import CELL, cells, slight_motion
+from omnimatte_cli.plate.slight import CELL, slight_motion
 
 FLOW_WIDTH = 320  # pixels at which residual motion is searched, down to that resolution itself
 SMALLEST = 24  # pixels a side, which the search needs
@@ -134,7 +135,7 @@ class Aligner:
         covered = cv2.warpPerspective(other.covered, motion, (w, h), flags=flags, borderValue=1.0)
         unknown = (covered | target.covered).astype(np.float32)
         pixel = self.pixel
-        near = cells(unknown)
+        near = reduced(unknown, CELL)
         near = np.clip(3 * cv2.GaussianBlur(near, (0, 0), NEAR * pixel / CELL), 0, 1)
         slight = slight_motion(target.even, seen, unknown, near, STIFF * pixel)
         if slight is not None:
@@ -148,7 +149,9 @@ class Aligner:
         weighted = cv2.merge([x * weight, y * weight, weight])
         fine = _blurred(weighted, FINE * pixel, PRIOR_FINE)
         # The stiff part is so smooth that a quarter of the resolution is enough.
-        stiff = cv2.resize(_blurred(cells(weighted), STIFF * pixel / CELL, PRIOR_STIFF), (w, h))
+        stiff = cv2.resize(
+            _blurred(reduced(weighted, CELL), STIFF * pixel / CELL, PRIOR_STIFF), (w, h)
+        )
         return fine + cv2.resize(cv2.merge([near, near]), (w, h)) * (stiff - fine)
 
 

@@ -61,7 +61,7 @@ def ground_in_parallax(
             here = here.part(box)
             corner[:2, 2] = box.columns.start, box.rows.start
         else:
-            box = Box(slice(0, camera.size[0]), slice(0, camera.size[1]))
+            box = Box.whole(camera.size)
         aligner = Aligner(here.hidden.shape, min(camera.size[1], FLOW_WIDTH))
         owned, inside = owned[box.slices], found[box.slices]
         whose = ownership.weights[:, t, box.rows, box.columns].argmax(0)

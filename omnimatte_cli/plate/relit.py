@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import cv2
 import numpy as np
@@ -35,7 +34,7 @@ VARIES = (2.0, 5.0)  # levels by which what rests there differs over time: not b
 # An effect that rests has edges that rest.
 BLACK = 8.0  # levels added before logarithms: the dark has more noise than contrast
 UNKNOWN = 0.02  # weight of no difference where none is known, against a known one
-PAIRS = 1 << 19  # of pixels, whose values are held at a time
+PAIRS = 1 << 18  # of pixels, whose values are held at a time: 100 MB
 HELD = 128 << 20  # bytes of looks that are held, and not made again each time
 
 
@@ -69,14 +68,18 @@ def relit(image: np.ndarray, hole: np.ndarray, looks: Looks) -> tuple[np.ndarray
     part = box.slices
     step = max(1, round(side / FINE))
     here, inside = image[part], hole[part]
-    again: Callable[[], Iterator[Look]] = partial(looks, box)
+
+    def shades() -> Iterator[_Shade]:
+        return (_Shade.of(look, step) for look in looks(box))
+
+    again: Callable[[], Iterator[_Shade]] = shades
     if LOOKS * (here.nbytes + 2 * inside.nbytes) <= HELD:
-        again = list(again()).__iter__
+        again = list(shades()).__iter__
     judged = _judged(here, inside, step, again, AROUND * side)
     if judged is None:
         return image, told
     trust, logarithms = judged
-    found = _solved(here, inside, trust, logarithms, step, again)
+    found = _solved(here, inside, trust, logarithms, again)
     if found is None:
         return image, told
     result = image.copy()
@@ -113,15 +116,23 @@ class _Pairs:
         return _Pairs(self.p[start : start + PAIRS], self.q[start : start + PAIRS])
 
 
-def _states(look: Look, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where a frame is inside of an effect, and where it is clear of all, both (h, w) bool.
+@dataclass(frozen=True)
+class _Shade:
+    """A frame (h, w, 3), where it is inside of an effect, and where clear of all, (h, w) bool.
 
     Beside bodies it is neither: rough masks miss some of their edges, which would be drawn.
     """
-    disc = np.ones((2 * step + 1, 2 * step + 1), np.uint8)
-    taken, body = look.taken.view(np.uint8), look.body.view(np.uint8)
-    inside = (cv2.erode(taken, disc) > 0) & (cv2.dilate(body, disc) == 0)
-    return inside, cv2.dilate(taken, disc) == 0
+
+    image: np.ndarray
+    inside: np.ndarray
+    clear: np.ndarray
+
+    @classmethod
+    def of(cls, look: Look, step: int) -> _Shade:
+        disc = np.ones((2 * step + 1, 2 * step + 1), np.uint8)
+        taken, body = look.taken.view(np.uint8), look.body.view(np.uint8)
+        inside = (cv2.erode(taken, disc) > 0) & (cv2.dilate(body, disc) == 0)
+        return cls(look.image, inside, cv2.dilate(taken, disc) == 0)
 
 
 def _levels(image: np.ndarray) -> np.ndarray:
@@ -129,25 +140,24 @@ def _levels(image: np.ndarray) -> np.ndarray:
 
 
 def _differences(
-    pairs: _Pairs, looks: Iterator[Look], step: int, shaded: bool, logarithms: bool
+    pairs: _Pairs, shades: Iterator[_Shade], shaded: bool, logarithms: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Medians over the frames of what q has more than p, (P, 3), and of how many frames, (P,).
 
     Both pixels must be inside an effect, or, unless only what is `shaded` counts, both clear of
     all.
     """
-    values, valid = [], []
-    for look in looks:
-        flat = _levels(look.image).reshape(-1, 3)
+    stack = np.full((LOOKS, len(pairs), 3), np.inf, np.float32)
+    count = np.zeros(len(pairs), np.int64)
+    for values, shade in zip(stack, shades, strict=False):
+        flat = _levels(shade.image).reshape(-1, 3)
         if logarithms:
             flat = np.log(flat + BLACK)
-        inside, clear = (x.reshape(-1) for x in _states(look, step))
-        good = inside[pairs.p] & inside[pairs.q]
+        good = shade.inside.flat[pairs.p] & shade.inside.flat[pairs.q]
         if not shaded:
-            good |= clear[pairs.p] & clear[pairs.q]
-        values.append(np.where(good[:, None], flat[pairs.q] - flat[pairs.p], np.float32(np.inf)))
-        valid.append(good)
-    stack, count = np.stack(values), np.sum(valid, 0)
+            good |= shade.clear.flat[pairs.p] & shade.clear.flat[pairs.q]
+        np.subtract(flat[pairs.q], flat[pairs.p], out=values, where=good[:, None])
+        count += good
     stack.sort(axis=0)
     middle = np.maximum(count, 1)[None, :, None]
     low, high = (np.take_along_axis(stack, k, 0)[0] for k in ((middle - 1) // 2, middle // 2))
@@ -158,7 +168,7 @@ def _judged(
     image: np.ndarray,
     hole: np.ndarray,
     step: int,
-    looks: Callable[[], Iterator[Look]],
+    shades: Callable[[], Iterator[_Shade]],
     sigma: float,
 ) -> tuple[np.ndarray, bool] | None:
     """How far differences are to be believed in and around a hole, (h, w) in [0, 1], and whether
@@ -166,10 +176,9 @@ def _judged(
     shape = hole.shape
     shaded = np.zeros(shape, np.int64)
     sums, squares = (np.zeros((*shape, 3), np.float32) for _ in range(2))
-    for look in looks():
-        inside, _ = _states(look, step)
-        shaded += inside
-        levels = _levels(look.image) * inside[..., None]
+    for shade in shades():
+        shaded += shade.inside
+        levels = _levels(shade.image) * shade.inside[..., None]
         sums += levels
         squares += levels * levels
     enough = shaded >= FEWEST
@@ -185,13 +194,12 @@ def _judged(
     pairs = _Pairs.where(lambda a, b: known[a] & known[b] & lattice[a], step, shape)
     if not len(pairs):
         return None
-    pairs = pairs.part(0)
     flat = _levels(image).reshape(-1, 3)
     true = flat[pairs.q] - flat[pairs.p]
     light = (flat[pairs.q] + flat[pairs.p]) / 2 + BLACK
     found = []
     for logarithms, scale in ((False, 1), (True, light)):
-        differences, count = _differences(pairs, looks(), step, True, logarithms)
+        differences, count = _differences(pairs, shades(), True, logarithms)
         found.append(np.minimum(np.abs(differences * scale - true), LARGE).mean(1))
     seen = count >= FEWEST
     errors = [float((x * seen).sum()) for x in found]
@@ -213,14 +221,13 @@ def _solved(
     hole: np.ndarray,
     trust: np.ndarray,
     logarithms: bool,
-    step: int,
-    looks: Callable[[], Iterator[Look]],
+    shades: Callable[[], Iterator[_Shade]],
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """A part of a plate with its hole (h, w) bool as differences have it, and where these are
     known, (h, w) bool; None where they are nowhere."""
     pairs = _Pairs.where(lambda a, b: hole[a] | hole[b], 1, hole.shape)
     parts = [pairs.part(start) for start in range(0, len(pairs), PAIRS)]
-    said = [_differences(part, looks(), step, False, logarithms) for part in parts]
+    said = [_differences(part, shades(), False, logarithms) for part in parts]
     change, count = (np.concatenate(x) for x in zip(*said, strict=True))
     sure = np.minimum(trust.reshape(-1)[pairs.p], trust.reshape(-1)[pairs.q])
     sure = np.where(count >= FEWEST, sure, 0)

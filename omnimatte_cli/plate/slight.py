@@ -10,7 +10,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from omnimatte_cli.camera.flow import warp
+from omnimatte_cli.camera.flow import least_squares_step, warp
+from omnimatte_cli.matte.blur import reduced
+from omnimatte_cli.matte.compositing import repeated
 
 CELL = 4  # pixels a side
 LEVELS = 6.0  # of evened light on average, by which a cell may differ
@@ -31,36 +33,28 @@ def slight_motion(
     """
     h, w = here.shape
     known = 1 - unknown
-    allowed = LEVELS * np.maximum(cells(known), 0.25)
+    allowed = LEVELS * np.maximum(reduced(known, CELL), 0.25)
 
     def apart(picture: np.ndarray) -> tuple[np.ndarray, float]:
         change = cv2.subtract(picture, here, dtype=cv2.CV_32F) * known
-        return change, float((cells(np.abs(change)) > allowed).mean())
+        return change, float((reduced(np.abs(change), CELL) > allowed).mean())
 
     change, share = apart(there)
     if share > NEARLY:
         return None
     x, y = (cv2.Sobel(there, cv2.CV_32F, *axis, scale=1 / 8) * known for axis in ((1, 0), (0, 1)))
-    sums = [cells(a) for a in (x * x, x * y, y * y, x * change, y * change)]
+    sums = [reduced(a, CELL) for a in (x * x, x * y, y * y, x * change, y * change)]
     fine, smooth = (
-        _solved(*(cv2.GaussianBlur(s, (0, 0), sigma) for s in sums))
+        _step(*(cv2.GaussianBlur(s, (0, 0), sigma) for s in sums))
         for sigma in (LEAST, max(LEAST, stiff / CELL))
     )
-    flow = cv2.resize(fine + cv2.merge([near, near]) * (smooth - fine), (w, h))
+    flow = cv2.resize(fine + repeated(near, 2) * (smooth - fine), (w, h))
     found = warp(there, flow)
     return flow if apart(found)[1] <= ALIKE else None
 
 
-def cells(x: np.ndarray) -> np.ndarray:
-    """Means of (h, w) or (h, w, C) over cells of about CELL pixels a side."""
-    h, w = x.shape[:2]
-    return cv2.resize(x, (max(1, w // CELL), max(1, h // CELL)), interpolation=cv2.INTER_AREA)
-
-
-def _solved(
+def _step(
     xx: np.ndarray, xy: np.ndarray, yy: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
-    """The motion (h, w, 2) that takes away changes, from products of slopes and changes."""
-    xx, yy = xx + FLAT, yy + FLAT
-    scale = 1 / (xx * yy - xy * xy)
-    return cv2.merge([(xy * y - yy * x) * scale, (xy * x - xx * y) * scale])
+    """`least_squares_step` where slopes below FLAT say little."""
+    return least_squares_step(xx + FLAT, xy, yy + FLAT, x, y)
