@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def test_ray_begins_a_shot_again_whose_worker_was_killed(tmp_path: Path, monkeyp
 facts = """,
         )
     )
-    monkeypatch.setenv("OMNIMATTE_BATCH_PROGRAM", f"{sys.executable} {stub}")
+    monkeypatch.setenv("OMNIMATTE_BATCH_PROGRAM", shlex.join([sys.executable, str(stub)]))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
     found: dict[str, Record] = {}
     jobs = jobs_of(tmp_path, "a", "bad", "killer", "z")

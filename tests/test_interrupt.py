@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -55,7 +56,8 @@ def test_signals(number: signal.Signals, code: int, mode: str) -> None:
 
 
 def test_one_interrupt_ends_a_shell_loop() -> None:
-    loop = f'for i in 1 2 3; do {sys.executable} -c "$P" plain || echo failed; done; echo END'
+    python = shlex.quote(sys.executable)
+    loop = f'for i in 1 2 3; do {python} -c "$P" plain || echo failed; done; echo END'
     shell = subprocess.Popen(
         ["bash", "-c", loop],
         stdout=subprocess.PIPE,

@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -136,7 +137,7 @@ def test_pipes_are_told_the_same_and_may_close(evil: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     quiet(done.stderr)
-    helped = f"{sys.executable} -m omnimatte_cli decompose --help | head -n 1"
+    helped = f"{shlex.quote(sys.executable)} -m omnimatte_cli decompose --help | head -n 1"
     done = subprocess.run(["bash", "-c", helped], capture_output=True, text=True)
     assert done.stderr == ""
 
