@@ -20,7 +20,7 @@ from omnimatte_cli.arrays import channel_max, full_scale
 from omnimatte_cli.matte.blur import wide_blur
 from omnimatte_cli.matte.box import Box, bounding_box
 from omnimatte_cli.matte.ownership import smoothstep
-from omnimatte_cli.plate.seams import with_differences
+from omnimatte_cli.plate.seams import Pairs, with_differences
 
 LOOKS = 32  # frames that are looked at, at most
 FEWEST = 5  # of them that must show a difference
@@ -89,34 +89,6 @@ def relit(image: np.ndarray, hole: np.ndarray, looks: Looks) -> tuple[np.ndarray
 
 
 @dataclass(frozen=True)
-class _Pairs:
-    """Pairs of pixels, p before q, (P,) flat indices of a picture."""
-
-    p: np.ndarray
-    q: np.ndarray
-
-    @classmethod
-    def where(cls, wanted: Callable[..., np.ndarray], step: int, shape: tuple[int, ...]) -> _Pairs:
-        """Pairs `step` pixels apart, across and down. wanted: of an index of the first and of the
-        second pixels of all pairs, which to take, bool."""
-        grid = np.arange(shape[0] * shape[1]).reshape(shape)
-        across = np.s_[:, :-step], np.s_[:, step:]
-        down = np.s_[:-step], np.s_[step:]
-        firsts, seconds = [], []
-        for a, b in (across, down):
-            chosen = wanted(a, b)
-            firsts.append(grid[a][chosen])
-            seconds.append(grid[b][chosen])
-        return cls(np.concatenate(firsts), np.concatenate(seconds))
-
-    def __len__(self) -> int:
-        return len(self.p)
-
-    def part(self, start: int) -> _Pairs:
-        return _Pairs(self.p[start : start + PAIRS], self.q[start : start + PAIRS])
-
-
-@dataclass(frozen=True)
 class _Shade:
     """A frame (h, w, 3), where it is inside of an effect, and where clear of all, (h, w) bool.
 
@@ -140,7 +112,7 @@ def _levels(image: np.ndarray) -> np.ndarray:
 
 
 def _differences(
-    pairs: _Pairs, shades: Iterator[_Shade], shaded: bool, logarithms: bool
+    pairs: Pairs, shades: Iterator[_Shade], shaded: bool, logarithms: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Medians over the frames of what q has more than p, (P, 3), and of how many frames, (P,).
 
@@ -191,7 +163,7 @@ def _judged(
     known = enough & ~hole
     lattice = np.zeros(shape, bool)
     lattice[::step, ::step] = True
-    pairs = _Pairs.where(lambda a, b: known[a] & known[b] & lattice[a], step, shape)
+    pairs = Pairs.where(lambda a, b: known[a] & known[b] & lattice[a], step, shape)
     if not len(pairs):
         return None
     flat = _levels(image).reshape(-1, 3)
@@ -225,8 +197,8 @@ def _solved(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """A part of a plate with its hole (h, w) bool as differences have it, and where these are
     known, (h, w) bool; None where they are nowhere."""
-    pairs = _Pairs.where(lambda a, b: hole[a] | hole[b], 1, hole.shape)
-    parts = [pairs.part(start) for start in range(0, len(pairs), PAIRS)]
+    pairs = Pairs.where(lambda a, b: hole[a] | hole[b], 1, hole.shape)
+    parts = [pairs.part(start, PAIRS) for start in range(0, len(pairs), PAIRS)]
     said = [_differences(part, shades(), False, logarithms) for part in parts]
     change, count = (np.concatenate(x) for x in zip(*said, strict=True))
     sure = np.minimum(trust.reshape(-1)[pairs.p], trust.reshape(-1)[pairs.q])

@@ -2,7 +2,7 @@
 
 The ownership network finds the shadow of an object that stands still in most frames and misses it
 in some. In those the shadow would pass for the plate. Where an effect left, its pixel looks
-different from then on.
+different from then on. So do stains (`plate/stains.py`), which need not be found in most.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.camera.canvas import Hidden, Stack, stack_frames, stretches
 from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.plate.stains import stained
 from omnimatte_cli.ranks import columns, masked_median
 
 MOSTLY = 0.7  # share of the frames that must say a pixel is owned
@@ -35,7 +36,8 @@ def resting_effects(
         stack = stack_frames(frames, camera, (hidden, lambda t: hidden(t) | owned(t)), run)
         seen, free = stack.shown
         pictures = _median(stack.images, free), _median(stack.images, seen & ~free)
-        found.append((stack, rests(*pictures[0], *pictures[1])))
+        rest = rests(*pictures[0], *pictures[1])
+        found.append((stack, rest | stained(stack.images, seen, free, *pictures[0])))
 
     def at(t: int) -> np.ndarray:
         stack, where = next(pair for pair in found if t in pair[0].frames)

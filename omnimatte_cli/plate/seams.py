@@ -7,6 +7,9 @@ the difference is: a step between them is no gradient of either, and goes away.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -15,6 +18,34 @@ from omnimatte_cli.arrays import full_scale
 ITERATIONS = 200  # at most, of conjugate gradients
 TOLERANCE = 1e-4  # relative, at which they end
 MISMATCH = 20.0  # levels: an edge by which the copy is off by more has hardly any say
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of pixels, p before q, (P,) flat indices of a picture."""
+
+    p: np.ndarray
+    q: np.ndarray
+
+    @classmethod
+    def where(cls, wanted: Callable[..., np.ndarray], step: int, shape: tuple[int, ...]) -> Pairs:
+        """Pairs `step` pixels apart, across and down. wanted: of an index of the first and of the
+        second pixels of all pairs, which to take, bool."""
+        grid = np.arange(shape[0] * shape[1]).reshape(shape)
+        across = np.s_[:, :-step], np.s_[:, step:]
+        down = np.s_[:-step], np.s_[step:]
+        firsts, seconds = [], []
+        for a, b in (across, down):
+            chosen = wanted(a, b)
+            firsts.append(grid[a][chosen])
+            seconds.append(grid[b][chosen])
+        return cls(np.concatenate(firsts), np.concatenate(seconds))
+
+    def __len__(self) -> int:
+        return len(self.p)
+
+    def part(self, start: int, many: int) -> Pairs:
+        return Pairs(self.p[start : start + many], self.q[start : start + many])
 
 
 def copied(
