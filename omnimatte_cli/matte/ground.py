@@ -40,7 +40,7 @@ WIDE = 0.04  # the same at first
 WINDOW = 0.02  # sigma of the windows in which details are compared
 REACH = 0.05  # how far around a mask the ground is looked at
 FREE = 0.02  # soft mask up to which a pixel shows the ground
-STEPS = 10  # from window to window, at most
+STEPS = 24  # from window to window, at most
 SETTLED = 4.0  # squares of a sigma that change at the last of them
 CELLS = 1.5  # of a grid that windows are summed on, in the sigma of one
 FINEST = 3.0  # pixels of a grid that LIGHT has at least
@@ -92,6 +92,20 @@ def shown_ground(
         near = cropped(noise, box)
         out[part] = _shown(frame[part], plate[part], edge[part], near, side)
     return out
+
+
+def without_ground(masks: np.ndarray, taken: np.ndarray, side: float) -> np.ndarray:
+    """Masks (N, H, W) in [0, 1] without the ground `taken` from them, (H, W) in [0, 1].
+
+    Corners of their outlines that were left beside it go with it. side: as above.
+    """
+    if not taken.any():
+        return masks
+    rest, least = masks * (1 - taken), (WINDOW * side) ** 2
+    around = cv2.dilate((taken > 0.5).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    for mask in rest:
+        mask[small_pieces(mask > SPECK, least, around)] = 0
+    return rest
 
 
 def _shown(

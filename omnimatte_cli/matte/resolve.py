@@ -22,7 +22,7 @@ from omnimatte_cli.matte.closed_form import min_alpha, sure_min_alpha
 from omnimatte_cli.matte.compositing import grey, layer_over, straight
 from omnimatte_cli.matte.edges import GROUND_SPREAD, edge_box, find_alpha, in_light
 from omnimatte_cli.matte.effects import Effect, find_effect
-from omnimatte_cli.matte.ground import shown_ground
+from omnimatte_cli.matte.ground import shown_ground, without_ground
 from omnimatte_cli.matte.hidden import BODY_WITHIN, COVERED, EFFECT_WITHIN, continued
 from omnimatte_cli.matte.ownership import FrameWeights, smoothstep
 from omnimatte_cli.matte.passes import BODY, PASSES, effect_passes, split_layer
@@ -126,7 +126,7 @@ def _smooth_layers(
     # An effect is learnt from where no body can be, and from the ground that a mask takes in.
     clean = without_bleed(frame, plate, edge, noise)
     taken = shown_ground(clean, plate, edge, noise, side)
-    bodies = bodies * (1 - taken)
+    bodies = without_ground(bodies, taken, side)
     ground = np.maximum(1 - smoothstep(edge, *GROUND), taken)
     below = plate.copy()
     for i in order:
