@@ -88,6 +88,18 @@ def test_a_body_in_the_grounds_colours_without_its_pattern_stays() -> None:
     assert shown_ground(frame, PLATE, soft(box(ROUGH)), NOISE, SIDE).mean() < 3e-3
 
 
+@pytest.mark.parametrize(("tint", "taken"), [((0.8, 0.65, 0.5), True), ((0.5, 0.9, 1.4), False)])
+def test_a_shade_may_have_a_colour_but_brightens_nothing(
+    tint: tuple[float, ...], taken: bool
+) -> None:
+    """A green body on a brown floor is as dark as a shadow on it, and yet is no shadow."""
+    much = cv2.GaussianBlur(box(BODY).astype(np.float32), (0, 0), 12)[..., None]
+    frame = noisy(PLATE * (1 + much * (np.float32(tint) - 1)))
+    found = shown_ground(frame, PLATE, soft(box(ROUGH)), NOISE, SIDE)
+    middle = found[60:110, 110:130].mean()
+    assert middle > 0.9 if taken else middle < 0.05
+
+
 def test_plain_ground_in_a_deep_shadow_may_be_the_body() -> None:
     plain = np.full_like(PLATE, 0.5)
     frame = noisy(np.where(box(BODY)[..., None], pattern(2, 0.3, 0.6), plain * light()))

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.matte.blur import coarse_blur, enlarged, reduced
 from omnimatte_cli.matte.box import boxes_around, cropped
 from omnimatte_cli.matte.compositing import grey
@@ -65,7 +66,7 @@ class Likeness:
     """When a pixel is like the lit ground.
 
     noise: least deviation. share: the same, of the lit ground. lit: gains of the light: too dark ..
-    a shadow, a light .. too bright.
+    a shadow, on average; a light .. too bright, in any channel.
     """
 
     noise: float
@@ -158,7 +159,8 @@ def follow_light(
         gain /= coarse_blur(w * squares, window, CELLS) + 1e-4
         light = channel_sum(gain) / 3
         likely = smoothstep(coarse_blur(weight, window, CELLS), *ENOUGH)
-        likely *= smoothstep(light, *like.lit[:2]) * (1 - smoothstep(light, *like.lit[2:]))
+        likely *= smoothstep(light, *like.lit[:2])
+        likely *= 1 - smoothstep(channel_max(gain), *like.lit[2:])
         lit = enlarged(gain, mask.shape)
         lit *= plate
         rest = frame - lit
