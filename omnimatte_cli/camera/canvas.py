@@ -10,7 +10,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import Size, channel_max, eight_bits, full_scale
 from omnimatte_cli.camera.doubts import CANVAS_AREAS
-from omnimatte_cli.camera.exposure import FIT_WIDTH, Exposure, fit_exposure
+from omnimatte_cli.camera.exposure import FIT_WIDTH, Exposure, fit_exposure, mostly_fields
 from omnimatte_cli.camera.model import Camera, corners, project, sane
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.ranks import masked_median, masked_ranks
@@ -98,6 +98,11 @@ class Canvas:
     @property
     def light_changes(self) -> bool:
         return bool(self.exposures)
+
+    @property
+    def light_has_field(self) -> bool | None:
+        """Whether a frame's light is to be fitted with a field: True, or None, as it turns out."""
+        return mostly_fields(self.exposures.values()) or None
 
 
 @dataclass(frozen=True)
@@ -320,13 +325,13 @@ def _lights(
     among = [k for k, t in enumerate(everyone) if t in wanted]
     found = [Exposure.none()] * len(everyone)
 
-    def fit(k: int) -> Exposure:
+    def fit(k: int, field: bool | None = None) -> Exposure:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         plate = cv2.warpPerspective(canvas, motions[k], small[::-1], flags=flags)
         known = cv2.warpPerspective(
             (count > 0).astype(np.uint8), motions[k], small[::-1], flags=flags
         )
-        return fit_exposure(images[k], plate, (known > 0) & ~masks[k])
+        return fit_exposure(images[k], plate, (known > 0) & ~masks[k], field)
 
     for _ in range(LIGHT_ROUNDS):
         stack = np.empty((len(among), *shape, 3), np.uint8)
@@ -344,4 +349,7 @@ def _lights(
             return {}
     for k in set(range(len(everyone))).difference(among):
         found[k] = fit(k)
+    if mostly_fields(found):  # one model for all, or light would jump where it is a close call
+        for k in (k for k, light in enumerate(found) if not light.field.any()):
+            found[k] = fit(k, field=True)
     return dict(zip(everyone, found, strict=True))

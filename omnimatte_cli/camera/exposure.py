@@ -7,6 +7,7 @@ however soft; and they are fitted robustly, so that a large one does not pull th
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,6 +26,7 @@ FIELD_GAIN = 0.85  # a field is used if the remaining error falls to this share 
 ROUNDS = 5
 PIXELS = 3000  # a sample of so many is enough for the fit
 TUKEY = 3.5  # scales beyond which a pixel has no weight
+MOST_OFFSET = 12.0  # levels
 OFFSET_RANGE = 0.12  # spread of the plate's levels, of 1, from which an offset is told from a gain
 
 
@@ -139,6 +141,11 @@ def fit_exposure(
     return Exposure.none() if found.constant else found
 
 
+def mostly_fields(lights: Collection[Exposure]) -> bool:
+    """Whether most of some frames' lights have a field."""
+    return sum(light.field.any() for light in lights) > len(lights) / 2
+
+
 @lru_cache(maxsize=8)
 def _basis(size: Size) -> np.ndarray:
     """(H, W, 5): the field's functions."""
@@ -201,6 +208,6 @@ def _line(x: np.ndarray, y: np.ndarray, gain: float) -> tuple[float, float]:
         share = spread / (spread + hold)
         gain = share * (slope / max(spread, 1e-9)) + (1 - share) * my / mx
         offset = my - gain * mx
-        if abs(offset) > 12:
-            gain, offset = my / mx, 0.0
+        offset = min(max(offset, -MOST_OFFSET), MOST_OFFSET)
+        gain = (my - offset) / mx
     return float(gain), float(offset)

@@ -306,7 +306,8 @@ def _canvas_view(
     image, shown = aligner.align(target, seen, np.eye(3))
     light = Exposure.none()
     if canvas.light_changes:
-        light = fit_exposure(target.image, image, shown & ~target.hidden)
+        usable = shown & ~target.hidden
+        light = fit_exposure(target.image, image, usable, canvas.light_has_field)
         image = light.apply(image)
     samples = np.where(shown, samples, 0).astype(np.uint8)
     unknown = np.zeros((h, w), np.float32)
