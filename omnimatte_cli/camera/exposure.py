@@ -143,7 +143,7 @@ def fit_exposure(
 
 def mostly_fields(lights: Collection[Exposure]) -> bool:
     """Whether most of some frames' lights have a field."""
-    return sum(light.field.any() for light in lights) > len(lights) / 2
+    return bool(sum(light.field.any() for light in lights) > len(lights) / 2)
 
 
 @lru_cache(maxsize=8)
