@@ -206,6 +206,15 @@ def test_the_larger_a_piece_of_wall_the_softer_its_end_may_be(least: float, kept
     assert ends_at_edges(there, off, mask, least).any() == kept
 
 
+def test_a_mask_that_a_body_has_left_is_all_wall() -> None:
+    plate = np.full_like(PLATE, 0.7) * np.float32([1, 1, 1.1])
+    x = np.linspace(0, 1, SIZE[1], dtype=np.float32)[None, :, None]
+    frame = noisy(plate * (1 - x * np.float32([0.0, 0.05, 0.15])))
+    mask = box((slice(60, 130), slice(160, 240)))  # up to the picture's edge
+    taken = shown_ground(frame, plate, soft(mask), NOISE, SIDE)
+    assert taken[70:120, 170:230].mean() > 0.9
+
+
 def test_each_mask_has_its_ground_to_itself() -> None:
     """Masks too far apart to see each other's ground: the same as each alone."""
     frame, plate, edge = seen(pattern(2, 0.3, 0.6)), PLATE, soft(box(ROUGH))

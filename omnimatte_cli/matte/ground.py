@@ -209,7 +209,7 @@ def ends_at_edges(there: np.ndarray, off: np.ndarray, mask: np.ndarray, least: f
     edge = np.bincount(ring.ravel(), smoothstep(off, *EDGE).ravel(), minlength=count)
     area = facts[:, cv2.CC_STAT_AREA]
     kind = np.digitize(area, [LARGE * least, HUGE * least])
-    kept = moored & (edge > length * np.take(ENDS, kind))
+    kept = moored & (edge >= length * np.take(ENDS, kind))  # all of a mask has no end
     kept[0] = False
     return np.asarray(kept[names])
 
