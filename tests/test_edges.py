@@ -121,6 +121,22 @@ def test_ground_within_a_mask_is_seen_through() -> None:
     assert found[76:84, 65:70].mean() < 0.1
 
 
+def test_a_pale_limb_before_pale_ground_is_kept_by_a_mask_that_is_right() -> None:
+    """Lit like the ground in a light shade, where the rest of the body is dark."""
+    alpha = true_alpha()
+    body, sand = (np.full((*SIZE, 3), x, np.float32) for x in (0.35, 0.85))
+    sand = sand * np.float32([1, 0.95, 0.88])
+    body[:, 124:] = 0.72 * sand[0, 0]  # the arm
+    frame = scene(body.astype(np.float32), sand, alpha)
+    arm = (alpha == 1) & (np.arange(SIZE[1]) > 126)
+    mask = rough(alpha, "exact")
+    eaten, kept = (find_alpha(frame, sand, mask, NOISE, 480, right) for right in (0.0, 1.0))
+    assert eaten[arm].mean() + 0.2 < kept[arm].mean() > 0.65
+    grown = cv2.dilate(mask.astype(np.uint8), np.ones((11, 11), np.uint8)) > 0
+    wide = find_alpha(frame, sand, grown, NOISE, 480, 1.0)  # which its rim denies
+    np.testing.assert_array_equal(wide, find_alpha(frame, sand, grown, NOISE, 480))
+
+
 def test_no_mask_no_body() -> None:
     assert find_alpha(BODY, GROUND, np.zeros(SIZE, bool), NOISE).max() == 0
 

@@ -14,6 +14,7 @@ from omnimatte_cli.matte.ground import (
     STEPS,
     ends_at_edges,
     follow_light,
+    free_of_ground,
     share_of_rim,
     shown_ground,
     small_pieces,
@@ -182,6 +183,14 @@ def test_corners_of_a_mask_go_with_the_ground_beside_them() -> None:
     rest = without_ground(np.stack([np.maximum(mask, alone)]), taken, SIDE)
     wanted = box((ROUGH[0], slice(100, 170))) | alone
     np.testing.assert_array_equal(rest[0] > 0, wanted)
+
+
+def test_a_mask_is_free_of_ground_where_none_was_found_near() -> None:
+    mask, taken = box((slice(20, 160), slice(20, 220))).astype(np.float32), np.zeros(SIZE)
+    taken[60:120, 20:60] = 1
+    free = free_of_ground(mask, taken.astype(np.float32), 200.0)
+    assert free[80, 30] < 0.01 and free[80, 210] > 0.99
+    assert free_of_ground(mask, np.zeros(SIZE, np.float32), 200.0).min() == 1
 
 
 def test_a_body_like_the_wall_that_is_left_gradually_stays() -> None:

@@ -14,7 +14,7 @@ from omnimatte_cli.matte.box import bounding_box
 from omnimatte_cli.matte.compositing import composite, grey, layer_over, straight
 from omnimatte_cli.matte.edges import find_alpha
 from omnimatte_cli.matte.effects import Effect, find_effect
-from omnimatte_cli.matte.ground import shown_ground
+from omnimatte_cli.matte.ground import free_of_ground, shown_ground, without_ground
 from omnimatte_cli.matte.noise import residual_noise, seen_quantile
 from omnimatte_cli.matte.ownership import FrameWeights, Ownership, frame_weights, smoothstep
 from omnimatte_cli.matte.quantise import QuantisedLayers, quantise_layers
@@ -94,7 +94,8 @@ def test_layers_are_computed_where_they_are_as_in_the_whole_picture() -> None:
     weights = settled_rims(owners.weights, edge, masks.any(0), frame - plate, side)
     owners = replace(owners, weights=weights)
     taken = shown_ground(clean, plate, edge, noise, side)
-    bodies = resolve.visible_masks(masks, order) * (1 - taken)
+    seen_masks = resolve.visible_masks(masks, order)
+    bodies = without_ground(seen_masks, taken, side)
     ground = np.maximum(1 - smoothstep(edge, *resolve.GROUND), taken)
     below = plate
     for i in order:
@@ -111,7 +112,8 @@ def test_layers_are_computed_where_they_are_as_in_the_whole_picture() -> None:
         effect = find_effect(here - base, under, claim, visible, near, side)
         floor = under + resolve.believed(effect, np.s_[:, :], under, near)
         mask = bodies[:, box.rows, box.columns]
-        alpha = find_alpha(here, floor, mask[i], near, side)
+        right = free_of_ground(seen_masks[i][box.slices], taken[box.slices], side)
+        alpha = find_alpha(here, floor, mask[i], near, side, right)
         alpha = alpha * np.minimum(1, 2 - 2 * np.delete(mask, i, 0).max(0))
         colour, alpha = resolve.body_light(here, seen, floor, alpha, mine, near)
         through = 1 - alpha

@@ -51,6 +51,9 @@ APART = (1.0, 2.5)  # difference of body and ground, in deviations: not to be to
 SPREAD = 0.03  # noise of the colours in a window of the matting Laplacian
 PRIOR = 3e-3  # weight of the mask itself at its outline
 DEEP_PRIOR = 10.0  # by how much that weight grows towards the band's ends
+BESIDE = 0.1  # of the prior that is beside the outline
+OFTEN = (0.1, 0.25)  # share of the inner rim that is ground: the mask is right .. rough
+BELIEF = 20.0  # how many times more a right mask weighs inside
 STEPS = 60  # of conjugate gradients
 SURE = (0.1, 0.9)  # alphas that are 0 .. 1: sensors blur an outline over a pixel or two
 
@@ -98,13 +101,15 @@ def find_alpha(
     mask: np.ndarray,
     noise: np.ndarray | float,
     side: float | None = None,
+    right: np.ndarray | float = 0.0,
 ) -> np.ndarray:
     """Alpha of a body, (H, W) float32 in [0, 1].
 
     frame, ground: (H, W, 3) float32 in [0, 1]; the ground is what would be seen without the body.
     mask: (H, W) bool, its visible part, or float32 where masks of several frames disagree. noise:
     (H, W) or a number, the residual's deviation where nothing happens. side: mean side of the
-    picture that these are part of, in pixels; None: they are all of it.
+    picture that these are part of, in pixels; None: they are all of it. right: (H, W) or a
+    number, in [0, 1], how surely the mask takes in no ground.
     """
     shape = mask.shape
     side = side or float(np.sqrt(shape[0] * shape[1]))
@@ -114,7 +119,7 @@ def find_alpha(
         part = box.slices
         near = cropped(noise, box)
         trimap = make_trimap(mask[part], band_of(side))
-        alpha[part] = solve_edge(frame[part], ground[part], trimap, near, side)
+        alpha[part] = solve_edge(frame[part], ground[part], trimap, near, side, cropped(right, box))
     return alpha
 
 
@@ -134,6 +139,7 @@ def solve_edge(
     trimap: Trimap,
     noise: np.ndarray | float,
     side: float,
+    right: np.ndarray | float = 0.0,
 ) -> np.ndarray:
     """`find_alpha` for a part of a picture with this mean side."""
     colour, spread = inside_colours(frame, ground, trimap, NEAR * side, noise)
@@ -146,12 +152,29 @@ def solve_edge(
     if box is not None:
         part = box.slices
         trust, matte, guess = trust[part], matte[part], trimap.prior[part]
-        prior = PRIOR * (1 + DEEP_PRIOR * np.square(2 * guess - 1))
+        rest = cv2.GaussianBlur(frame[part] - ground[part], (0, 0), DENOISE)
+        share = ground_in_rim(rest, guess, unknown[part], cropped(noise, box))
+        firm = cropped(right, box) * BELIEF * (1 - smoothstep(share, *OFTEN)) * (guess > 0.5)
+        prior = PRIOR * (1 + DEEP_PRIOR * np.square(2 * guess - 1)) * (1 + firm)
         weight = unknown[part] * (trust + prior)
         target = (trust * matte + prior * guess) / (trust + prior)
         laplacian = MattingLaplacian(frame[part], SPREAD)
         alpha[part] = solve_alpha(laplacian, alpha[part], unknown[part], weight, target, STEPS)
     return np.asarray(smoothstep(alpha, *SURE), np.float32)
+
+
+def ground_in_rim(
+    rest: np.ndarray, prior: np.ndarray, unknown: np.ndarray, noise: np.ndarray | float
+) -> np.ndarray:
+    """Of a mask's inner rim, the share that looks like the ground as it is.
+
+    rest: (h, w, 3), frame less ground. prior: (h, w). unknown: (h, w) bool, the band around the
+    mask's outline. noise: (h, w) or a number, as above.
+    """
+    rim = unknown & (prior > 0.5 + BESIDE)
+    off = np.sqrt(channel_sum(rest * rest) / 3) / np.maximum(noise, GROUND_SPREAD)
+    like = 1 - smoothstep(off, *OFF_GROUND)
+    return np.asarray(like[rim].mean() if rim.any() else 0, np.float32)
 
 
 def difference_matte(

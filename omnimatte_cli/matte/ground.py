@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import channel_max
-from omnimatte_cli.matte.blur import coarse_blur, enlarged, reduced
+from omnimatte_cli.matte.blur import coarse_blur, enlarged, reduced, wide_blur
 from omnimatte_cli.matte.box import boxes_around, cropped
 from omnimatte_cli.matte.compositing import grey
 from omnimatte_cli.matte.effects import channel_sum
@@ -57,6 +57,7 @@ DETAILED = (0.006, 0.012)  # deviation of the plate's detail: plain .. textured
 RING = 5  # pixels; side of the square that reaches from plain ground over its end
 EDGE = (2.0, 5.0)  # deviations from the lit ground beyond its end: gradual .. an edge
 ENDS = (0.6, 0.3, 0.15)  # share of the end that must be an edge: small pieces, large, huge ones
+BY_CHANCE = (0.01, 0.03)  # the same, near a pixel
 CHANCE = (0.002, 0.004)  # share of a mask's rim: ground by chance, the mask is right .. ground
 LARGE, HUGE = 12.0, 36.0  # times the least piece
 
@@ -107,6 +108,19 @@ def without_ground(masks: np.ndarray, taken: np.ndarray, side: float) -> np.ndar
     for mask in rest:
         mask[small_pieces(mask > SPECK, least, around)] = 0
     return rest
+
+
+def free_of_ground(mask: np.ndarray, taken: np.ndarray, side: float) -> np.ndarray:
+    """How surely a mask (H, W) takes in no ground near each pixel, (H, W) float32 in [0, 1].
+
+    taken: (H, W) in [0, 1], the ground that was found in it. side: as above.
+    """
+    width = round(LIGHT * side)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1,) * 2)
+    inside = (mask > 0.5).astype(np.uint8)
+    rim = (inside - cv2.erode(inside, disc, borderValue=0)).astype(np.float32)
+    near, all_of_it = (wide_blur(x, REACH * side) for x in (rim * taken, rim))
+    return np.asarray(1 - smoothstep(near / np.maximum(all_of_it, 1e-6), *BY_CHANCE))
 
 
 def _shown(

@@ -22,7 +22,7 @@ from omnimatte_cli.matte.closed_form import min_alpha, sure_min_alpha
 from omnimatte_cli.matte.compositing import grey, layer_over, straight
 from omnimatte_cli.matte.edges import GROUND_SPREAD, edge_box, find_alpha, in_light
 from omnimatte_cli.matte.effects import Effect, find_effect
-from omnimatte_cli.matte.ground import shown_ground, without_ground
+from omnimatte_cli.matte.ground import free_of_ground, shown_ground, without_ground
 from omnimatte_cli.matte.hidden import BODY_WITHIN, COVERED, EFFECT_WITHIN, continued
 from omnimatte_cli.matte.ownership import FrameWeights, smoothstep
 from omnimatte_cli.matte.passes import BODY, PASSES, effect_passes, split_layer
@@ -126,7 +126,7 @@ def _smooth_layers(
     # An effect is learnt from where no body can be, and from the ground that a mask takes in.
     clean = without_bleed(frame, plate, edge, noise)
     taken = shown_ground(clean, plate, edge, noise, side)
-    bodies = without_ground(bodies, taken, side)
+    masks, bodies = bodies, without_ground(bodies, taken, side)
     ground = np.maximum(1 - smoothstep(edge, *GROUND), taken)
     below = plate.copy()
     for i in order:
@@ -143,7 +143,9 @@ def _smooth_layers(
         claim = mine * smoothstep(mine / np.maximum(total[part], 1e-3), *RIVALS)
         effect = find_effect(here - plate[part], under, claim, visible, near, side, unsure)
         pictures = here, frame[part]
-        body = find_body(pictures, under, effect, bodies[:, part[0], part[1]], i, mine, near, side)
+        inside = bodies[:, part[0], part[1]]
+        right = free_of_ground(masks[i][part], taken[part], side)
+        body = find_body(pictures, under, effect, inside, i, mine, near, side, right)
         lay_down(rgba[i][part], effect, body)
         if i != order[-1]:
             below[part] = layer_over(rgba[i][part], under)
@@ -245,12 +247,14 @@ def find_body(
     weight: np.ndarray,
     noise: np.ndarray | float,
     side: float,
+    right: np.ndarray,
 ) -> Body | None:
     """Object i's body before its own effect; None where its mask is empty.
 
     pictures: (H, W, 3) twice, the frame without colour that bled, by which alpha is found, and as
     it is, whose colours the body has. below: (H, W, 3). bodies: (N, H, W), every object's visible
     mask. weight: (H, W), the object's ownership. noise, side: as in `resolve_frame`.
+    right: (H, W), how surely its mask takes in no ground.
     """
     box = edge_box(bodies[i], side, RIM_REACH)
     if box is None:
@@ -259,7 +263,7 @@ def find_body(
     under, near = below[part], cropped(noise, box)
     here, seen = (x[part] for x in pictures)
     floor = under + believed(effect, part, under, near)
-    alpha = find_alpha(here, floor, bodies[i][part], near, side)
+    alpha = find_alpha(here, floor, bodies[i][part], near, side, right[part])
     if len(bodies) > 1:
         others = np.delete(bodies[:, part[0], part[1]], i, 0).max(0)
         alpha = alpha * np.minimum(1, 2 - 2 * others)
