@@ -204,7 +204,8 @@ class Plate:
 
     image: (H, W, 3) uint8 or uint16 RGB; of a plate that changes over time, its first frame.
     valid: (H, W) bool, False where no frame shows the plate: it was filled in and is a guess.
-    moving: None for a fixed plate; else opens a new stream of one plate per frame.
+    moving: None for a fixed plate; else opens a new stream of one plate per frame. reread: reads
+    frame t's of these; None: nobody can.
     light: each frame's exposure against the plate's typical one, as camera.json holds it; empty
     where the light does not change.
     canvas: (h, w, 3) as deep, what a moving camera saw in the longest stretch that fits on one;
@@ -218,6 +219,7 @@ class Plate:
     light: tuple[dict[str, list[float]], ...] = ()
     canvas: np.ndarray | None = None
     doubts: np.ndarray | None = None
+    reread: Callable[[int], np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         assert self.image.dtype in (np.uint8, np.uint16), self.image.dtype
@@ -228,6 +230,12 @@ class Plate:
     def unseen_share(self) -> float:
         """Share of the picture's pixels that no frame shows, in [0, 1]."""
         return float(1 - self.valid.mean())
+
+    def at(self, t: int) -> np.ndarray | None:
+        """The plate of frame t, (H, W, 3); None where plates only come in turn."""
+        if self.moving is None:
+            return self.image
+        return None if self.reread is None else self.reread(t)
 
     def stream(self) -> Iterator[np.ndarray]:
         """The plate of each frame in turn, (H, W, 3); endless for a fixed plate."""

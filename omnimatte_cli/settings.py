@@ -138,8 +138,8 @@ class SolveSettings:
     )
     continue_hidden: bool = option(
         True,
-        "layers go on smoothly behind the bodies before them, where the order was given; "
-        "false: they have holes there",
+        "layers go on behind the bodies before them, where the order was given, as other frames "
+        "show them or smoothly; false: they have holes there",
     )
 
     def __post_init__(self) -> None:

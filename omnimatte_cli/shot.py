@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import torch
 
-from omnimatte_cli.arrays import Masks, Size
+from omnimatte_cli.arrays import Masks, Plate, Size
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.masks.load import load_masks
+from omnimatte_cli.matte.elsewhere import Clip
 from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.matte.noise import residual_noise
@@ -131,13 +132,30 @@ class Shot:
         ownership: Ownership,
         plates: np.ndarray,
         solve: SolveSettings,
-        doubts: np.ndarray | None = None,
+        plate: Plate,
     ) -> Callable[[int, np.ndarray, np.ndarray], Layers]:
         """How a frame's layers follow from an ownership over working plates (1 or T, h, w, 3).
 
-        doubts: the plate's, where they are known.
+        plate: the same at full size.
         """
-        return resolver(ownership, self.masks, self.noise(plates), solve, doubts)
+        kept = self.samples.kept if plate.at(0) is not None else ()
+        clip = Clip(
+            self.frames,
+            self.small,
+            self.masks.order,
+            ownership,
+            self.frame_stride,
+            kept,
+            self.full_size,
+        )
+
+        def again(t: int) -> tuple[np.ndarray, np.ndarray]:
+            image = plate.at(t)
+            assert image is not None
+            return self.samples.frame(t), image
+
+        noise = self.noise(plates)
+        return resolver(ownership, self.masks, noise, solve, plate.doubts, clip, again)
 
 
 def read_shot(

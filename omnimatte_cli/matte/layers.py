@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from omnimatte_cli.arrays import ALPHABETICAL, Masks, Size, to_float
 from omnimatte_cli.matte.blur import enlarged
 from omnimatte_cli.matte.box import Box
+from omnimatte_cli.matte.elsewhere import Clip, references
+from omnimatte_cli.matte.hidden import Moved
 from omnimatte_cli.matte.ownership import Ownership, frame_weights, owned_part
+from omnimatte_cli.matte.parts import Solved
 from omnimatte_cli.matte.passes import PASSES
-from omnimatte_cli.matte.resolve import REACH_PIXELS, Layers, resolve_frame
+from omnimatte_cli.matte.resolve import REACH_PIXELS, Layers, resolve_frame, solve_parts
 from omnimatte_cli.scratch import EVERY, release
 from omnimatte_cli.settings import SolveSettings
 
+HELD = 3  # surroundings of objects that are kept, to show what is hidden in other frames
 AROUND = 0.05  # of the picture's mean side: what is computed around what may be owned
 
 
@@ -24,14 +30,16 @@ def resolver(
     noise: np.ndarray,
     solve: SolveSettings | None = None,
     doubts: np.ndarray | None = None,
+    clip: Clip | None = None,
+    again: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Callable[[int, np.ndarray, np.ndarray], Layers]:
     """How frame t's layers are made of its frame and its plate, both (H, W, 3).
 
     ownership: of the whole clip at working size. noise: (H, W) float32, the residual's deviation
     where nothing happens, in [0, 1]. solve: how layers are made; None: as usual. doubts:
-    (T, h, w, 2) uint8, those of the plates.
+    (T, h, w, 2) uint8, those of the plates. clip: where frames are looked for that show what is
+    hidden in others; None: nowhere. again: the picture and the plate of a frame that it keeps.
     """
-
     solve = solve or SolveSettings()
     # Who is before whom must be known: alphabets guess.
     go_on = solve.continue_hidden and masks.order_source != ALPHABETICAL
@@ -39,31 +47,58 @@ def resolver(
     side = float(np.sqrt(height * width))
     margin = round(AROUND * side) + REACH_PIXELS
 
+    search = references(clip) if go_on and clip is not None and not solve.exact_layers else None
+
+    def inputs(t: int, frame: np.ndarray, plate: np.ndarray, box: Box) -> dict[str, Any]:
+        """What is solved of a part of frame t."""
+        own, order, part = masks.frame(t), masks.order[t], box.slices
+        return {
+            "frame": to_float(frame[part]),
+            "plate": to_float(plate[part]),
+            "owners": frame_weights(ownership, t, own, order, box),
+            "order": order,
+            "noise": noise[part],
+            "masks": own[:, box.rows, box.columns],
+            "side": side,
+            "doubt": None if doubts is None else to_float(enlarged(doubts[t], masks.size)[part]),
+        }
+
+    @lru_cache(maxsize=HELD)
+    def solved(i: int, s: int) -> tuple[Box, Solved] | None:
+        """What frame s shows around object i, and in which part of the picture."""
+        box = None if clip is None else clip.place(i, s, margin)
+        if box is None or again is None:
+            return None
+        return box, solve_parts(**inputs(s, *again(s), box))[1]
+
     def layers_at(t: int, frame: np.ndarray, plate: np.ndarray) -> Layers:
-        own, order = masks.frame(t), masks.order[t]
+        own = masks.frame(t)
         if t % EVERY == 0:
             release(ownership.weights, ownership.unowned, *([] if doubts is None else [doubts]))
+            release(*([] if clip is None else [clip.frames, clip.masks]))
         rgba = np.zeros((len(own), height, width, 4), np.float32)
         box = owned_part(ownership, t, own, margin)
         if box is None:
             return Layers(
                 rgba, lambda: np.zeros((len(own), len(PASSES), height, width, 4), np.float32)
             )
-        part = box.slices
-        weights = frame_weights(ownership, t, own, order, box)
-        bodies = own[:, box.rows, box.columns]
-        doubt = None if doubts is None else to_float(enlarged(doubts[t], masks.size)[part])
+
+        def elsewhere(i: int, part: Box) -> list[Moved]:
+            """What other frames show of object i in this part of the picture's part."""
+            found = []
+            for reference in search(i, t) if search is not None else ():
+                there = solved(i, reference.frame)
+                if there is not None:
+                    place, objects = there
+                    target = part.within(box)
+                    found.append(objects.moved(i, place, reference, target, masks.size))
+            return [x for x in found if x is not None]
+
         found = resolve_frame(
-            to_float(frame[part]),
-            to_float(plate[part]),
-            weights,
-            order,
-            noise[part],
-            solve.exact_layers,
-            bodies,
-            side,
-            doubt,
-            go_on,
+            **inputs(t, frame, plate, box),
+            exact_layers=solve.exact_layers,
+            continue_hidden=go_on,
+            elsewhere=elsewhere,
         )
         rgba[:, box.rows, box.columns] = found.rgba
         return Layers(rgba, lambda: placed(found, box, masks.size), box)

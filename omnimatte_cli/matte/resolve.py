@@ -23,8 +23,8 @@ from omnimatte_cli.matte.compositing import grey, layer_over, straight
 from omnimatte_cli.matte.edges import GROUND_SPREAD, edge_box, find_alpha, in_light
 from omnimatte_cli.matte.effects import Effect, find_effect
 from omnimatte_cli.matte.ground import free_of_ground, shown_ground, without_ground
-from omnimatte_cli.matte.hidden import BODY_WITHIN, COVERED, EFFECT_WITHIN, continued
 from omnimatte_cli.matte.ownership import FrameWeights, smoothstep
+from omnimatte_cli.matte.parts import Body, Elsewhere, Part, Solved, behind_others, lay_down
 from omnimatte_cli.matte.passes import BODY, PASSES, effect_passes, split_layer
 from omnimatte_cli.matte.rim import settled_rims
 
@@ -79,6 +79,7 @@ def resolve_frame(
     side: float | None = None,
     doubt: np.ndarray | None = None,
     continue_hidden: bool = True,
+    elsewhere: Elsewhere | None = None,
 ) -> Layers:
     """Every object's layer in one frame.
 
@@ -88,13 +89,31 @@ def resolve_frame(
     float32 where masks of several frames disagree; without them the soft edges stand in. side:
     mean side of the picture that these are part of, in pixels; None: they are all of it. doubt:
     (H, W, 2) in [0, 1], how much darker, and brighter, than the plate means nothing; None: unknown.
-    continue_hidden: layers go on behind the bodies before them, unless they are exact.
+    continue_hidden: layers go on behind the bodies before them, unless they are exact. elsewhere:
+    what other frames show of what is hidden; None: nothing.
     """
     if exact_layers:
         return _exact_layers(frame, plate, owners, order, noise)
-    bodies = owners.edge if masks is None else visible_masks(masks, order)
     side = side or float(np.sqrt(frame.shape[0] * frame.shape[1]))
-    return _smooth_layers(frame, plate, owners, bodies, order, noise, side, doubt, continue_hidden)
+    rgba, found = solve_parts(frame, plate, owners, order, noise, masks, side, doubt)
+    parts = found.parts
+    if continue_hidden:
+        more = behind_others(found, side, elsewhere)
+        parts = {**parts, **more}
+        for i, (box, effect, body) in more.items():
+            lay_down(rgba[i][box.slices], effect, body)
+
+    def split() -> np.ndarray:
+        passes = np.zeros((len(order), len(PASSES), *frame.shape[:2], 4), np.float32)
+        for i, (box, effect, body) in parts.items():
+            for place, layer in enumerate(effect_passes(effect)):
+                passes[i, place][box.slices] = layer
+            if body is not None:
+                whole = passes[i, -1][box.slices]
+                whole[body.box.slices] = straight(body.light, body.alpha)
+        return passes
+
+    return Layers(rgba, split)
 
 
 def visible_masks(masks: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -106,17 +125,18 @@ def visible_masks(masks: np.ndarray, order: np.ndarray) -> np.ndarray:
     return out
 
 
-def _smooth_layers(
+def solve_parts(
     frame: np.ndarray,
     plate: np.ndarray,
     owners: FrameWeights,
-    bodies: np.ndarray,
     order: np.ndarray,
     noise: np.ndarray | float,
+    masks: np.ndarray | None,
     side: float,
     doubt: np.ndarray | None,
-    continue_hidden: bool,
-) -> Layers:
+) -> tuple[np.ndarray, Solved]:
+    """Every object as it is seen, as `resolve_frame` takes it: (N, H, W, 4), and in parts."""
+    bodies = owners.edge if masks is None else visible_masks(masks, order)
     shape = frame.shape[:2]
     rgba = np.zeros((len(order), *shape, 4), np.float32)
     parts: dict[int, Part] = {}
@@ -150,92 +170,7 @@ def _smooth_layers(
         if i != order[-1]:
             below[part] = layer_over(rgba[i][part], under)
         parts[i] = box, effect, body
-    if continue_hidden:
-        for i, more in behind_others(parts, order, ground).items():
-            parts[i] = more
-            box, effect, body = more
-            lay_down(rgba[i][box.slices], effect, body)
-
-    def split() -> np.ndarray:
-        passes = np.zeros((len(order), len(PASSES), *shape, 4), np.float32)
-        for i, (box, effect, body) in parts.items():
-            for place, layer in enumerate(effect_passes(effect)):
-                passes[i, place][box.slices] = layer
-            if body is not None:
-                whole = passes[i, -1][box.slices]
-                whole[body.box.slices] = straight(body.light, body.alpha)
-        return passes
-
-    return Layers(rgba, split)
-
-
-@dataclass(frozen=True)
-class Body:
-    """A body in the part of a picture outside of which there is nothing of it.
-
-    light: (h, w, 3), premultiplied colour. alpha: (h, w). Both float32, in `box`.
-    """
-
-    box: Box
-    light: np.ndarray
-    alpha: np.ndarray
-
-
-Part = tuple[Box, Effect, Body | None]  # of a picture, and an object in it
-
-
-def lay_down(layer: np.ndarray, effect: Effect, body: Body | None) -> None:
-    """Write a body over its effect into a layer (H, W, 4), straight alpha, both parts of it."""
-    if effect.box is not None:
-        lit = effect.box.slices
-        layer[lit] = straight(effect.light[lit], effect.alpha[lit])
-    if body is not None:
-        solid = body.box.slices
-        through = 1 - body.alpha
-        layer[solid] = straight(
-            body.light + grey(through) * effect.light[solid],
-            body.alpha + through * effect.alpha[solid],
-        )
-
-
-def behind_others(parts: dict[int, Part], order: np.ndarray, ground: np.ndarray) -> dict[int, Part]:
-    """The objects that bodies before them hide in part, and go on behind them.
-
-    order: (N,) back to front. ground: (H, W) in [0, 1], where no body is.
-    """
-    out: dict[int, Part] = {}
-    front = np.zeros(ground.shape, np.float32)
-    for i in (i for i in order[::-1] if i in parts):
-        box, effect, body = parts[i]
-        before = front[box.slices].copy()
-        if body is not None:
-            there = front[box.slices][body.box.slices]
-            np.maximum(there, body.alpha, out=there)
-        if before.max() > COVERED[0]:
-            out[i] = box, *behind(effect, body, ground[box.slices], before)
-    return out
-
-
-def behind(
-    effect: Effect, body: Body | None, ground: np.ndarray, front: np.ndarray
-) -> tuple[Effect, Body | None]:
-    """An object that goes on behind bodies with this alpha (H, W), in a part of a picture.
-
-    An effect is known on the ground alone, a body wherever nothing is before it.
-    """
-    shape = front.shape
-    everywhere = Box.whole(shape)
-    if effect.box is not None:
-        planes = effect.alpha, effect.light, effect.mirror
-        alpha, light, mirror = continued(planes, ground, front, EFFECT_WITHIN)
-        effect = Effect(alpha, light, mirror, everywhere)
-    if body is not None:
-        alpha, light = np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32)
-        alpha[body.box.slices], light[body.box.slices] = body.alpha, body.light
-        seen = np.ones(shape, np.float32)
-        alpha, light = continued((alpha, light), seen, front, BODY_WITHIN)
-        body = Body(everywhere, light, alpha)
-    return effect, body
+    return rgba, Solved(parts, order, ground)
 
 
 def find_body(

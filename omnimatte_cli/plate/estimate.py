@@ -25,7 +25,7 @@ from omnimatte_cli.camera.verify import explains_more
 from omnimatte_cli.matte.blur import enlarged
 from omnimatte_cli.matte.ownership import Ownership, working_plates
 from omnimatte_cli.media.encode import write_image
-from omnimatte_cli.media.read import iter_frames
+from omnimatte_cli.media.read import iter_frames, read_still
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.median import (
     Coverage,
@@ -284,6 +284,13 @@ def written(
         progress.step(t + 1)
     assert first is not None and valid is not None
     moving = None if folder is None else (lambda: iter_frames(folder, deep=None))
+
+    def reread(t: int) -> np.ndarray:
+        assert folder is not None
+        image = read_still(folder / f"{numbers[t]:05d}.png")
+        assert image is not None
+        return image
+
     changes = any(not light.constant for light in lights)
     described = tuple(light.described() for light in lights) if changes else ()
-    return Plate(first, valid, moving, described, canvas, doubts.array())
+    return Plate(first, valid, moving, described, canvas, doubts.array(), reread)
