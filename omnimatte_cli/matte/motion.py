@@ -13,7 +13,6 @@ from functools import cached_property
 
 import cv2
 import numpy as np
-from scipy import fft
 
 from omnimatte_cli.arrays import Size
 
@@ -50,6 +49,8 @@ class View:
     @cached_property
     def spectrum(self) -> np.ndarray:
         """Of `known`, of the four planes where it is known, and of their square: (6, ..)."""
+        from scipy import fft  # where somebody is hidden: a tenth of a second
+
         size = padded(self.size)
         planes = np.moveaxis(self.layer, 2, 0)
         square = np.square(planes).sum(0)
@@ -59,12 +60,16 @@ class View:
 
 def padded(size: Size) -> Size:
     """A picture's size with room for shifts of up to half of a side."""
+    from scipy import fft
+
     height, width = (fft.next_fast_len(n + n // 2, real=True) for n in size)
     return height, width
 
 
 def likely_shift(here: View, there: View) -> np.ndarray:
     """The shift (2,) x and y in pixels by which an object is most likely found in another frame."""
+    from scipy import fft
+
     a, b, size = np.conj(here.spectrum), there.spectrum, padded(here.size)
     both = (1 - UNTOLD) * (a[5] * b[0] + a[0] * b[5])
     differ = fft.irfft2(both - 2 * (a[1:5] * b[1:5]).sum(0), s=size)
