@@ -154,10 +154,12 @@ def solve_edge(
         trust, matte, guess = trust[part], matte[part], trimap.prior[part]
         rest = cv2.GaussianBlur(frame[part] - ground[part], (0, 0), DENOISE)
         share = ground_in_rim(rest, guess, unknown[part], cropped(noise, box))
-        firm = cropped(right, box) * BELIEF * (1 - smoothstep(share, *OFTEN)) * (guess > 0.5)
-        prior = PRIOR * (1 + DEEP_PRIOR * np.square(2 * guess - 1)) * (1 + firm)
-        weight = unknown[part] * (trust + prior)
-        target = (trust * matte + prior * guess) / (trust + prior)
+        firm = cropped(right, box) * BELIEF * (1 - smoothstep(share, *OFTEN))
+        firm = firm * (guess > 0.5 + BESIDE)
+        prior = PRIOR * (1 + DEEP_PRIOR * np.square(2 * guess - 1))
+        total = trust + prior * (1 + firm)
+        weight = unknown[part] * total
+        target = (trust * matte + prior * (guess + firm)) / total  # a right mask says 1 inside
         laplacian = MattingLaplacian(frame[part], SPREAD)
         alpha[part] = solve_alpha(laplacian, alpha[part], unknown[part], weight, target, STEPS)
     return np.asarray(smoothstep(alpha, *SURE), np.float32)
