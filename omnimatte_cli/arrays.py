@@ -231,6 +231,11 @@ class Plate:
         """Share of the picture's pixels that no frame shows, in [0, 1]."""
         return float(1 - self.valid.mean())
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether any frame's plate can be had out of turn."""
+        return self.moving is None or self.reread is not None
+
     def at(self, t: int) -> np.ndarray | None:
         """The plate of frame t, (H, W, 3); None where plates only come in turn."""
         if self.moving is None:

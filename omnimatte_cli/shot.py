@@ -138,7 +138,7 @@ class Shot:
 
         plate: the same at full size.
         """
-        kept = self.samples.kept if plate.at(0) is not None else ()
+        kept = self.samples.kept if plate.at_hand else ()
         clip = Clip(
             self.frames,
             self.small,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.arrays import Masks, Plate, integers
+from omnimatte_cli.matte.box import Box
 from omnimatte_cli.matte.compositing import composite, grey
 from omnimatte_cli.matte.elsewhere import Clip, references
 from omnimatte_cli.matte.layers import resolver
@@ -175,3 +176,9 @@ def test_plates_of_single_frames_are_read_again(tmp_path: Path) -> None:
     fixed = Plate(pictures[1], shown)
     np.testing.assert_array_equal(fixed.at(7), pictures[1])
     assert Plate(pictures[1], shown, lambda: iter(pictures)).at(0) is None
+
+
+def test_what_two_boxes_share_is_empty_where_they_are_apart() -> None:
+    box = Box(slice(2, 9), slice(3, 8))
+    assert box.shared(Box(slice(5, 20), slice(0, 6))) == Box(slice(5, 9), slice(3, 6))
+    assert not np.zeros(SIZE)[box.shared(Box(slice(40, 50), slice(0, 6))).slices].size

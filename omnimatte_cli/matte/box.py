@@ -54,6 +54,13 @@ class Box:
         pairs = ((self.rows, other.rows), (self.columns, other.columns))
         return all(a.start < b.stop and b.start < a.stop for a, b in pairs)
 
+    def shared(self, other: Box) -> Box:
+        """The part that lies in both; nowhere wide or high where they do not overlap."""
+        pairs = ((self.rows, other.rows), (self.columns, other.columns))
+        starts = [max(a.start, b.start) for a, b in pairs]
+        stops = [min(a.stop, b.stop) for a, b in pairs]
+        return Box(*(slice(x, max(x, y)) for x, y in zip(starts, stops, strict=True)))
+
     def seen_from(self, other: Box) -> Box:
         """The same part, in the pixels of a box that holds it."""
         pairs = ((self.rows, other.rows), (self.columns, other.columns))

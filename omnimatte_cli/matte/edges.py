@@ -9,8 +9,9 @@ The difference matte
 
 is a term of its own, as far as ground and colour are different and the frame is a mixture of them;
 a colour that is neither the ground in any light nor a mixture is body; the ground in another light,
-where the body has another hue, is not. Where nothing is known the mask decides, with little weight:
-the matting Laplacian carries the decision along, so that no pixel is decided alone.
+where the body has another hue, is not. Where nothing is known the mask decides, with little weight,
+and with more of it inside where it takes in no ground: the matting Laplacian carries the decision
+along, so that no pixel is decided alone.
 """
 
 from __future__ import annotations
@@ -142,8 +143,9 @@ def solve_edge(
     right: np.ndarray | float = 0.0,
 ) -> np.ndarray:
     """`find_alpha` for a part of a picture with this mean side."""
-    colour, spread = inside_colours(frame, ground, trimap, NEAR * side, noise)
-    matte, trust = difference_matte(frame, ground, colour, spread, noise)
+    off = cv2.GaussianBlur(frame - ground, (0, 0), DENOISE)
+    colour, spread = inside_colours(frame, off, trimap, NEAR * side, noise)
+    matte, trust = difference_matte(off, ground, colour, spread, noise)
     seen_through = cv2.blur(trust * (matte < 0.1), (3, 3)) > SHADE / 2
     unknown = trimap.unknown | (trimap.shallow & seen_through)
     alpha = np.where(unknown, matte, trimap.inside).astype(np.float32)
@@ -152,8 +154,7 @@ def solve_edge(
     if box is not None:
         part = box.slices
         trust, matte, guess = trust[part], matte[part], trimap.prior[part]
-        rest = cv2.GaussianBlur(frame[part] - ground[part], (0, 0), DENOISE)
-        share = ground_in_rim(rest, guess, unknown[part], cropped(noise, box))
+        share = ground_in_rim(off[part], guess, unknown[part], cropped(noise, box))
         firm = cropped(right, box) * BELIEF * (1 - smoothstep(share, *OFTEN))
         firm = firm * (guess > 0.5 + BESIDE)
         prior = PRIOR * (1 + DEEP_PRIOR * np.square(2 * guess - 1))
@@ -166,21 +167,21 @@ def solve_edge(
 
 
 def ground_in_rim(
-    rest: np.ndarray, prior: np.ndarray, unknown: np.ndarray, noise: np.ndarray | float
+    off: np.ndarray, prior: np.ndarray, unknown: np.ndarray, noise: np.ndarray | float
 ) -> np.ndarray:
     """Of a mask's inner rim, the share that looks like the ground as it is.
 
-    rest: (h, w, 3), frame less ground. prior: (h, w). unknown: (h, w) bool, the band around the
-    mask's outline. noise: (h, w) or a number, as above.
+    off: (h, w, 3), the frame less the ground, without noise. prior: (h, w). unknown: (h, w) bool,
+    the band around the mask's outline. noise: (h, w) or a number, as above.
     """
     rim = unknown & (prior > 0.5 + BESIDE)
-    off = np.sqrt(channel_sum(rest * rest) / 3) / np.maximum(noise, GROUND_SPREAD)
-    like = 1 - smoothstep(off, *OFF_GROUND)
+    far = np.sqrt(channel_sum(off * off) / 3) / np.maximum(noise, GROUND_SPREAD)
+    like = 1 - smoothstep(far, *OFF_GROUND)
     return np.asarray(like[rim].mean() if rim.any() else 0, np.float32)
 
 
 def difference_matte(
-    frame: np.ndarray,
+    off: np.ndarray,
     ground: np.ndarray,
     colour: np.ndarray,
     variance: np.ndarray,
@@ -188,13 +189,13 @@ def difference_matte(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Alpha (H, W) between a known ground and a known colour, and the weight (H, W) that it has.
 
-    variance: (H, W) of the colour, mean of the channels. The weight is small where ground and
-    colour are alike, and where the frame is no mixture of the two.
+    off: (H, W, 3), the frame less the ground, without noise. variance: (H, W) of the colour, mean
+    of the channels. The weight is small where ground and colour are alike, and where the frame is
+    no mixture of the two.
     """
     quiet = np.square(np.maximum(noise, GROUND_SPREAD))
     way = colour - ground
     length = channel_sum(way * way)
-    off = cv2.GaussianBlur(frame - ground, (0, 0), DENOISE)
     alpha = np.clip(channel_sum(off * way) / np.maximum(length, 1e-6), 0, 1)
     spread = alpha * alpha * variance + quiet
     aside = channel_sum(np.square(off - grey(alpha) * way)) / spread
@@ -246,19 +247,21 @@ def nearby_mean(x: np.ndarray, weight: np.ndarray, sigma: float) -> tuple[np.nda
 
 def inside_colours(
     frame: np.ndarray,
-    ground: np.ndarray,
+    off: np.ndarray,
     trimap: Trimap,
     sigma: float,
     noise: np.ndarray | float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The object's colour near each pixel (H, W, 3), and its variance (H, W), mean of channels."""
+    """The object's colour near each pixel (H, W, 3), and its variance (H, W), mean of channels.
+
+    off: (H, W, 3), the frame less the ground, without noise.
+    """
     weight = trimap.inside.astype(np.float32)
     if not weight.any():
         weight = (trimap.prior >= 0.5).astype(np.float32)
     # Masks take in ground around feet and between legs: what looks like it hardly counts.
-    off = channel_sum(np.square(cv2.GaussianBlur(frame - ground, (0, 0), DENOISE)))
-    off = np.sqrt(off / np.square(np.maximum(noise, GROUND_SPREAD)))
-    weight = weight * np.maximum(smoothstep(off, *OFF_GROUND), DOUBT)
+    far = np.sqrt(channel_sum(off * off) / np.square(np.maximum(noise, GROUND_SPREAD)))
+    weight = weight * np.maximum(smoothstep(far, *OFF_GROUND), DOUBT)
     both = cv2.merge([*cv2.split(frame), channel_sum(frame * frame)])
     mean, _ = nearby_mean(both, weight, sigma)
     colour = np.ascontiguousarray(mean[..., :3])

@@ -115,10 +115,9 @@ def free_of_ground(mask: np.ndarray, taken: np.ndarray, side: float) -> np.ndarr
 
     taken: (H, W) in [0, 1], the ground that was found in it. side: as above.
     """
-    width = round(LIGHT * side)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1,) * 2)
-    inside = (mask > 0.5).astype(np.uint8)
-    rim = (inside - cv2.erode(inside, disc, borderValue=0)).astype(np.float32)
+    if not taken.any():
+        return np.ones(mask.shape, np.float32)
+    rim = _rim(mask > 0.5, LIGHT * side).astype(np.float32)
     near, all_of_it = (wide_blur(x, REACH * side) for x in (rim * taken, rim))
     return np.asarray(1 - smoothstep(near / np.maximum(all_of_it, 1e-6), *BY_CHANCE))
 
@@ -199,10 +198,14 @@ def share_of_rim(found: np.ndarray, mask: np.ndarray, width: float) -> np.ndarra
 
     found: (H, W) float32 in [0, 1].
     """
+    rim = _rim(mask, width)
+    return np.asarray(found[rim].sum() / max(1, np.count_nonzero(rim)), np.float32)
+
+
+def _rim(mask: np.ndarray, width: float) -> np.ndarray:
+    """The pixels of a mask (H, W) bool that are no farther than this from its outline."""
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(width) + 1,) * 2)
-    inside = mask.astype(np.uint8)
-    rim = inside - cv2.erode(inside, disc, borderValue=0)
-    return np.asarray(found[rim > 0].sum() / max(1, np.count_nonzero(rim)), np.float32)
+    return mask & (cv2.erode(mask.astype(np.uint8), disc, borderValue=0) == 0)
 
 
 def ends_at_edges(there: np.ndarray, off: np.ndarray, mask: np.ndarray, least: float) -> np.ndarray:

@@ -99,11 +99,7 @@ class Solved:
         def warped(x: np.ndarray, at: Box) -> np.ndarray:
             """What a part of the picture shows in the target; 0 where nobody looked."""
             whole = np.zeros((*around, *x.shape[2:]), np.float32)
-            both = [
-                slice(max(a.start, b.start), max(min(a.stop, b.stop), max(a.start, b.start)))
-                for a, b in zip(at.slices, source.slices, strict=True)
-            ]
-            shared = Box(*both)
+            shared = at.shared(source)
             whole[shared.seen_from(source).slices] = x[shared.seen_from(at).slices]
             how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             return cv2.warpAffine(whole, near, (w, h), flags=how)

@@ -56,7 +56,8 @@ def _false_edges(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of pixels with an edge of the plate between them that is not to be seen where the
     second is owned, and the first looks as the plate does: flat indices (P,) of each."""
-    near = cv2.dilate((seen & ~free).any(0).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    square = np.ones((2 * APART + 1,) * 2, np.uint8)
+    near = cv2.dilate((seen & ~free).any(0).astype(np.uint8), square) > 0
     asked = known & near
     pairs = Pairs.where(lambda a, b: asked[a] & asked[b], APART, known.shape)
     flat = plate.reshape(-1, 3).astype(np.float32)
