@@ -9,15 +9,21 @@ import pytest
 from omnimatte_cli.matte import ground
 from omnimatte_cli.matte.box import MOST_PIECES, boxes_around
 from omnimatte_cli.matte.ground import (
+    HUES,
+    LIGHTS,
     PATTERNED,
     PLAIN,
     STEPS,
+    enclosed,
     ends_at_edges,
     follow_light,
+    foreign_to_body,
     free_of_ground,
+    kinds_of_colour,
     share_of_rim,
     shown_ground,
     small_pieces,
+    spread_counts,
     without_ground,
     without_specks,
 )
@@ -118,6 +124,58 @@ def test_a_plate_that_is_unlike_the_ground_takes_nothing() -> None:
 
 def test_no_mask_no_ground() -> None:
     assert not shown_ground(PLATE, PLATE, np.zeros(SIZE, np.float32), NOISE, SIDE).any()
+
+
+GAP = (slice(70, 120), slice(114, 126))  # between two legs
+
+
+@pytest.mark.parametrize(("elsewhere", "taken"), [(False, True), (True, False)])
+def test_a_gap_between_legs_is_ground_where_its_colours_are_none_of_the_bodys(
+    elsewhere: bool, taken: bool
+) -> None:
+    """The mask is right but for the gap, and the ground there has hardly any detail."""
+    plate = np.float32([0.6, 0.35, 0.15]) * (1 + 0.05 * (pattern(4, -1, 1)[..., :1]))
+    frame = np.where(box(BODY)[..., None], pattern(2, 0.02, 0.2)[..., ::-1], plate)
+    frame[GAP] = plate[GAP] * 0.95
+    if elsewhere:  # a belt and a bag of leather
+        frame[45:65, 105:135] = np.float32([0.57, 0.33, 0.15])
+    found = shown_ground(noisy(frame), plate, soft(box(BODY)), NOISE, SIDE)
+    middle = found[75:115, 117:123].mean()
+    assert middle > 0.9 if taken else middle < 0.1
+    assert found[box(BODY) & ~(soft(box(GAP)) > 0.01)].mean() < 0.02
+
+
+def test_only_what_the_mask_has_all_around_is_enclosed() -> None:
+    mask = box(ROUGH)
+    inside, rim, speck = (
+        (slice(60, 70), slice(100, 110)),
+        (slice(30, 40), slice(100, 110)),
+        (80, 90),
+    )
+    there = box(inside) | box(rim)
+    there[speck] = True
+    np.testing.assert_array_equal(enclosed(there, mask, 2), box(inside))
+
+
+def test_kinds_of_colour_tell_hue_and_light_and_lose_nothing() -> None:
+    rng = np.random.default_rng(6)
+    colours = rng.uniform(0, 1, (500, 3)).astype(np.float32)
+    extremes = np.float32([[0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1]])
+    kinds = kinds_of_colour(np.concatenate([colours, extremes]))
+    assert kinds.min() >= 0 and kinds.max() < HUES * HUES * LIGHTS
+    assert len(set(kinds[-len(extremes) :])) == len(extremes)
+    assert spread_counts(kinds).sum() == pytest.approx(len(kinds))
+
+
+def test_colours_are_compared_a_piece_at_a_time() -> None:
+    frame = np.full((*SIZE, 3), 0.1, np.float32)
+    own, other = (slice(50, 60), slice(90, 100)), (slice(50, 60), slice(120, 130))
+    frame[own] = 0.15, 0.1, 0.1
+    frame[other] = 0.6, 0.3, 0.1
+    nothing = np.zeros(SIZE, np.float32)
+    found = foreign_to_body(frame, box(own) | box(other), box(ROUGH), nothing, 50)
+    assert found[other].min() == 1 and found[own].max() == 0
+    assert found.sum() == 100
 
 
 def test_islands_belong_to_what_is_around_them() -> None:

@@ -60,6 +60,10 @@ ENDS = (0.6, 0.3, 0.15)  # share of the end that must be an edge: small pieces, 
 BY_CHANCE = (0.01, 0.03)  # the same, near a pixel
 CHANCE = (0.002, 0.004)  # share of a mask's rim: ground by chance, the mask is right .. ground
 LARGE, HUGE = 12.0, 36.0  # times the least piece
+HUES, LIGHTS = 24, 6  # steps of red or blue less green, and of brightness: one kind of colour
+MOST_HUE = 1.5  # range of red or blue less green that these steps are of
+SHARED = (0.05, 0.15)  # of the colours of a piece, that the rest has as well: ground .. body
+GAP = 2.0  # times the least piece, of ground that the body encloses
 
 
 @dataclass(frozen=True)
@@ -137,11 +141,15 @@ def _shown(
     found = found * mask
     if np.count_nonzero(found > SPECK) < least:
         return np.zeros_like(soft)
-    found = found * shows_detail(f, p, found, DETAIL * side, WINDOW * side)
+    shown = shows_detail(f, p, found, DETAIL * side, WINDOW * side)
+    gaps = enclosed(found > SPECK, mask, GAP * least)
+    foreign = found * foreign_to_body(f, gaps, mask, found * shown, least)
+    found = np.maximum(found * shown, foreign)
     plain, off = follow_light(f, p, covered, near, LIGHT * side, wide, PLAIN)
     plain = plain * ends_at_edges(plain > SPECK, off, mask, least)
     found = without_specks(np.maximum(found, plain * mask), mask, least)
     found *= smoothstep(share_of_rim(found, mask, LIGHT * side), *CHANCE)
+    found = np.maximum(found, foreign)
     return np.asarray(enlarged(found, soft.shape) * (soft >= 0.5), np.float32)
 
 
@@ -191,6 +199,68 @@ def follow_light(
     found = cv2.morphologyEx(weight * mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     # Scattered pixels of a body are like any ground by chance.
     return found * smoothstep(cv2.GaussianBlur(found + outside, (0, 0), sigma), *DENSE), off
+
+
+def foreign_to_body(
+    frame: np.ndarray, there: np.ndarray, mask: np.ndarray, shown: np.ndarray, least: float
+) -> np.ndarray:
+    """How surely each piece of a mask has colours that the rest has not, (H, W) float32 in [0, 1].
+
+    frame: (H, W, 3) in [0, 1]. there: (H, W) bool, the pieces. mask: (H, W) bool. shown: (H, W) in
+    [0, 1], how surely it is ground for other reasons, and no rest. least: pixels, fewer of which
+    tell nothing.
+    """
+    out = np.zeros(there.shape, np.float32)
+    if not there.any():
+        return out
+    count, names = cv2.connectedComponents(there.astype(np.uint8))
+    kinds, names, body = kinds_of_colour(frame[mask]), names[mask], shown[mask] < 0.5
+    sure = np.zeros(count, np.float32)
+    for i in range(1, count):
+        piece = names == i
+        rest = body & ~piece
+        if np.count_nonzero(rest) >= least:
+            shares = [spread_counts(kinds[x]) / np.count_nonzero(x) for x in (rest, piece)]
+            sure[i] = 1 - smoothstep(np.minimum(*shares).sum(), *SHARED)
+    out[mask] = sure[names]
+    return out
+
+
+def kinds_of_colour(colours: np.ndarray) -> np.ndarray:
+    """Numbers of (M, 3) colours in [0, 1]: a hue in some light has one, (M,) int32."""
+    red, green, blue = (colours[:, c] for c in range(3))
+    hues = [HUES * np.clip(0.5 + (x - green) / MOST_HUE, 0, 0.999) for x in (red, blue)]
+    light = LIGHTS * np.clip((red + green + blue) / 3, 0, 0.999)
+    first, second, third = (x.astype(np.int32) for x in (*hues, light))
+    return np.asarray((first * HUES + second) * LIGHTS + third)
+
+
+def spread_counts(kinds: np.ndarray) -> np.ndarray:
+    """How many colours are of each kind, shared with the kinds next to it: noise is no difference.
+
+    kinds: (M,), of `kinds_of_colour`. Returns (HUES, HUES, LIGHTS), which sums to M.
+    """
+    counts = np.bincount(kinds, minlength=HUES * HUES * LIGHTS).astype(np.float32)
+    cube = counts.reshape(HUES, HUES, LIGHTS)
+    for axis in range(3):
+        wide = np.pad(cube, [(int(a == axis),) * 2 for a in range(3)], "edge")
+        before, here, after = (
+            np.take(wide, np.arange(cube.shape[axis]) + step, axis) for step in range(3)
+        )
+        cube = (before + 2 * here + after) / 4
+    return cube
+
+
+def enclosed(there: np.ndarray, mask: np.ndarray, least: float) -> np.ndarray:
+    """The pieces of `there` (H, W) bool that a mask encloses all around, (H, W) bool.
+
+    mask: (H, W) bool. least: pixels, of what is no speck.
+    """
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    _, names, facts, _ = cv2.connectedComponentsWithStats((there & mask).astype(np.uint8))
+    kept = facts[:, cv2.CC_STAT_AREA] >= least
+    kept[np.unique(names[~inner])] = False  # what touches the outline, and all that is not there
+    return np.asarray(kept[names])
 
 
 def share_of_rim(found: np.ndarray, mask: np.ndarray, width: float) -> np.ndarray:
