@@ -17,13 +17,14 @@ from omnimatte_cli.matte.ground import (
     enclosed,
     ends_at_edges,
     follow_light,
-    foreign_to_body,
     free_of_ground,
     kinds_of_colour,
     share_of_rim,
+    shared_colours,
     shown_ground,
     small_pieces,
     spread_counts,
+    supported,
     without_ground,
     without_specks,
 )
@@ -157,6 +158,30 @@ def test_only_what_the_mask_has_all_around_is_enclosed() -> None:
     np.testing.assert_array_equal(enclosed(there, mask, 2), box(inside))
 
 
+@pytest.mark.parametrize(("place", "colour", "most"), [
+    ((slice(60, 90), slice(110, 130)), 0.3, 0.0),  # in the body, in its colours: by chance
+    ((slice(60, 90), slice(110, 130)), 0.8, 1.0),  # in the body, in colours of its own
+    ((slice(60, 90), slice(80, 90)), 0.3, 1.0),  # along the outline
+])  # fmt: skip
+def test_detail_counts_at_the_outline_or_in_colours_of_its_own(
+    place: tuple[slice, slice], colour: float, most: float
+) -> None:
+    frame = np.full((*SIZE, 3), 0.3, np.float32)
+    frame[place] = colour
+    out = supported(frame, box(place), box(ROUGH), 60)
+    assert out[place].min() == out[place].max() == most
+
+
+def test_fur_with_the_pattern_of_a_fence_stays() -> None:
+    """Stripes of a body in the ground's colours are in step with the plate's in one place."""
+    stripes = 0.4 + 0.08 * np.sin(np.arange(SIZE[1]) / 1.5)
+    plate = np.broadcast_to(stripes[None, :, None], (*SIZE, 3)).astype(np.float32)
+    body = np.roll(plate, 4, axis=1)
+    body[50:110, 90:150] = plate[50:110, 90:150]
+    frame = noisy(np.where(box(ROUGH)[..., None], body, plate))
+    assert shown_ground(frame, plate, soft(box(ROUGH)), NOISE, SIDE)[55:105, 95:145].max() < 0.1
+
+
 def test_kinds_of_colour_tell_hue_and_light_and_lose_nothing() -> None:
     rng = np.random.default_rng(6)
     colours = rng.uniform(0, 1, (500, 3)).astype(np.float32)
@@ -173,9 +198,9 @@ def test_colours_are_compared_a_piece_at_a_time() -> None:
     frame[own] = 0.15, 0.1, 0.1
     frame[other] = 0.6, 0.3, 0.1
     nothing = np.zeros(SIZE, np.float32)
-    found = foreign_to_body(frame, box(own) | box(other), box(ROUGH), nothing, 50)
-    assert found[other].min() == 1 and found[own].max() == 0
-    assert found.sum() == 100
+    shares = shared_colours(frame, box(own) | box(other), box(ROUGH), nothing, 50)
+    assert shares[other].max() < 0.01 and shares[own].min() > 0.4
+    assert shares[~(box(own) | box(other))].min() == 1
 
 
 def test_islands_belong_to_what_is_around_them() -> None:

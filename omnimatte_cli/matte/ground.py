@@ -62,6 +62,12 @@ CHANCE = (0.002, 0.004)  # share of a mask's rim: ground by chance, the mask is 
 LARGE, HUGE = 12.0, 36.0  # times the least piece
 HUES, LIGHTS = 24, 6  # steps of red or blue less green, and of brightness: one kind of colour
 MOST_HUE = 1.5  # range of red or blue less green that these steps are of
+SMALL = 0.25  # times the least piece, from which a piece's colours are compared
+ALONG = (
+    1.2,
+    1.6,
+)  # outline of a mask along a piece, over the root of its area: in the body .. at it
+ALIKE = (0.2, 0.4)  # like SHARED, where the plate's detail is shown
 SHARED = (0.05, 0.15)  # of the colours of a piece, that the rest has as well: ground .. body
 GAP = 2.0  # times the least piece, of ground that the body encloses
 
@@ -143,13 +149,13 @@ def _shown(
         return np.zeros_like(soft)
     shown = shows_detail(f, p, found, DETAIL * side, WINDOW * side)
     gaps = enclosed(found > SPECK, mask, GAP * least)
-    foreign = found * foreign_to_body(f, gaps, mask, found * shown, least)
-    found = np.maximum(found * shown, foreign)
+    gaps = found * (1 - smoothstep(shared_colours(f, gaps, mask, found * shown, least), *SHARED))
+    found = np.maximum(found * shown * supported(f, found * shown > SPECK, mask, least), gaps)
     plain, off = follow_light(f, p, covered, near, LIGHT * side, wide, PLAIN)
     plain = plain * ends_at_edges(plain > SPECK, off, mask, least)
     found = without_specks(np.maximum(found, plain * mask), mask, least)
     found *= smoothstep(share_of_rim(found, mask, LIGHT * side), *CHANCE)
-    found = np.maximum(found, foreign)
+    found = np.maximum(found, gaps)
     return np.asarray(enlarged(found, soft.shape) * (soft >= 0.5), np.float32)
 
 
@@ -201,28 +207,45 @@ def follow_light(
     return found * smoothstep(cv2.GaussianBlur(found + outside, (0, 0), sigma), *DENSE), off
 
 
-def foreign_to_body(
+def supported(frame: np.ndarray, there: np.ndarray, mask: np.ndarray, least: float) -> np.ndarray:
+    """How far what else is known of a piece is for ground with the plate's detail, (H, W) float32.
+
+    frame: (H, W, 3). there: (H, W) bool, the pieces, in a mask (H, W) bool. least: pixels, of what
+    is no speck. Fur may have the pattern of a fence by chance, but it has the fur's colours, and
+    does not lie along the outline.
+    """
+    count, names, facts, _ = cv2.connectedComponentsWithStats(there.astype(np.uint8))
+    length = np.bincount(names[_rim(mask, 1)], minlength=count)
+    along = smoothstep(length / np.sqrt(facts[:, cv2.CC_STAT_AREA]), *ALONG)
+    along[0] = 0
+    moored = along[names]
+    inner = there & (moored < 1) & ~small_pieces(there, SMALL * least)
+    own = 1 - smoothstep(shared_colours(frame, inner, mask, there, least), *ALIKE)
+    return np.asarray(np.maximum(moored, own), np.float32)
+
+
+def shared_colours(
     frame: np.ndarray, there: np.ndarray, mask: np.ndarray, shown: np.ndarray, least: float
 ) -> np.ndarray:
-    """How surely each piece of a mask has colours that the rest has not, (H, W) float32 in [0, 1].
+    """Which share of the colours of a piece of a mask the rest has as well, (H, W) float32.
 
-    frame: (H, W, 3) in [0, 1]. there: (H, W) bool, the pieces. mask: (H, W) bool. shown: (H, W) in
-    [0, 1], how surely it is ground for other reasons, and no rest. least: pixels, fewer of which
-    tell nothing.
+    frame: (H, W, 3) in [0, 1]. there: (H, W) bool, the pieces; elsewhere it is 1. mask: (H, W)
+    bool. shown: (H, W) in [0, 1], how surely it is ground for other reasons, and no rest. least:
+    pixels, fewer of which tell nothing.
     """
-    out = np.zeros(there.shape, np.float32)
+    out = np.ones(there.shape, np.float32)
     if not there.any():
         return out
     count, names = cv2.connectedComponents(there.astype(np.uint8))
     kinds, names, body = kinds_of_colour(frame[mask]), names[mask], shown[mask] < 0.5
-    sure = np.zeros(count, np.float32)
+    shares = np.ones(count, np.float32)
     for i in range(1, count):
         piece = names == i
         rest = body & ~piece
         if np.count_nonzero(rest) >= least:
-            shares = [spread_counts(kinds[x]) / np.count_nonzero(x) for x in (rest, piece)]
-            sure[i] = 1 - smoothstep(np.minimum(*shares).sum(), *SHARED)
-    out[mask] = sure[names]
+            both = [spread_counts(kinds[x]) / np.count_nonzero(x) for x in (rest, piece)]
+            shares[i] = np.minimum(*both).sum()
+    out[mask] = shares[names]
     return out
 
 
@@ -240,8 +263,8 @@ def spread_counts(kinds: np.ndarray) -> np.ndarray:
 
     kinds: (M,), of `kinds_of_colour`. Returns (HUES, HUES, LIGHTS), which sums to M.
     """
-    counts = np.bincount(kinds, minlength=HUES * HUES * LIGHTS).astype(np.float32)
-    cube = counts.reshape(HUES, HUES, LIGHTS)
+    counts = np.bincount(kinds, minlength=HUES * HUES * LIGHTS)
+    cube: np.ndarray = counts.reshape(HUES, HUES, LIGHTS)
     for axis in range(3):
         wide = np.pad(cube, [(int(a == axis),) * 2 for a in range(3)], "edge")
         before, here, after = (
