@@ -155,7 +155,8 @@ class Shot:
             return self.samples.frame(t), image
 
         noise = self.noise(plates)
-        return resolver(ownership, self.masks, noise, solve, plate.doubts, clip, again)
+        given = ownership, self.masks, noise, solve, plate.doubts, clip, again
+        return resolver(*given, self.strangers)
 
 
 def read_shot(

@@ -45,6 +45,11 @@ class Box:
             spans.append(part if length > room else slice(start, start + length))
         return Box(*spans)
 
+    def grown(self, margin: int, size: tuple[int, int]) -> Box:
+        """The box with so many pixels more on each side, as far as there is picture (H, W)."""
+        pairs = zip((self.rows, self.columns), size, strict=True)
+        return Box(*(slice(max(0, x.start - margin), min(n, x.stop + margin)) for x, n in pairs))
+
     def scaled(self, times: int) -> Box:
         """The same part of a picture that is so many times as large."""
         pairs = (self.rows, self.columns)

@@ -6,14 +6,17 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import ALPHABETICAL, Masks, Size, to_float
 from omnimatte_cli.matte.blur import enlarged
-from omnimatte_cli.matte.box import Box
+from omnimatte_cli.matte.box import Box, bounding_box
 from omnimatte_cli.matte.elsewhere import Clip, references
 from omnimatte_cli.matte.hidden import Moved
-from omnimatte_cli.matte.ownership import Ownership, frame_weights, owned_part
+from omnimatte_cli.matte.missed import REACH as MISSED_REACH
+from omnimatte_cli.matte.missed import missed_parts
+from omnimatte_cli.matte.ownership import FrameWeights, Ownership, frame_weights, owned_part
 from omnimatte_cli.matte.parts import Solved
 from omnimatte_cli.matte.passes import PASSES
 from omnimatte_cli.matte.resolve import REACH_PIXELS, Layers, resolve_frame, solve_parts
@@ -32,6 +35,7 @@ def resolver(
     doubts: np.ndarray | None = None,
     clip: Clip | None = None,
     again: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
+    strangers: np.ndarray | None = None,
 ) -> Callable[[int, np.ndarray, np.ndarray], Layers]:
     """How frame t's layers are made of its frame and its plate, both (H, W, 3).
 
@@ -39,6 +43,8 @@ def resolver(
     where nothing happens, in [0, 1]. solve: how layers are made; None: as usual. doubts:
     (T, h, w, 2) uint8, those of the plates. clip: where frames are looked for that show what is
     hidden in others; None: nowhere. again: the picture and the plate of a frame that it keeps.
+    strangers: (S, T, h, w) bool, movers without a mask; None: nobody looked for any, and what masks
+    leave out of their bodies is not looked for either.
     """
     solve = solve or SolveSettings()
     # Who is before whom must be known: alphabets guess.
@@ -49,13 +55,48 @@ def resolver(
 
     search = references(clip) if go_on and clip is not None and not solve.exact_layers else None
 
-    def inputs(t: int, frame: np.ndarray, plate: np.ndarray, box: Box) -> dict[str, Any]:
-        """What is solved of a part of frame t."""
-        own, order, part = masks.frame(t), masks.order[t], box.slices
-        return {
+    def grown(
+        t: int, frame: np.ndarray, plate: np.ndarray, box: Box, owners: FrameWeights, beyond: float
+    ) -> np.ndarray | None:
+        """Masks of frame t, (N, H, W) bool, with what they leave out; None where that is nothing.
+
+        beyond: what is owned outside of the box, 0 or 1.
+        """
+        if strangers is None:
+            return None
+        wide = box.grown(round(MISSED_REACH * side), masks.size)
+        owned = np.full(frame[wide.slices].shape[:2], beyond, np.float32)
+        owned[box.seen_from(wide).slices] = owners.weights.sum(0)
+        own, part, somebody = masks.frame(t), wide.slices, None
+        if strangers[:, t].any():
+            some = np.asarray(strangers[:, t].any(0), np.uint8)
+            large = cv2.resize(some, masks.size[::-1], interpolation=cv2.INTER_NEAREST)
+            somebody = large[part] > 0
+        pictures = to_float(frame[part]), to_float(plate[part])
+        inside = own[:, wide.rows, wide.columns]
+        missed = missed_parts(*pictures, owned, inside, noise[part], side, somebody)
+        if not missed.any():
+            return None
+        own = own.copy()
+        own[:, wide.rows, wide.columns] |= missed
+        return own
+
+    def inputs(
+        t: int, frame: np.ndarray, plate: np.ndarray, box: Box, beyond: float
+    ) -> tuple[Box, dict[str, Any]]:
+        """What is solved of a part of frame t, and that part, which grows as masks do."""
+        own, order = masks.frame(t), masks.order[t]
+        owners = frame_weights(ownership, t, own, order, box)
+        more = grown(t, frame, plate, box, owners, beyond)
+        if more is not None:
+            own = more
+            box = box.around(bounding_box(np.asarray(own.any(0)), margin) or box)
+            owners = frame_weights(ownership, t, own, order, box)
+        part = box.slices
+        return box, {
             "frame": to_float(frame[part]),
             "plate": to_float(plate[part]),
-            "owners": frame_weights(ownership, t, own, order, box),
+            "owners": owners,
             "order": order,
             "noise": noise[part],
             "masks": own[:, box.rows, box.columns],
@@ -69,7 +110,8 @@ def resolver(
         box = None if clip is None else clip.place(i, s, margin)
         if box is None or again is None:
             return None
-        return box, solve_parts(**inputs(s, *again(s), box))[1]
+        box, given = inputs(s, *again(s), box, 1)
+        return box, solve_parts(**given)[1]
 
     def layers_at(t: int, frame: np.ndarray, plate: np.ndarray) -> Layers:
         own = masks.frame(t)
@@ -83,6 +125,8 @@ def resolver(
                 rgba, lambda: np.zeros((len(own), len(PASSES), height, width, 4), np.float32)
             )
 
+        box, given = inputs(t, frame, plate, box, 0)
+
         def elsewhere(i: int, part: Box) -> list[Moved]:
             """What other frames show of object i in this part of the picture's part."""
             found = []
@@ -95,7 +139,7 @@ def resolver(
             return [x for x in found if x is not None]
 
         found = resolve_frame(
-            **inputs(t, frame, plate, box),
+            **given,
             exact_layers=solve.exact_layers,
             continue_hidden=go_on,
             elsewhere=elsewhere,
