@@ -142,8 +142,8 @@ def off_plate(frame: np.ndarray, plate: np.ndarray) -> np.ndarray:
 def has_own_edge(piece: np.ndarray, frame: np.ndarray, plate: np.ndarray, free: np.ndarray) -> bool:
     """Whether a piece (H, W) bool ends where the frame has an edge and the plate has less of one.
 
-    frame, plate: (H, W, 3). free: (H, W) bool, what nobody owns: where the
-    piece ends for another reason nothing is asked.
+    frame, plate: (H, W, 3). free: (H, W) bool, what nobody owns; beside the rest, where a piece
+    ends for another reason, nothing is asked.
     """
     square = np.ones((3, 3), np.uint8)
     clear = cv2.erode(free.astype(np.uint8), square) > 0
