@@ -54,7 +54,7 @@ PRIOR = 3e-3  # weight of the mask itself at its outline
 DEEP_PRIOR = 10.0  # by how much that weight grows towards the band's ends
 BESIDE = 0.1  # of the prior that is beside the outline
 OFTEN = (0.1, 0.25)  # share of the inner rim that is ground: the mask is right .. rough
-BELIEF = 20.0  # how many times more a right mask weighs inside
+BELIEF = 40.0  # how many times more a right mask weighs inside
 STEPS = 60  # of conjugate gradients
 SURE = (0.1, 0.9)  # alphas that are 0 .. 1: sensors blur an outline over a pixel or two
 
