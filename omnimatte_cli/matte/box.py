@@ -143,3 +143,8 @@ def alpha_box(rgba: np.ndarray, margin: int = 0, within: Box | None = None) -> B
 def cropped(x: np.ndarray | float, box: Box) -> np.ndarray | float:
     """A part of a picture (H, W, ...), or the number that holds for all of it."""
     return x[box.slices] if isinstance(x, np.ndarray) else x
+
+
+def disc(radius: float) -> np.ndarray:
+    """A disc of so many pixels around its middle, for growing and shrinking, uint8."""
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(radius) + 1,) * 2)

@@ -29,7 +29,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.matte.blur import coarse_blur, enlarged, reduced, wide_blur
-from omnimatte_cli.matte.box import boxes_around, cropped
+from omnimatte_cli.matte.box import boxes_around, cropped, disc
 from omnimatte_cli.matte.compositing import grey
 from omnimatte_cli.matte.effects import channel_sum
 from omnimatte_cli.matte.ownership import smoothstep
@@ -297,8 +297,7 @@ def share_of_rim(found: np.ndarray, mask: np.ndarray, width: float) -> np.ndarra
 
 def _rim(mask: np.ndarray, width: float) -> np.ndarray:
     """The pixels of a mask (H, W) bool that are no farther than this from its outline."""
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(width) + 1,) * 2)
-    return mask & (cv2.erode(mask.astype(np.uint8), disc, borderValue=0) == 0)
+    return mask & (cv2.erode(mask.astype(np.uint8), disc(width), borderValue=0) == 0)
 
 
 def ends_at_edges(there: np.ndarray, off: np.ndarray, mask: np.ndarray, least: float) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.matte.blur import reduced
-from omnimatte_cli.matte.box import boxes_around, cropped
+from omnimatte_cli.matte.box import boxes_around, cropped, disc
 
 FINE = 480  # pixels of the mean side up to which every pixel is looked at; beyond, cells of several
 # Lengths are shares of the picture's mean side, the root of its area.
@@ -158,7 +158,3 @@ def has_own_edge(piece: np.ndarray, frame: np.ndarray, plate: np.ndarray, free: 
 def least_piece(side: float) -> float:
     """Pixels of the least piece in a picture with this mean side."""
     return max((LEAST * side) ** 2, LEAST_PIXELS)
-
-
-def disc(radius: float) -> np.ndarray:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(radius) + 1,) * 2)
