@@ -10,6 +10,7 @@ import pytest
 
 from omnimatte_cli.arrays import Masks, Plate
 from omnimatte_cli.errors import OutputError, PlateError
+from omnimatte_cli.matte.box import disc
 from omnimatte_cli.matte.ownership import working_plates
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate import median
@@ -19,7 +20,6 @@ from omnimatte_cli.plate.median import (
     Medians,
     estimate_plate,
     grown_mask,
-    growth_kernel,
     median_of_free,
 )
 from omnimatte_cli.ranks import columns, masked_median, quantile, ranked
@@ -196,7 +196,7 @@ def test_masks_grow_by_the_disc_around_them_alone() -> None:
     rng = np.random.default_rng(4)
     for share, radius in ((0.002, 5), (0.3, 2), (0.0, 3), (0.01, 0)):
         mask = rng.random((40, 61)) < share
-        whole = cv2.dilate(mask.astype(np.uint8), growth_kernel(radius)) > 0
+        whole = cv2.dilate(mask.astype(np.uint8), disc(radius)) > 0
         np.testing.assert_array_equal(grown_mask(mask, radius), whole)
 
 

@@ -38,6 +38,12 @@ def enlarged(x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return cv2.resize(x, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
+def enlarged_mask(there: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """A mask (h, w) bool by nearest neighbour at full size, (H, W) bool."""
+    large = cv2.resize(there.view(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
+    return np.asarray(large.view(bool))
+
+
 def carried(values: np.ndarray, weight: np.ndarray, belief: float = 1.0) -> np.ndarray:
     """Values (H, W) or (H, W, C) float32, C up to 4, smoothly where a weight in [0, 1] is below 1.
 

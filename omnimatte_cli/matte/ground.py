@@ -147,10 +147,10 @@ def _shown(
     found = found * mask
     if np.count_nonzero(found > SPECK) < least:
         return np.zeros_like(soft)
-    shown = shows_detail(f, p, found, DETAIL * side, WINDOW * side)
-    gaps = enclosed(found > SPECK, mask, GAP * least)
-    gaps = found * (1 - smoothstep(shared_colours(f, gaps, mask, found * shown, least), *SHARED))
-    found = np.maximum(found * shown * supported(f, found * shown > SPECK, mask, least), gaps)
+    shown = found * shows_detail(f, p, found, DETAIL * side, WINDOW * side)
+    inside = enclosed(found > SPECK, mask, GAP * least)
+    gaps = found * (1 - smoothstep(shared_colours(f, inside, mask, shown, least), *SHARED))
+    found = np.maximum(shown * supported(f, shown > SPECK, mask, least), gaps)
     plain, off = follow_light(f, p, covered, near, LIGHT * side, wide, PLAIN)
     plain = plain * ends_at_edges(plain > SPECK, off, mask, least)
     found = without_specks(np.maximum(found, plain * mask), mask, least)
@@ -215,13 +215,12 @@ def supported(frame: np.ndarray, there: np.ndarray, mask: np.ndarray, least: flo
     does not lie along the outline.
     """
     count, names, facts, _ = cv2.connectedComponentsWithStats(there.astype(np.uint8))
-    length = np.bincount(names[_rim(mask, 1)], minlength=count)
-    along = smoothstep(length / np.sqrt(facts[:, cv2.CC_STAT_AREA]), *ALONG)
-    along[0] = 0
-    moored = along[names]
-    inner = there & (moored < 1) & ~small_pieces(there, SMALL * least)
-    own = 1 - smoothstep(shared_colours(frame, inner, mask, there, least), *ALIKE)
-    return np.asarray(np.maximum(moored, own), np.float32)
+    length, area = np.bincount(names[_rim(mask, 1)], minlength=count), facts[:, cv2.CC_STAT_AREA]
+    along = smoothstep(length / np.sqrt(area), *ALONG)
+    doubtful = (along < 1) & (area >= SMALL * least)
+    along[0], doubtful[0] = 0, False
+    own = 1 - smoothstep(shared_colours(frame, doubtful[names], mask, there, least), *ALIKE)
+    return np.asarray(np.maximum(along[names], own), np.float32)
 
 
 def shared_colours(

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import ALPHABETICAL, Masks, Size, to_float
-from omnimatte_cli.matte.blur import enlarged
+from omnimatte_cli.matte.blur import enlarged, enlarged_mask
 from omnimatte_cli.matte.box import Box, bounding_box
 from omnimatte_cli.matte.elsewhere import Clip, references
 from omnimatte_cli.matte.hidden import Moved
@@ -69,9 +68,7 @@ def resolver(
         owned[box.seen_from(wide).slices] = owners.weights.sum(0)
         own, part, somebody = masks.frame(t), wide.slices, None
         if strangers[:, t].any():
-            some = np.asarray(strangers[:, t].any(0), np.uint8)
-            large = cv2.resize(some, masks.size[::-1], interpolation=cv2.INTER_NEAREST)
-            somebody = large[part] > 0
+            somebody = enlarged_mask(np.asarray(strangers[:, t].any(0)), masks.size)[part]
         pictures = to_float(frame[part]), to_float(plate[part])
         inside = own[:, wide.rows, wide.columns]
         missed = missed_parts(*pictures, owned, inside, noise[part], side, somebody)

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import channel_max
-from omnimatte_cli.matte.blur import reduced
+from omnimatte_cli.matte.blur import enlarged_mask, reduced
 from omnimatte_cli.matte.box import boxes_around, cropped, disc
 
 FINE = 480  # pixels of the mean side up to which every pixel is looked at; beyond, cells of several
@@ -75,10 +75,7 @@ def missed_parts(
         somebody = None if strange is None else reduced_masks(strange[part][None], less)[0]
         found = pieces(here, below, there, mine, grain, side / less, somebody)
         for i in np.flatnonzero(found.any((1, 2))):
-            large = found[i].astype(np.uint8)
-            size = known[part].shape[::-1]
-            grown = cv2.resize(large, size, interpolation=cv2.INTER_NEAREST) > 0
-            out[i][part] |= grown & ~known[part]
+            out[i][part] |= enlarged_mask(found[i], known[part].shape) & ~known[part]
     return out
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from omnimatte_cli.arrays import Plate, Size, eight_bits, frame_or_static
+from omnimatte_cli.matte.blur import enlarged_mask
 from omnimatte_cli.matte.box import Box, bounding_box
 from omnimatte_cli.scratch import EVERY, release, scratch_array
 
@@ -157,8 +158,7 @@ def possible(share: np.ndarray, size: Size) -> np.ndarray:
     """Where objects may own half of a pixel once their share (h, w) is upsampled, (H, W) bool."""
     # Upsampling spreads a pixel over its neighbours: four on each side see all of it.
     near = cv2.dilate(share, np.ones((9, 9), np.uint8)) > POSSIBLE
-    large = cv2.resize(near.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
-    return large.view(bool)
+    return enlarged_mask(near, size)
 
 
 def soft_edge(mask: np.ndarray, sigma: float) -> np.ndarray:

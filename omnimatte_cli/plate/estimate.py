@@ -23,6 +23,7 @@ from omnimatte_cli.camera.model import Camera, read_camera
 from omnimatte_cli.camera.registration import register
 from omnimatte_cli.camera.verify import explains_more
 from omnimatte_cli.matte.blur import enlarged
+from omnimatte_cli.matte.box import disc
 from omnimatte_cli.matte.ownership import Ownership, working_plates
 from omnimatte_cli.media.encode import write_image
 from omnimatte_cli.media.read import iter_frames, read_still
@@ -32,7 +33,6 @@ from omnimatte_cli.plate.median import (
     Medians,
     estimate_plate,
     growth,
-    growth_kernel,
     median_of_free,
 )
 from omnimatte_cli.plate.parallax import ground_in_parallax
@@ -169,13 +169,13 @@ def light_changes(shot: Shot) -> bool:
 
 def grown(masks: Masks) -> Callable[[int], np.ndarray]:
     """Frame t's masks together, grown as rough ones need it, (H, W) bool."""
-    kernel = growth_kernel(max(SOFT_EDGE, growth(masks.size)))
+    kernel = disc(max(SOFT_EDGE, growth(masks.size)))
     return lambda t: cv2.dilate(masks.union(t).astype(np.uint8), kernel).astype(bool)
 
 
 def grown_array(small: np.ndarray) -> np.ndarray:
     """The masks (N, T, h, w) bool together, grown, (T, h, w) bool."""
-    kernel = growth_kernel(max(SOFT_EDGE, growth(small.shape[2:])))
+    kernel = disc(max(SOFT_EDGE, growth(small.shape[2:])))
     out = scratch_array(small.shape[1:], bool)
     for t in range(len(out)):
         out[t] = cv2.dilate(np.any(small[:, t], axis=0).astype(np.uint8), kernel) > 0

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Masks, Plate, Size
-from omnimatte_cli.matte.box import bounding_box
+from omnimatte_cli.matte.box import bounding_box, disc
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.ranks import masked_median
@@ -129,7 +129,7 @@ def grown_mask(mask: np.ndarray, radius: int) -> np.ndarray:
     wide = np.zeros_like(mask)
     if box is not None:
         part = np.ascontiguousarray(mask[box.slices]).view(np.uint8)
-        wide[box.slices] = cv2.dilate(part, growth_kernel(radius)).view(bool)
+        wide[box.slices] = cv2.dilate(part, disc(radius)).view(bool)
     return wide
 
 
@@ -203,9 +203,3 @@ class Medians:
 def growth(size: Size) -> int:
     """Pixels by which rough masks grow in pictures of a size."""
     return max(1, round(size[0] * GROWTH))
-
-
-def growth_kernel(radius: int) -> np.ndarray:
-    """A disc for growing masks by `radius` pixels."""
-    side = 2 * radius + 1
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))

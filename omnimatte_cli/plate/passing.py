@@ -10,6 +10,8 @@ import numpy as np
 from omnimatte_cli.arrays import Size, frame_or_static
 from omnimatte_cli.camera.canvas import stack_frames, stretches
 from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.matte.blur import enlarged_mask
+from omnimatte_cli.matte.box import disc
 from omnimatte_cli.matte.ownership import Ownership
 
 ENOUGH = 0.15  # share of the samples that must show a place without anybody,
@@ -39,7 +41,7 @@ def without_passing(
         return None
     h, w = strangers.shape[2:]
     reach = max(1, round(GROWTH * (h * w) ** 0.5))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)
+    kernel = disc(reach)
 
     def moving(t: int) -> np.ndarray:
         there = np.asarray(strangers[:, t].any(0))
@@ -54,8 +56,7 @@ def without_passing(
     )
 
     def passing(t: int) -> np.ndarray:
-        there = (moving(t) & enough(t)).view(np.uint8)
-        return cv2.resize(there, size[::-1], interpolation=cv2.INTER_NEAREST).view(bool)
+        return enlarged_mask(moving(t) & enough(t), size)
 
     return passing
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from omnimatte_cli.matte.box import disc
 from omnimatte_cli.plate.seams import Pairs
 
 WIDE = 7  # pixels: what is owned by narrower pieces are rims of things in parallax
@@ -114,8 +115,7 @@ def _enclosed(
 
 def _never_alone(piece: np.ndarray, seen: np.ndarray, free: np.ndarray) -> bool:
     """Whether somebody's body or effect is near whenever a piece (h, w) bool is seen."""
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * NEAR + 1,) * 2)
-    around = cv2.dilate(piece.astype(np.uint8), disc) > 0
+    around = cv2.dilate(piece.astype(np.uint8), disc(NEAR)) > 0
     views = [clear for shown, clear in zip(seen, free, strict=True) if shown[piece].mean() >= 0.5]
     beside = sum((~clear[around]).sum() >= LEAST for clear in views)
     return beside >= ALWAYS * len(views)

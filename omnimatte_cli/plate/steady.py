@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import channel_max, full_scale
-from omnimatte_cli.matte.box import bounding_box
+from omnimatte_cli.matte.box import bounding_box, disc
 
 KEPT = 0.75  # share of the plate before, where both are alike
 UNLIKE = 30.0  # levels, by which they differ where the one before has hardly any say: it was wrong
@@ -27,9 +27,7 @@ def steadied(
     motion: (3, 3), pixels of this frame to pixels of the frame before. hidden: (H, W) bool, what
     this frame does not show of the scene.
     """
-    side = 2 * round(AROUND * hidden.shape[1]) + 1
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    hidden = cv2.dilate(hidden.astype(np.uint8), disc) > 0
+    hidden = cv2.dilate(hidden.astype(np.uint8), disc(AROUND * hidden.shape[1])) > 0
     box = bounding_box(hidden, EDGE)
     if box is None:
         return image

@@ -24,11 +24,11 @@ from omnimatte_cli.camera.exposure import Exposure, fit_exposure
 from omnimatte_cli.camera.model import Camera, corners, project, sane
 from omnimatte_cli.errors import VideoError
 from omnimatte_cli.matte.blur import wide_blur
-from omnimatte_cli.matte.box import Box
+from omnimatte_cli.matte.box import Box, disc
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.align import Aligner, Shot, prepare
 from omnimatte_cli.plate.fill import fill_hole, fringed, membrane
-from omnimatte_cli.plate.median import growth, growth_kernel
+from omnimatte_cli.plate.median import growth
 from omnimatte_cli.plate.relit import LOOKS, Look, relit
 from omnimatte_cli.plate.settle import Samples, settle
 from omnimatte_cli.plate.steady import steadied
@@ -321,7 +321,7 @@ def _hole(plate: FramePlate, hidden: np.ndarray) -> np.ndarray:
     """
     hole = ~plate.valid
     if hole.any():
-        near = cv2.dilate(hidden.astype(np.uint8), growth_kernel(2 * growth(hidden.shape))) > 0
+        near = cv2.dilate(hidden.astype(np.uint8), disc(2 * growth(hidden.shape))) > 0
         hole |= fringed(hole, plate.samples) & near
     return hole
 
