@@ -232,12 +232,14 @@ def body_light(
 
     frame, seen, ground: (H, W, 3), the frame without colour that bled and as it is, and the ground
     with the effect on it. alpha, weight: (H, W), the body's alpha and the object's ownership.
-    Pixels next to the outline are mixed: there alpha grows to what the frame needs. Where alpha is
-    too small the colour is the nearest one. Returns (H, W, 3) and (H, W).
+    Pixels next to the outline are mixed: there alpha grows to what the frame needs, as far as it is
+    that much around them, since what a pixel by itself needs may be the codec's. Where alpha is too
+    small the colour is the nearest one. Returns (H, W, 3) and (H, W).
     """
-    rim = smoothstep(cv2.GaussianBlur(alpha, (0, 0), RIM_SIGMA), *MIXED) * weight
+    near = cv2.GaussianBlur(alpha, (0, 0), RIM_SIGMA)
+    rim = smoothstep(near, *MIXED) * weight
     needed = sure_min_alpha(grey(rim) * (frame - ground), ground, noise)
-    alpha = np.maximum(alpha, needed)
+    alpha = np.maximum(alpha, np.minimum(needed, near))
     limit = grey(alpha)
     return np.clip(seen - (1 - limit) * ground, 0, limit), alpha
 
