@@ -325,6 +325,18 @@ def test_exposure_is_removed(gain, offset, slope) -> None:
     assert np.abs(back.mean((0, 1))).max() < 0.5
 
 
+def test_an_offset_is_no_field() -> None:
+    """A camera that opens up before something black lifts a dark floor by a greater share than the
+    bright wall above it."""
+    scene = plane(seed=1)[200:344, 200:456] / 255.0
+    scene = np.concatenate([185 + 30 * scene[:90], (60 + 80 * scene[90:]) * (1, 0.65, 0.4)])
+    image = graded(scene, (1.0, 1.01, 1.015), 17)
+    light = fit_exposure(image, scene.astype(np.uint8), np.ones(scene.shape[:2], bool))
+    apart = light.apply(scene.astype(np.uint8)).astype(float) - image
+    assert np.abs(apart[:90].mean((0, 1))).max() < 1.5
+    assert np.abs(apart[90:].mean((0, 1))).max() < 1.5
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.05])
 def test_a_large_soft_shadow_is_no_exposure(slope: float) -> None:
     scene = plane(seed=1)[200:344, 200:456]

@@ -178,6 +178,25 @@ def test_light_that_drifts_is_followed(moving: bool, tmp_path: Path) -> None:
     assert np.allclose(grey / grey[0], gains / gains[0], atol=0.04)
 
 
+@pytest.mark.parametrize("moving", [False, True])
+def test_light_is_told_where_effects_are(moving: bool) -> None:
+    """What passes for an effect may be the light: it would be believed for good, if no light were
+    looked for there."""
+    count = 12
+    h = None if moving else np.tile(np.eye(3), (count, 1, 1))
+    clip = shoot(count, SIZE, seed=4, homographies=h)
+    gains = np.where(np.arange(count) < 8, 1, 0.8)
+    lit = (clip.frames * gains[:, None, None, None]).astype(np.uint8)
+    camera = register(iter(lit), lambda t: clip.masks[t])
+
+    def owned(t: int) -> np.ndarray:
+        return np.full(SIZE, t >= 8)
+
+    plates = frame_plates(lambda: iter(lit), camera, lambda t: grown(clip.masks[t]), owned)
+    for plate, truth, gain in zip(plates, clip.plates, gains, strict=True):
+        assert psnr(plate.image, truth * gain, plate.valid) > 32
+
+
 @pytest.mark.parametrize("fits", [False, True])
 def test_light_of_a_long_clip_is_followed_in_one_pass(monkeypatch, fits: bool) -> None:
     """However many strips the samples take; all frames are followed, not the samples alone."""

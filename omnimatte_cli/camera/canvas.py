@@ -177,13 +177,15 @@ def build_canvas(
     light: bool = True,
     dtype: np.dtype | type = np.uint8,
     kept: FrameSamples | None = None,
+    bodies: Hidden | None = None,
 ) -> Canvas:
     """The masked median of a stretch of frames on one canvas.
 
     frames: is opened once for light and once for each strip of rows whose samples fit in `budget`
     bytes. A static camera's stretch is taken whole, unless it is LONG. light: whether exposure is
     evened. dtype: of the frames, uint8 or uint16. kept: frames at hand, of which the canvas of a
-    whole LONG clip is made, without opening `frames` for it.
+    whole LONG clip is made, without opening `frames` for it. bodies: where nothing is known of the
+    light; None: wherever the scene is hidden.
     """
     reference = stretch.start + len(stretch) // 2
     at_hand = None
@@ -192,7 +194,10 @@ def build_canvas(
     if len(picked) < len(everyone) and kept is not None and kept.offered == len(stretch):
         picked, at_hand = kept.indices, kept
     (left, top), (h, w) = _bounds(camera, picked, reference)
-    exposures = _lights(frames, camera, hidden, picked, everyone, reference) if light else {}
+    exposures = {}
+    if light:
+        masks = (hidden,) if bodies in (None, hidden) else (hidden, bodies)
+        exposures = _lights(frames, camera, masks, picked, everyone, reference)
     top_level, size_of = full_scale(dtype), np.dtype(dtype).itemsize
     image = np.empty((h, w, 3), dtype)
     count = np.zeros((h, w), np.uint16)
@@ -299,28 +304,30 @@ def _placed(
 def _lights(
     frames: Frames,
     camera: Camera,
-    hidden: Hidden,
+    masks: Sequence[Hidden],
     picked: Sequence[int],
     everyone: Sequence[int],
     reference: int,
 ) -> dict[int, Exposure]:
     """The light of each frame of `everyone` against the canvas of the `picked` of them.
 
-    Empty where it does not change.
+    masks: what the canvas does without, and last where nothing is known of the light: what an
+    effect seems to change may be the light. Empty where it does not change.
     """
     size = camera.size
     small = (max(8, round(size[0] * min(1.0, FIT_WIDTH / size[1]))), min(size[1], FIT_WIDTH))
     little = camera.scaled(small)
     (left, top), shape = _bounds(little, picked, reference)
     images = scratch_array((len(everyone), *small, 3), np.uint8)
-    masks = scratch_array((len(everyone), *small), bool)
+    hidden = tuple(scratch_array((len(everyone), *small), bool) for _ in masks)
     motions = [_moved(little.between(t, reference), (left, top)) for t in everyone]
     for k, (t, frame) in enumerate(pick(frames, everyone)):
         images[k] = eight_bits(cv2.resize(frame, small[::-1], interpolation=cv2.INTER_AREA))
-        share = cv2.resize(hidden(t).astype(np.float32), small[::-1], interpolation=cv2.INTER_AREA)
-        masks[k] = share > 0
+        for out, mask in zip(hidden, masks, strict=True):
+            full = mask(t).astype(np.float32)
+            out[k] = cv2.resize(full, small[::-1], interpolation=cv2.INTER_AREA) > 0
         if k % EVERY == 0:
-            release(images, masks)
+            release(images, *hidden)
     wanted = set(picked)
     among = [k for k, t in enumerate(everyone) if t in wanted]
     found = [Exposure.none()] * len(everyone)
@@ -331,14 +338,14 @@ def _lights(
         known = cv2.warpPerspective(
             (count > 0).astype(np.uint8), motions[k], small[::-1], flags=flags
         )
-        return fit_exposure(images[k], plate, (known > 0) & ~masks[k], field)
+        return fit_exposure(images[k], plate, (known > 0) & ~hidden[-1][k], field)
 
     for _ in range(LIGHT_ROUNDS):
         stack = np.empty((len(among), *shape, 3), np.uint8)
         count = np.zeros(shape, np.int64)
         for place, k in enumerate(among):
             image = found[k].remove(images[k])
-            stack[place], shown = _placed(image, motions[k], shape, masks[k])
+            stack[place], shown = _placed(image, motions[k], shape, hidden[0][k])
             stack[place][~shown] = 255
             count += shown
         flat = stack.reshape(len(among), -1)

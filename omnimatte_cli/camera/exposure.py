@@ -26,7 +26,10 @@ FIELD_GAIN = 0.85  # a field is used if the remaining error falls to this share 
 ROUNDS = 5
 PIXELS = 3000  # a sample of so many is enough for the fit
 TUKEY = 3.5  # scales beyond which a pixel has no weight
-MOST_OFFSET = 12.0  # levels
+MOST_OFFSET = 24.0  # levels
+SMALL_OFFSET = 2.0  # levels: too little to pass for a field
+LARGE = 0.1  # of a logarithm, or of all levels: a shadow is as far off, whatever its depth
+MET = 0.008  # mean error of all levels, up to which a line is not looked for again
 OFFSET_RANGE = 0.12  # spread of the plate's levels, of 1, from which an offset is told from a gain
 
 
@@ -121,24 +124,74 @@ def fit_exposure(
     chosen = chosen[:: -(-len(chosen) // PIXELS)]
     x, y = x.reshape(-1, 3)[chosen], y.reshape(-1, 3)[chosen]
     basis = _basis(usable.shape).reshape(-1, 5)[chosen]
-    ratio = np.log((y + FLOOR) / (x + FLOOR))
-    gain = np.array([_mode(r) for r in ratio.T])
-    flat = ratio - gain
-    spread = _scale(flat.mean(1))
-    coefficients = np.zeros(5)
+    gain = np.exp([_mode(r) for r in np.log((y + FLOOR) / (x + FLOOR)).T])
+    line = _lines(x, y, gain)
+    best = Exposure(*line, np.zeros(5))
     if field is not False:
-        coefficients, centre = _robust(basis, flat.mean(1), spread)
-        rest = flat.mean(1) - basis @ coefficients - centre
-        if field is None and _scale(rest) > FIELD_GAIN * spread:
-            coefficients = np.zeros(5)
-        else:
-            gain += centre
-    fitted, offset = np.exp(gain), np.zeros(3)
-    light = np.exp(basis @ coefficients)
+        # What an offset makes of dark and bright places would pass for a field, and what a field
+        # makes of them for an offset: whichever comes first, the better one of both counts.
+        plain = _apart(x, y, *line)
+        starts = [line] if np.abs(line[1]).max() < SMALL_OFFSET else [line, (gain, np.zeros(3))]
+        tried = [_with_field(x, y, basis, *start) for start in starts]
+        light, rest = min(tried, key=lambda fit: _bounded(fit[1]))
+        if field or _scale(rest) <= FIELD_GAIN * _scale(plain):
+            best = light
+    return Exposure.none() if best.constant else best
+
+
+def _lines(x: np.ndarray, y: np.ndarray, gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gains and offsets (3,) of y against x (P, 3), from gains that are nearly right.
+
+    A wall that fills most of a frame is met by gains alone, too, which leave a dark floor far off:
+    so the search begins a second time where the dark half of the levels and the bright one meet.
+    """
+    gains, offsets = np.empty(3), np.empty(3)
     for c in range(3):
-        fitted[c], offset[c] = _line(x[:, c], y[:, c] / light, fitted[c])
-    found = Exposure(fitted, offset, coefficients)
-    return Exposure.none() if found.constant else found
+        a, b = x[:, c], y[:, c]
+        found = _line(a, b, float(gain[c]), 0.0)
+        error = _bounded((b - found[0] * a - found[1]) / 255)
+        start = _through_halves(a, b) if error > MET else None
+        if start is not None:
+            other = _line(a, b, *start)
+            found = other if _bounded((b - other[0] * a - other[1]) / 255) < error else found
+        gains[c], offsets[c] = found
+    return gains, offsets
+
+
+def _through_halves(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
+    """Gain and offset of the line through what most of the dark and most of the bright half of the
+    levels x (P,) are in y. None where one of them has too few pixels."""
+    ratio = np.log((y + FLOOR) / (x + FLOOR))
+    bright = x > (x.min() + x.max()) / 2
+    points = []
+    for half in (~bright, bright):
+        if half.sum() < FEWEST:
+            return None
+        level = float(np.median(x[half]))
+        points.append((level, (level + FLOOR) * np.exp(_mode(ratio[half])) - FLOOR))
+    (dark, there), (light, here) = points
+    gain = (here - there) / (light - dark)
+    return gain, here - gain * light
+
+
+def _with_field(
+    x: np.ndarray, y: np.ndarray, basis: np.ndarray, gain: np.ndarray, offset: np.ndarray
+) -> tuple[Exposure, np.ndarray]:
+    """Light with a field, from a line of y against x (P, 3) that is nearly right but for that, and
+    what it leaves over, (P,) logarithms. basis: (P, 5)."""
+    flat = _apart(x, y, gain, offset)
+    coefficients, centre = _robust(basis, flat, _scale(flat))
+    y = y / np.exp(basis @ coefficients)[:, None]
+    gain, offset = gain * np.exp(centre), offset * np.exp(centre)
+    lines = [_line(x[:, c], y[:, c], float(gain[c]), float(offset[c])) for c in range(3)]
+    gain, offset = np.array(lines).T
+    return Exposure(gain, offset, coefficients), _apart(x, y, gain, offset)
+
+
+def _apart(x: np.ndarray, y: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Logarithms of y (P, 3) against what a line makes of x, means of the channels, (P,)."""
+    there = np.maximum(gain * x + offset, 0)
+    return np.log((y + FLOOR) / (there + FLOOR)).mean(1)
 
 
 def mostly_fields(lights: Collection[Exposure]) -> bool:
@@ -160,6 +213,11 @@ def _scale(x: np.ndarray, floor: float = 1e-4) -> float:
     Unlike the median absolute deviation it does not grow while most of the values fit.
     """
     return quantile(np.abs(x), 0.25) / 0.3186 + floor
+
+
+def _bounded(x: np.ndarray) -> float:
+    """Mean size, in which what is far off counts as LARGE."""
+    return float(np.minimum(np.abs(x), LARGE).mean())
 
 
 def _mode(x: np.ndarray) -> float:
@@ -190,9 +248,8 @@ def _robust(basis: np.ndarray, target: np.ndarray, scale: float) -> tuple[np.nda
     return solution[:5], float(solution[5])
 
 
-def _line(x: np.ndarray, y: np.ndarray, gain: float) -> tuple[float, float]:
-    """Gain and offset with Tukey's weights, from a gain that is nearly right."""
-    offset = 0.0
+def _line(x: np.ndarray, y: np.ndarray, gain: float, offset: float) -> tuple[float, float]:
+    """Gain and offset with Tukey's weights, from some that are nearly right."""
     for _ in range(ROUNDS):
         rest = y - gain * x - offset
         scale = _scale(rest, 0.3)

@@ -38,18 +38,20 @@ class Shot:
     """A frame ready to be aligned. image: (H, W, 3) uint8 or uint16. hidden: (H, W) bool, not the
     scene.
 
-    even: (h, w) uint8, the frame for flow; covered: (h, w) uint8, 1 where hidden there.
+    even: (h, w) uint8, the frame for flow; covered: (h, w) uint8, 1 where hidden there. unlit: (h,
+    w) uint8, 1 where a body is, so that nothing is known of the scene's light.
     """
 
     image: np.ndarray
     hidden: np.ndarray
     even: np.ndarray
     covered: np.ndarray
+    unlit: np.ndarray
 
     def part(self, box: Box) -> Shot:
         """A part of a frame that is no wider than FLOW_WIDTH."""
         assert self.even.shape == self.hidden.shape, (self.even.shape, self.hidden.shape)
-        fields = (self.image, self.hidden, self.even, self.covered)
+        fields = (self.image, self.hidden, self.even, self.covered, self.unlit)
         return Shot(*(np.ascontiguousarray(x[box.slices]) for x in fields))
 
 
@@ -59,14 +61,24 @@ def flow_size(size: Size) -> Size:
     return max(SMALLEST, round(size[0] * scale)), max(SMALLEST, round(size[1] * scale))
 
 
-def prepare(image: np.ndarray, hidden: np.ndarray) -> Shot:
-    """A frame (H, W, 3) and where it does not show the scene, (H, W) bool."""
+def prepare(image: np.ndarray, hidden: np.ndarray, bodies: np.ndarray | None = None) -> Shot:
+    """A frame (H, W, 3) and where it does not show the scene, (H, W) bool.
+
+    bodies: (H, W) bool, what of that are bodies and no effects on the scene; None: all.
+    """
     h, w = flow_size(image.shape[:2])
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (w, h), interpolation=cv2.INTER_AREA)
-    share = cv2.resize(hidden.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
+    there = _touched(hidden, (h, w))
     side = 2 * REACH + 1
-    covered = cv2.dilate((share > 0).astype(np.uint8), np.ones((side, side), np.uint8))
-    return Shot(image, hidden, even_light(eight_bits(grey)), covered)
+    covered = cv2.dilate(there, np.ones((side, side), np.uint8))
+    unlit = there if bodies is None else _touched(bodies, (h, w))
+    return Shot(image, hidden, even_light(eight_bits(grey)), covered, unlit)
+
+
+def _touched(mask: np.ndarray, size: Size) -> np.ndarray:
+    """The pixels (h, w) of which a mask (H, W) bool holds any part, uint8."""
+    share = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
+    return (share > 0).astype(np.uint8)
 
 
 class Aligner:
@@ -113,6 +125,18 @@ class Aligner:
         )
         return image, hidden < 64
 
+    def lit(self, target: Shot, other: Shot, homography: np.ndarray) -> np.ndarray:
+        """Where both show the scene in some light, effects included, (H, W) bool of target."""
+        h, w = self.flow_size
+        motion, flags = self._small(homography), cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        unlit = cv2.warpPerspective(other.unlit, motion, (w, h), flags=flags, borderValue=1.0)
+        unlit = np.maximum(unlit, target.unlit)
+        return cv2.resize(unlit, self.size[::-1], interpolation=cv2.INTER_NEAREST) == 0
+
+    def _small(self, homography: np.ndarray) -> np.ndarray:
+        """The same motion (3, 3) between pixels of the size at which flow is searched."""
+        return normalised(self.scale @ homography @ np.linalg.inv(self.scale))
+
     def _search(self) -> cv2.DISOpticalFlow:
         """This thread's search for motion: it keeps state while it runs."""
         if not hasattr(self.searches, "flow"):
@@ -127,7 +151,7 @@ class Aligner:
     def _residual(self, target: Shot, other: Shot, homography: np.ndarray) -> np.ndarray:
         """Smooth motion (h, w, 2) float32 that is left after the homography, pixels of target."""
         h, w = self.flow_size
-        motion = normalised(self.scale @ homography @ np.linalg.inv(self.scale))
+        motion = self._small(homography)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         seen = cv2.warpPerspective(
             other.even, motion, (w, h), flags=flags, borderMode=cv2.BORDER_REPLICATE

@@ -102,9 +102,12 @@ def frame_plates(
     """
     wanted = range(len(camera)) if wanted is None else wanted
 
-    def covered(t: int) -> np.ndarray:
-        return hidden(t) if owned is None else hidden(t) | owned(t)
+    def masks(t: int) -> tuple[np.ndarray, np.ndarray]:
+        """What does not show frame t's scene as it is, and what of that are bodies."""
+        bodies = hidden(t)
+        return bodies if owned is None else bodies | owned(t), bodies
 
+    covered = hidden if owned is None else lambda t: masks(t)[0]
     if not camera.moving and not camera.cuts:
         yield from _static(frames, camera, hidden, covered, wanted, dtype, kept)
         return
@@ -118,10 +121,10 @@ def frame_plates(
         def begun() -> Iterator[tuple[int, Shot, Canvas, Callable[[], Samples]]]:
             """Each frame, the canvas that it lies on, and its neighbours, which are on the way."""
             canvas: Canvas | None = None
-            for t, target, others in _neighbourhoods(frames, len(camera), covered, plan):
+            for t, target, others in _neighbourhoods(frames, len(camera), masks, plan):
                 if canvas is None or t not in canvas.frames:
                     run = next(r for r in runs if t in r)
-                    canvas = build_canvas(frames, camera, covered, run, dtype=dtype)
+                    canvas = build_canvas(frames, camera, covered, run, dtype=dtype, bodies=hidden)
                     image, guess = filled_canvas(canvas, camera, hidden, covered, frames)
                     canvas = replace(canvas, image=image, count=np.where(guess, 0, canvas.count))
                 light = canvas.light_changes
@@ -187,7 +190,10 @@ def _span(camera: Camera, span: int, dtype: np.dtype | type) -> int:
 
 
 def _neighbourhoods(
-    frames: Frames, count: int, hidden: Hidden, plan: dict[int, list[int]]
+    frames: Frames,
+    count: int,
+    masks: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    plan: dict[int, list[int]],
 ) -> Iterator[tuple[int, Shot, dict[int, Shot]]]:
     """Each planned frame of a video of `count` with its neighbours.
 
@@ -208,7 +214,7 @@ def _neighbourhoods(
             if frame is None:
                 raise VideoError(f"The video ended after {read} of {count} frames.")
             if read in needed:
-                held[read] = prepare(frame, hidden(read))
+                held[read] = prepare(frame, *masks(read))
             read += 1
         for n in [n for n in held if n < oldest[t]]:
             del held[n]
@@ -235,9 +241,12 @@ def _aligned(
 
     def place(k: int) -> None:
         n = order[k]
-        image, shown[k] = aligner.align(target, others[n], camera.between(t, n))
+        motion = camera.between(t, n)
+        image, shown[k] = aligner.align(target, others[n], motion)
         if light_changes:
-            image = fit_exposure(target.image, image, shown[k] & ~target.hidden).apply(image)
+            # Light is told where effects are, too: what passes for one of them may be the light.
+            lit = aligner.lit(target, others[n], motion)
+            image = fit_exposure(target.image, image, lit).apply(image)
         cv2.copyTo(image, shown[k].view(np.uint8), images[k])  # which holds `top` elsewhere
 
     placed = [pool.submit(place, k) for k in range(len(order))]
@@ -306,8 +315,8 @@ def _canvas_view(
     image, shown = aligner.align(target, seen, np.eye(3))
     light = Exposure.none()
     if canvas.light_changes:
-        usable = shown & ~target.hidden
-        light = fit_exposure(target.image, image, usable, canvas.light_has_field)
+        lit = aligner.lit(target, seen, np.eye(3))
+        light = fit_exposure(target.image, image, lit, canvas.light_has_field)
         image = light.apply(image)
     samples = np.where(shown, samples, 0).astype(np.uint8)
     unknown = np.zeros((h, w), np.float32)
@@ -347,7 +356,8 @@ def _static(
     kept: FrameSamples | None,
 ) -> Iterator[FramePlate]:
     """One median of all frames, in the light of each that is wanted."""
-    canvas = build_canvas(frames, camera, hidden, range(len(camera)), dtype=dtype, kept=kept)
+    everyone = range(len(camera))
+    canvas = build_canvas(frames, camera, hidden, everyone, dtype=dtype, kept=kept, bodies=bodies)
     image, hole = filled_canvas(canvas, camera, bodies, hidden, frames)
     samples = np.minimum(canvas.count, 255).astype(np.uint8)
     variation = np.where(hole, np.float32(0), canvas.variation)
