@@ -27,9 +27,11 @@ from omnimatte_cli.matte.blur import wide_blur
 from omnimatte_cli.matte.box import Box, disc
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.align import Aligner, Shot, prepare
+from omnimatte_cli.plate.crumbs import crumbs
 from omnimatte_cli.plate.fill import fill_hole, fringed, membrane
 from omnimatte_cli.plate.median import growth
 from omnimatte_cli.plate.relit import LOOKS, Look, relit
+from omnimatte_cli.plate.ripples import rippled
 from omnimatte_cli.plate.settle import Samples, settle
 from omnimatte_cli.plate.steady import steadied
 from omnimatte_cli.ranks import masked_ranks
@@ -41,6 +43,7 @@ ONE_SIDED = 1.5  # times the span, where the other side has too few frames
 MEMORY = 1 << 30  # bytes of decoded frames held; larger frames get a shorter span
 AHEAD = 256 << 20  # bytes of samples, up to which a frame's are begun during the one before it
 AROUND = 0.05  # of the width: over which the ground changes by itself alike
+ENOUGH = 3  # samples that tell a pixel's detail
 OVERLAP = 0.25  # share of the frame that a neighbour must show
 
 Item = TypeVar("Item")
@@ -138,6 +141,7 @@ def frame_plates(
             hole = _hole(plate, target.hidden)
             if hole.any() or canvas.light_changes:
                 view = _canvas_view(aligner, camera, canvas, target, t)
+                hole |= crumbs(plate.image, plate.samples, hole)
                 plate = _completed(plate, view, hole)
             if before is not None and before[0] == t - 1 and t in camera.scene(t - 1):
                 image = steadied(plate.image, before[1], camera.between(t, t - 1), target.hidden)
@@ -285,6 +289,8 @@ def filled_canvas(
     hole = unseen & (cv2.dilate(core.astype(np.uint8), np.ones((7, 7))) > 0)
     guess = unseen | fringed(hole, canvas.count, partial(canvas.clear_of, camera, hidden))
     outside = unseen & ~hole
+    wrong = crumbs(canvas.image, canvas.count, guess & ~outside)
+    hole, guess = hole | wrong, guess | wrong
 
     def looks(box: Box) -> Iterator[Look]:
         picked = canvas.frames[:: -(-len(canvas.frames) // LOOKS)]
@@ -340,6 +346,7 @@ def _completed(plate: FramePlate, view: FramePlate, hole: np.ndarray) -> FramePl
     if not hole.any():
         return replace(plate, light=view.light)
     image = membrane(plate.image, view.image, hole)
+    image = rippled(image, plate.image, view.image, hole, plate.samples >= ENOUGH)
     guess = hole & ~view.valid
     variation = np.where(hole, view.variation, plate.variation)
     samples = np.where(hole, view.samples, plate.samples).astype(np.uint8)

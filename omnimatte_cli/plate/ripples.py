@@ -1,0 +1,130 @@
+"""Ripples: what a canvas loses of ground that moves by itself, from beside the hole that it fills.
+
+The median of frames far apart has no waves left: where it stands in for what no neighbour shows it
+is a flat patch in a rippled lake. There the detail of the frame's own plate is added, from the same
+rows to the side, where waves are alike and go on from one frame to the next.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.arrays import channel_max, full_scale
+from omnimatte_cli.matte.blur import wide_blur
+from omnimatte_cli.matte.box import Box, bounding_box
+from omnimatte_cli.matte.compositing import grey
+from omnimatte_cli.matte.effects import channel_sum
+from omnimatte_cli.matte.ownership import smoothstep
+
+FINE = 0.012  # of the width: sigma of the blur that detail differs from
+AROUND = 0.06  # of the width: over which is told how much detail there is,
+FARTHER = (4.0, 1e-3)  # and over so many of those, with this weight, where nothing tells so near
+MISSING = (0.8, 1.6)  # levels of detail that the canvas has too little: nothing is added .. all
+THING = 9.0  # times the typical square of detail: no ripple but something in the water
+ALIKE = 15.0  # levels, by which the ground there may differ: sand has no planks
+STEP = 1 / 32  # of the width, between places that are tried
+FAR = 0.2  # of the hole that a place as far off as the picture is wide must show more
+PLACES = 3  # that detail is taken from, the one that shows most of the hole's first
+
+
+def rippled(
+    image: np.ndarray, plate: np.ndarray, canvas: np.ndarray, hole: np.ndarray, seen: np.ndarray
+) -> np.ndarray:
+    """A plate filled from a canvas, with the detail that the canvas lacks.
+
+    image: (H, W, 3) uint8 or uint16, filled. plate, canvas: the same before, and what filled it.
+    hole: (H, W) bool. seen: (H, W) bool, where neighbours show enough of the plate.
+    """
+    width = hole.shape[1]
+    box = bounding_box(hole, round(2 * AROUND * width))
+    if box is None:
+        return image
+    level = np.float32(full_scale(image.dtype) / 255)
+    seen = seen & ~hole
+    told = _lacking(plate, canvas, box, seen, level)
+    if told is None or not told[0][hole[box.slices]].any():
+        return image
+    gain, most = told
+    rows, columns = box.rows, box.columns
+    own = _detail(plate[rows], level, FINE * width)
+    ground, filled = (
+        wide_blur(x.astype(np.float32) / level, FINE * width)
+        for x in (plate[rows], image[box.slices])
+    )
+    thing = (channel_sum(own * own) / 3 > most).astype(np.uint8)
+    seen = seen[rows] & (cv2.dilate(thing, np.ones((3, 3), np.uint8)) == 0)
+    result, left = image.copy(), hole[rows].copy()
+    found, part = image[box.slices].astype(np.float32), hole[box.slices]
+    for shift in _places(left, seen):
+        apart = channel_max(np.abs(_shifted(ground, shift)[:, columns] - filled))
+        here = (left & _shifted(seen, shift))[:, columns] & (apart < ALIKE)
+        found[here] += (grey(gain * level) * _shifted(own, shift)[:, columns])[here]
+        left[:, columns] &= ~here
+    top = full_scale(image.dtype)
+    result[box.slices] = np.where(grey(part), np.clip(np.rint(found), 0, top), image[box.slices])
+    return result
+
+
+def _lacking(
+    plate: np.ndarray, canvas: np.ndarray, box: Box, seen: np.ndarray, level: np.float32
+) -> tuple[np.ndarray, float] | None:
+    """Which share of a plate's detail its canvas lacks, (h, w) in a part of them, and the largest
+    square of such detail. None where nothing tells. level: of 255, in their type."""
+    width, part = plate.shape[1], box.slices
+    known = seen[part]
+    if not known.any():
+        return None
+    squares = []
+    for image in (plate, canvas):
+        detail = _detail(image[part], level, FINE * width)
+        squares.append(channel_sum(detail * detail) / 3)
+    most = THING * float(np.median(squares[0][known])) + 1e-6
+    near, far = _energies([np.minimum(x, most) for x in squares], known, AROUND * width)
+    missing = np.sqrt(np.maximum(near - far, 0))
+    return smoothstep(missing, *MISSING) * missing / np.sqrt(np.maximum(near, 1e-6)), most
+
+
+def _detail(image: np.ndarray, level: np.float32, sigma: float) -> np.ndarray:
+    levels = image.astype(np.float32) / level
+    return levels - wide_blur(levels, sigma)
+
+
+def _energies(squares: list[np.ndarray], seen: np.ndarray, sigma: float) -> list[np.ndarray]:
+    """Means of (H, W) each around every pixel, of what is seen, (H, W) bool."""
+    known = seen.astype(np.float32)
+    times, share = FARTHER
+    layers = cv2.merge([*(x * known for x in squares), known])
+    sums = wide_blur(layers, sigma) + np.float32(share) * wide_blur(layers, times * sigma)
+    *means, total = cv2.split(sums)
+    return [x / np.maximum(total, 1e-6) for x in means]
+
+
+def _places(hole: np.ndarray, seen: np.ndarray) -> list[int]:
+    """How many pixels to the right to look for the hole's detail, the best place first."""
+    width = hole.shape[1]
+    step = 2 * max(1, round(STEP * width / 2))
+    tried = [s for k in range(1, width // step) for s in (-k * step, k * step)]
+    left, there = hole[::2, ::2].copy(), seen[::2, ::2]
+    found: list[int] = []
+    while tried and left.any() and len(found) < PLACES:
+        shown = [_shifted(there, s // 2) for s in tried]
+        many = left.sum()
+        scores = [
+            (left & x).sum() / many - FAR * abs(s) / width
+            for x, s in zip(shown, tried, strict=True)
+        ]
+        best = int(np.argmax(scores))
+        found.append(tried[best])
+        left &= ~shown[best]
+    return found
+
+
+def _shifted(x: np.ndarray, shift: int) -> np.ndarray:
+    """x (H, W) or (H, W, C) as it is `shift` pixels to the right of each pixel; 0 beyond."""
+    out = np.zeros_like(x)
+    if shift > 0:
+        out[:, :-shift] = x[:, shift:]
+    else:
+        out[:, -shift:] = x[:, :shift]
+    return out
