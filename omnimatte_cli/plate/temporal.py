@@ -141,7 +141,8 @@ def frame_plates(
             hole = _hole(plate, target.hidden)
             if hole.any() or canvas.light_changes:
                 view = _canvas_view(aligner, camera, canvas, target, t)
-                hole |= crumbs(plate.image, plate.samples, hole)
+                # What lies beyond the neighbours' borders is hidden by nothing that leaves crumbs.
+                hole |= crumbs(plate.image, plate.samples, hole & target.hidden)
                 plate = _completed(plate, view, hole)
             if before is not None and before[0] == t - 1 and t in camera.scene(t - 1):
                 image = steadied(plate.image, before[1], camera.between(t, t - 1), target.hidden)
