@@ -148,12 +148,14 @@ def _lines(x: np.ndarray, y: np.ndarray, gain: np.ndarray) -> tuple[np.ndarray, 
     gains, offsets = np.empty(3), np.empty(3)
     for c in range(3):
         a, b = x[:, c], y[:, c]
+
+        def error(line: tuple[float, float], a: np.ndarray = a, b: np.ndarray = b) -> float:
+            return _bounded((b - line[0] * a - line[1]) / 255)
+
         found = _line(a, b, float(gain[c]), 0.0)
-        error = _bounded((b - found[0] * a - found[1]) / 255)
-        start = _through_halves(a, b) if error > MET else None
+        start = _through_halves(a, b) if error(found) > MET else None
         if start is not None:
-            other = _line(a, b, *start)
-            found = other if _bounded((b - other[0] * a - other[1]) / 255) < error else found
+            found = min(found, _line(a, b, *start), key=error)
         gains[c], offsets[c] = found
     return gains, offsets
 

@@ -8,11 +8,23 @@ import numpy as np
 from omnimatte_cli.matte.compositing import repeated
 
 GRID = 2.5  # cells of a grid that a sigma of a blur on it has at least
+FARTHER = (4.0, 1e-3)  # times a sigma over which else is averaged, with this weight
 
 
 def wide_blur(x: np.ndarray, sigma: float) -> np.ndarray:
     """A Gaussian blur of x (H, W) or (H, W, C) float32, on a grid that is fine enough for it."""
     return enlarged(coarse_blur(x, sigma), x.shape[:2])
+
+
+def mean_around(x: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
+    """Weighted mean of x (H, W, C) float32 around each pixel, from farther where nothing is near.
+
+    weight: (H, W) float32 in [0, 1]. sigma: pixels.
+    """
+    times, share = FARTHER
+    layers = cv2.merge([*cv2.split(x * weight[..., None]), weight])
+    sums = wide_blur(layers, sigma) + np.float32(share) * wide_blur(layers, times * sigma)
+    return np.asarray(sums[..., :-1] / np.maximum(sums[..., -1:], 1e-6), np.float32)
 
 
 def coarse_blur(x: np.ndarray, sigma: float, cells: float = GRID) -> np.ndarray:

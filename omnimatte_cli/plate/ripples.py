@@ -11,15 +11,14 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import channel_max, full_scale
-from omnimatte_cli.matte.blur import wide_blur
+from omnimatte_cli.matte.blur import mean_around, wide_blur
 from omnimatte_cli.matte.box import Box, bounding_box
 from omnimatte_cli.matte.compositing import grey
 from omnimatte_cli.matte.effects import channel_sum
 from omnimatte_cli.matte.ownership import smoothstep
 
 FINE = 0.012  # of the width: sigma of the blur that detail differs from
-AROUND = 0.06  # of the width: over which is told how much detail there is,
-FARTHER = (4.0, 1e-3)  # and over so many of those, with this weight, where nothing tells so near
+AROUND = 0.06  # of the width: over which is told how much detail there is
 MISSING = (0.8, 1.6)  # levels of detail that the canvas has too little: nothing is added .. all
 THING = 9.0  # times the typical square of detail: no ripple but something in the water
 ALIKE = 15.0  # levels, by which the ground there may differ: sand has no planks
@@ -47,11 +46,8 @@ def rippled(
         return image
     gain, most = told
     rows, columns = box.rows, box.columns
-    own = _detail(plate[rows], level, FINE * width)
-    ground, filled = (
-        wide_blur(x.astype(np.float32) / level, FINE * width)
-        for x in (plate[rows], image[box.slices])
-    )
+    own, ground = _parted(plate[rows], level, FINE * width)
+    _, filled = _parted(image[box.slices], level, FINE * width)
     thing = (channel_sum(own * own) / 3 > most).astype(np.uint8)
     seen = seen[rows] & (cv2.dilate(thing, np.ones((3, 3), np.uint8)) == 0)
     result, left = image.copy(), hole[rows].copy()
@@ -77,27 +73,20 @@ def _lacking(
         return None
     squares = []
     for image in (plate, canvas):
-        detail = _detail(image[part], level, FINE * width)
+        detail, _ = _parted(image[part], level, FINE * width)
         squares.append(channel_sum(detail * detail) / 3)
     most = THING * float(np.median(squares[0][known])) + 1e-6
-    near, far = _energies([np.minimum(x, most) for x in squares], known, AROUND * width)
+    energies = np.minimum(cv2.merge(squares), np.float32(most))
+    near, far = cv2.split(mean_around(energies, known.astype(np.float32), AROUND * width))
     missing = np.sqrt(np.maximum(near - far, 0))
     return smoothstep(missing, *MISSING) * missing / np.sqrt(np.maximum(near, 1e-6)), most
 
 
-def _detail(image: np.ndarray, level: np.float32, sigma: float) -> np.ndarray:
+def _parted(image: np.ndarray, level: np.float32, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Detail and the smooth rest of a picture (H, W, 3), in levels of 255."""
     levels = image.astype(np.float32) / level
-    return levels - wide_blur(levels, sigma)
-
-
-def _energies(squares: list[np.ndarray], seen: np.ndarray, sigma: float) -> list[np.ndarray]:
-    """Means of (H, W) each around every pixel, of what is seen, (H, W) bool."""
-    known = seen.astype(np.float32)
-    times, share = FARTHER
-    layers = cv2.merge([*(x * known for x in squares), known])
-    sums = wide_blur(layers, sigma) + np.float32(share) * wide_blur(layers, times * sigma)
-    *means, total = cv2.split(sums)
-    return [x / np.maximum(total, 1e-6) for x in means]
+    smooth = wide_blur(levels, sigma)
+    return levels - smooth, smooth
 
 
 def _places(hole: np.ndarray, seen: np.ndarray) -> list[int]:
