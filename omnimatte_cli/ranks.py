@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 BLOCK = 1 << 13  # values of one sample sorted at a time: all samples' blocks fit in a cache
+NEAR = 1.3  # times a guess, up to which a quantile is looked for first
 
 
 @lru_cache(maxsize=64)
@@ -106,11 +107,17 @@ def ranked(samples: np.ndarray, rank: int | np.ndarray) -> np.ndarray:
     return result
 
 
-def quantile(x: np.ndarray, share: float) -> float:
-    """`np.quantile(x, share)` of (N,), several times as fast for some thousand numbers."""
+def quantile(x: np.ndarray, share: float, near: float | None = None) -> float:
+    """`np.quantile(x, share)` of (N,), several times as fast for some thousand numbers.
+
+    near: about what it is, if that is known: then what is much larger need not be looked at.
+    """
     place = share * (len(x) - 1)
     low = int(place)
     high = min(low + 1, len(x) - 1)
+    if near is not None:
+        small = x.compress(x < NEAR * near)
+        x = small if len(small) > high else x
     found = np.partition(x, (low, high))
     part, step = place - low, found[high] - found[low]
     return float(found[low] + step * part if part < 0.5 else found[high] - step * (1 - part))

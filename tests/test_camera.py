@@ -13,7 +13,7 @@ import pytest
 
 from omnimatte_cli.camera import bundle, registration
 from omnimatte_cli.camera.canvas import build_canvas, stretches
-from omnimatte_cli.camera.exposure import fit_exposure
+from omnimatte_cli.camera.exposure import Exposure, fit_exposure
 from omnimatte_cli.camera.model import (
     Camera,
     CameraError,
@@ -351,6 +351,24 @@ def test_a_large_soft_shadow_is_no_exposure(slope: float) -> None:
     core, outside = shadow > 0.9, shadow == 0
     assert kept[core].mean() == pytest.approx(0.45 * shadow[core].mean(), abs=0.03)
     assert abs(kept[outside].mean()) < 0.012
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_exposure_is_applied_as_its_formula_says(dtype) -> None:
+    top, rng = np.iinfo(dtype).max, np.random.default_rng(0)
+    image = rng.integers(0, top, (30, 50, 3), dtype, endpoint=True)
+    light = Exposure(
+        np.array([0.8, 1.1, 1.3]), np.array([9.0, -7, 3]), np.array([0.1, -0.05, 0.02, 0.03, -0.04])
+    )
+    y, x = np.meshgrid(np.linspace(-1, 1, 30), np.linspace(-1, 1, 50), indexing="ij")
+    terms = (x, y, x * x - 1 / 3, x * y, y * y - 1 / 3)
+    field = np.exp(sum(k * term for k, term in zip(light.field, terms, strict=True)))[..., None]
+    right = (image * light.gain + light.offset * top / 255) * field
+    there = light.apply(image)
+    assert there.dtype == dtype
+    assert np.abs(there - np.clip(right, 0, top)).max() < 0.51
+    back = (image / field - light.offset * top / 255) / light.gain
+    assert np.abs(light.remove(image) - np.clip(back, 0, top)).max() < 0.51
 
 
 def test_constant_light_is_left_alone() -> None:

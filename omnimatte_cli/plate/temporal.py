@@ -20,7 +20,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import Size, channel_max, full_scale, integers
 from omnimatte_cli.camera.canvas import Canvas, Frames, Hidden, build_canvas, pick, stretches
-from omnimatte_cli.camera.exposure import Exposure, fit_exposure
+from omnimatte_cli.camera.exposure import Exposure, fit_exposure, for_fit
 from omnimatte_cli.camera.model import Camera, corners, project, sane
 from omnimatte_cli.errors import VideoError
 from omnimatte_cli.matte.blur import wide_blur
@@ -243,6 +243,7 @@ def _aligned(
     top = full_scale(target.image.dtype)
     images = np.full((max(len(order), 1), *camera.size, 3), top, target.image.dtype)
     shown = np.zeros(images.shape[:3], bool)
+    here = for_fit(target.image) if light_changes else target.image
 
     def place(k: int) -> None:
         n = order[k]
@@ -251,7 +252,7 @@ def _aligned(
         if light_changes:
             # Light is told where effects are, too: what passes for one of them may be the light.
             lit = aligner.lit(target, others[n], motion)
-            image = fit_exposure(target.image, image, lit).apply(image)
+            image = fit_exposure(here, image, lit).apply(image)
         cv2.copyTo(image, shown[k].view(np.uint8), images[k])  # which holds `top` elsewhere
 
     placed = [pool.submit(place, k) for k in range(len(order))]
