@@ -110,4 +110,4 @@ def test_stains_count_as_resting_effects(t: int) -> None:
     rest = resting_effects(
         frames, Camera.static(FRAMES, SIZE), lambda t: nothing, lambda t: owned[t]
     )
-    assert rest(t)[MISSED].all()
+    assert rest(t)[0][MISSED].all()

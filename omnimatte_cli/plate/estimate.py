@@ -194,13 +194,13 @@ def owner_pixels(
     """
     hidden = grown_array(shot.small)
     frames, camera = shot.frames, camera.scaled(shot.size)
-    ground = ground_in_parallax(frames, camera, shot.small, lambda t: hidden[t], ownership)
+    parallax = ground_in_parallax(frames, camera, shot.small, lambda t: hidden[t], ownership)
     few = shot.size[0] * shot.size[1]
 
     @cache
     def packed(t: int) -> np.ndarray:
         found = owned_pixels(ownership, t, shot.size)
-        return np.packbits([found, ground(t, found)], axis=None)
+        return np.packbits([found, parallax(t, found)], axis=None)
 
     def both(t: int) -> np.ndarray:
         return np.unpackbits(packed(t), count=2 * few).reshape(2, *shot.size).view(bool)
@@ -221,7 +221,8 @@ def owner_pixels(
     )
 
     def owned(t: int) -> np.ndarray:
-        found, resting, given = owned_pixels(ownership, t, size), rest(t), both(t)[1]
+        found, (resting, ground) = owned_pixels(ownership, t, size), rest(t)
+        given = both(t)[1] | ground
         if given.any():
             found &= enlarged(given.astype(np.float32), size) < 0.5
         if resting.any():

@@ -16,6 +16,7 @@ from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.camera.canvas import Hidden, Stack, stack_frames, stretches
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.plate.stains import stained
+from omnimatte_cli.plate.turned import Turned, turned_claims
 from omnimatte_cli.ranks import columns, masked_median
 
 MOSTLY = 0.7  # share of the frames that must say a pixel is owned
@@ -25,23 +26,26 @@ SPECK = 8  # pixels: fewer together decide nothing
 
 def resting_effects(
     frames: np.ndarray, camera: Camera, hidden: Hidden, owned: Hidden
-) -> Callable[[int], np.ndarray]:
-    """What rests in frame t, (H, W) bool, besides what is owned there.
+) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """What rests in frame t besides what is owned there, and what is owned there and is the plate,
+    (H, W) bool each.
 
     frames: (T, H, W, 3) uint8, small ones. hidden: frame t's grown masks. owned: its pixels that
     effects change, as far as is known.
     """
-    found: list[tuple[Stack, np.ndarray]] = []
+    found: list[tuple[Stack, np.ndarray, Turned]] = []
     for run in stretches(camera) if camera.moving or camera.cuts else [range(len(camera))]:
         stack = stack_frames(frames, camera, (hidden, lambda t: hidden(t) | owned(t)), run)
         seen, free = stack.shown
         pictures = _median(stack.images, free), _median(stack.images, seen & ~free)
         rest = rests(*pictures[0], *pictures[1])
-        found.append((stack, rest | stained(stack.images, seen, free, *pictures[0])))
+        rest |= stained(stack.images, seen, free, *pictures[0])
+        found.append((stack, rest, turned_claims(stack.images, seen, free, *pictures[0])))
 
-    def at(t: int) -> np.ndarray:
-        stack, where = next(pair for pair in found if t in pair[0].frames)
-        return stack.seen_from(camera, t, where)
+    def at(t: int) -> tuple[np.ndarray, np.ndarray]:
+        stack, where, turned = next(each for each in found if t in each[0].frames)
+        shade, ground = turned.seen(stack, camera, t, frames[t])
+        return stack.seen_from(camera, t, where) | shade, ground
 
     return at
 

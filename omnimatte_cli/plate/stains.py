@@ -46,7 +46,7 @@ def stained(
     edges = _false_edges(images, seen, free, plate, known)
     for wrong, right in (edges, edges[::-1]):
         for part in _enclosed(wrong, right, plate, known):
-            if _never_alone(part, seen, free):
+            if never_alone(part, seen, free):
                 found |= part
     # Edges of effects are soft.
     return known & (cv2.dilate(found.view(np.uint8), np.ones((2 * APART + 1,) * 2)) > 0)
@@ -113,7 +113,7 @@ def _enclosed(
     return pieces
 
 
-def _never_alone(piece: np.ndarray, seen: np.ndarray, free: np.ndarray) -> bool:
+def never_alone(piece: np.ndarray, seen: np.ndarray, free: np.ndarray) -> bool:
     """Whether somebody's body or effect is near whenever a piece (h, w) bool is seen."""
     around = cv2.dilate(piece.astype(np.uint8), disc(NEAR)) > 0
     views = [clear for shown, clear in zip(seen, free, strict=True) if shown[piece].mean() >= 0.5]
