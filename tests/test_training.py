@@ -33,7 +33,15 @@ from omnimatte_cli.training.loop import (
     tie_start,
 )
 from omnimatte_cli.training.objectives import coordination_loss, layer_error, ownership_truth
-from omnimatte_cli.training.pool import Chunks, Pool, render_chunk, restored
+from omnimatte_cli.training.pool import (
+    PLANNERS,
+    Chunks,
+    PlannedChunk,
+    Pool,
+    plan_chunk,
+    render_chunk,
+    restored,
+)
 from omnimatte_cli.training.recipe import Recipe, make_recipe
 from omnimatte_cli.training.validation import regions, shared_out, solo_predictions
 from omnimatte_cli.training.widen import deepen, widen
@@ -164,6 +172,30 @@ def test_chunks_have_the_shapes_that_the_recipe_draws() -> None:
     assert held_out.frames.shape[-2:] == (32, 32)
     with pytest.raises(OptionError, match="aspects"):
         replace(TINY, aspects=(2.0,))
+
+
+def test_chunks_have_the_lengths_that_the_recipe_draws() -> None:
+    recipe = replace(TINY, network="ownership", lengths=(5, 8))
+    found = {plan_chunk(recipe, n, TRAINING_SEEDS).options.frames for n in range(6)}
+    assert found == {5, 8} and not recipe.one_size
+    assert plan_chunk(recipe, 0, VALIDATION_SEEDS).options.frames == TINY.frames
+    for wrong in ({"lengths": (5,)}, {"network": "ownership", "lengths": (1,)}):
+        with pytest.raises(OptionError, match="lengths"):
+            replace(TINY, **wrong)
+
+
+def test_beside_a_gpu_workers_plan_and_the_training_process_renders() -> None:
+    """Seen from the outside there is no difference; a device without data stands for the GPU."""
+    recipe = replace(TINY, workers=0)
+    assert Pool(TINY, torch.device("meta")).count == PLANNERS
+    pool = Pool(recipe, torch.device("meta"))
+    made = pool.make(0)
+    assert isinstance(made, PlannedChunk)
+    pool.device = CPU
+    with Pool(TINY, CPU) as plain:
+        assert plain.count == 1
+        for step in range(2):
+            assert torch.equal(pool.draw(step).frames, plain.draw(step).frames)
 
 
 def test_a_tied_start_looks_at_its_own_place() -> None:

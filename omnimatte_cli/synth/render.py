@@ -225,9 +225,21 @@ def render_scenes(
     solos: bool = True,
 ) -> SceneBatch:
     """Render the scenes of these seeds. A seed's scene depends on nothing but itself and the
-    options; scenes are rendered in groups, and long clips in runs of frames, to bound memory."""
+    options."""
+    return render_plans([plan_scene(int(seed), options) for seed in seeds], options, device, solos)
+
+
+def render_plans(
+    plans: Sequence[ScenePlan],
+    options: SceneOptions,
+    device: torch.device | str = "cpu",
+    solos: bool = True,
+) -> SceneBatch:
+    """Render planned scenes, in groups, and long clips in runs of frames, to bound memory.
+
+    options: those that they were planned with.
+    """
     device = torch.device(device)
-    plans = [plan_scene(int(seed), options) for seed in seeds]
     objects = max(len(p.counts) - 1 for p in plans)
     b, t, (h, w) = len(plans), options.frames, _small(options)
     # Scenes with equally many objects together, so that little is padded.

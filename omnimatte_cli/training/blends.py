@@ -104,7 +104,7 @@ def fitted(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return frame[top : top + height, left : left + width]
 
 
-class ClipPool(Chunks[Tensor]):
+class ClipPool(Chunks[Tensor, Tensor]):
     """Clips of which each step blends pairs."""
 
     recipe: BlendRecipe

@@ -14,10 +14,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import partial
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,18 +25,20 @@ from torch import Tensor
 
 from omnimatte_cli.errors import OmnimatteError
 from omnimatte_cli.synth.augment import FilmedBatch, augment_views, filmed
-from omnimatte_cli.synth.render import render_scenes
-from omnimatte_cli.synth.scenes import SceneOptions
+from omnimatte_cli.synth.render import render_plans
+from omnimatte_cli.synth.scenes import SceneOptions, ScenePlan, plan_scene
 from omnimatte_cli.synth.seeds import SEED_BITS, TRAINING_SEEDS
 from omnimatte_cli.training.recipe import Recipe, Schedule
 
 VALIDATION_GAP = 3  # ticks; held-out clips are the same for every run
 AHEAD = 2  # chunks that are being made for each worker
+PLANNERS = 2  # processes that plan scenes for a GPU
 LOST = 3  # times in a row that lost workers are replaced
 
 log = logging.getLogger(__name__)
 
-C = TypeVar("C")
+M = TypeVar("M")  # a chunk as it is made
+C = TypeVar("C")  # and as it is held
 S = TypeVar("S", bound="Chunks")
 
 
@@ -58,22 +60,32 @@ def restored(batch: FilmedBatch, device: torch.device) -> FilmedBatch:
     )
 
 
-def render_chunk(
-    recipe: Recipe, number: int, base: int, device: str, objects: int | None = None
-) -> FilmedBatch:
-    """Chunk `number` of the run's clips, as uint8, with equally many objects in every clip."""
+@dataclass(frozen=True)
+class PlannedChunk:
+    """The scenes of a chunk before they are rendered. seed: of the faults that they are filmed
+    with."""
+
+    plans: list[ScenePlan]
+    options: SceneOptions
+    seed: int
+
+
+def plan_chunk(recipe: Recipe, number: int, base: int, objects: int | None = None) -> PlannedChunk:
+    """The scenes of chunk `number` of the run, with equally many objects in every clip."""
     run = recipe.seed if base == TRAINING_SEEDS else 0  # validation is the same for every run
     rng = np.random.default_rng((run, base, number))
     n = objects or int(rng.choice(recipe.objects))
     # Held-out clips of several effects are the same for every run.
     gap, effect = VALIDATION_GAP, recipe.effects[0] if len(recipe.effects) == 1 else "mixed"
-    width = recipe.width_pixels
+    width, frames = recipe.width_pixels, recipe.frames
     if base == TRAINING_SEEDS:
         gap, effect = int(rng.choice(recipe.gaps)), str(rng.choice(recipe.effects))
         if recipe.aspects != (1.0,):  # whose runs drew nothing here
             width = max(32, round(width * float(rng.choice(recipe.aspects)) / 16) * 16)
+        if recipe.lengths:
+            frames = int(rng.choice(recipe.lengths))
     options = SceneOptions(
-        frames=recipe.frames,
+        frames=frames,
         gap=gap,
         height=recipe.height,
         width=width,
@@ -83,9 +95,21 @@ def render_chunk(
         textures=recipe.textures,
     )
     first = base + (run << SEED_BITS) + number * recipe.chunk
-    batch = render_scenes(range(first, first + recipe.chunk), options, device, solos=True)
-    generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-    return stored(filmed(batch, generator))
+    plans = [plan_scene(seed, options) for seed in range(first, first + recipe.chunk)]
+    return PlannedChunk(plans, options, int(rng.integers(2**62)))
+
+
+def render_planned(chunk: PlannedChunk, device: str) -> FilmedBatch:
+    """A chunk's clips as they are filmed, as uint8."""
+    batch = render_plans(chunk.plans, chunk.options, device, solos=True)
+    return stored(filmed(batch, torch.Generator(device).manual_seed(chunk.seed)))
+
+
+def render_chunk(
+    recipe: Recipe, number: int, base: int, device: str, objects: int | None = None
+) -> FilmedBatch:
+    """Chunk `number` of the run's clips, as uint8, with equally many objects in every clip."""
+    return render_planned(plan_chunk(recipe, number, base, objects), device)
 
 
 def _start_worker() -> None:
@@ -94,28 +118,28 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def worker_count(recipe: Schedule, device: torch.device) -> int:
-    """Processes that make clips on the CPU; 0: the training process makes them on its device."""
-    if recipe.workers is None:
-        return 1 if device.type == "cpu" else 0
-    return recipe.workers
-
-
-class Chunks(Generic[C]):
+class Chunks(Generic[M, C]):
     """The chunks that a training run draws from, by number. Use as a context manager.
 
-    make: makes a chunk, in a worker process where the recipe has some. drawn: clips that a step
-    draws, of all processes that train together.
+    make: makes a chunk, in a worker process where there are some. drawn: clips that a step draws,
+    of all processes that train together. workers: processes, where the recipe does not say; None: 1
+    beside a CPU, 0 beside a GPU.
     """
 
     def __init__(
-        self, recipe: Schedule, device: torch.device, make: Callable[[int], C], drawn: int
+        self,
+        recipe: Schedule,
+        device: torch.device,
+        make: Callable[[int], M],
+        drawn: int,
+        workers: int | None = None,
     ) -> None:
         self.recipe, self.device, self.make, self.drawn = recipe, device, make, drawn
         self.chunks: OrderedDict[int, C] = OrderedDict()
-        self.jobs: dict[int, Future[C]] = {}
+        self.jobs: dict[int, Future[M]] = {}
         self.workers: ProcessPoolExecutor | None = None
-        self.count = worker_count(recipe, device)
+        usual = int(device.type == "cpu") if workers is None else workers
+        self.count = usual if recipe.workers is None else recipe.workers
         if self.count:
             self.workers = self._new_workers()
         self.ahead = AHEAD * self.count
@@ -156,7 +180,7 @@ class Chunks(Generic[C]):
         """
         if self.workers is None:
             if number not in self.chunks:
-                self.chunks[number] = self.make(number)
+                self.chunks[number] = self.kept(self.make(number))
             return self.chunks[number]
         for lost in itertools.count(1):
             try:
@@ -178,15 +202,17 @@ class Chunks(Generic[C]):
                 self.workers, self.jobs = self._new_workers(), {}
         return self.chunks[number]
 
-    def kept(self, chunk: C) -> C:
-        """A chunk that a worker made, as it is held from then on."""
-        return chunk
+    def kept(self, made: M) -> C:
+        """A chunk as it is held from then on; runs in the process that trains."""
+        return cast(C, made)
 
 
-class Pool(Chunks[FilmedBatch]):
+class Pool(Chunks[FilmedBatch | PlannedChunk, FilmedBatch]):
     """Rendered scenes with objects.
 
-    world: processes that draw, each from the same chunks.
+    A CPU's workers render them. Beside a GPU, which renders many times as fast, they plan them:
+    that is Python, and takes as long as the GPU does for the rest. world: processes that draw, each
+    from the same chunks.
     """
 
     recipe: Recipe
@@ -194,13 +220,17 @@ class Pool(Chunks[FilmedBatch]):
     def __init__(
         self, recipe: Recipe, device: torch.device, base: int = TRAINING_SEEDS, world: int = 1
     ) -> None:
-        where = "cpu" if worker_count(recipe, device) else str(device)
-        make = partial(render_chunk, recipe, base=base, device=where)
-        super().__init__(recipe, device, make, recipe.batch_size * world)
+        here = device.type == "cpu"
+        make = partial(render_chunk, device="cpu") if here else plan_chunk
+        made = partial(make, recipe, base=base)
+        drawn = recipe.batch_size * world
+        super().__init__(recipe, device, made, drawn, None if here else PLANNERS)
 
-    def kept(self, chunk: FilmedBatch) -> FilmedBatch:
+    def kept(self, made: FilmedBatch | PlannedChunk) -> FilmedBatch:
         """On the device that trains: every clip is drawn several times."""
-        return changed(chunk, lambda x: x.to(self.device))
+        if isinstance(made, PlannedChunk):
+            return render_planned(made, str(self.device))
+        return changed(made, lambda x: x.to(self.device))
 
     def draw(self, step: int, rank: int = 0) -> FilmedBatch:
         """The clips of one step, float on the device."""

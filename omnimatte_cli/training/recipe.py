@@ -16,6 +16,7 @@ from omnimatte_cli.synth.seeds import EFFECTS, SEED_BITS, TRAINING_SEEDS, VALIDA
 
 Network = Literal["coordination", "ownership"]
 CENTRIFUGE = "centrifuge"
+MAX_LENGTH = 64  # frames of a clip that the ownership network is trained on
 NETWORKS = (*get_args(Network), CENTRIFUGE)
 
 
@@ -41,8 +42,8 @@ class Schedule:
     chunk: int = 16  # clips made together
     pool: int = 48  # chunks held for replay
     reuse: float = 6.0  # how often each clip is trained on, on average
-    workers: int | None = None  # processes that make clips on the CPU; None: 1 on a CPU, 0 on a
-    # GPU, which then makes them itself
+    workers: int | None = None  # processes that make clips; of scenes a GPU renders they make the
+    # plans. None: as many as pay; 0: the process that trains does it
     textures: Path | None = None  # folder of pictures for surfaces
 
     save_minutes: float = 5.0
@@ -85,6 +86,7 @@ class Recipe(Schedule):
     reaches: tuple[int, ...] = (2, 0, 2, 0)  # of the ownership network's blocks of attention
     fine: int = 2  # its blocks at 1/8 of the size
     motion: bool = True  # whether it is given how residuals and masks change in time
+    lengths: tuple[int, ...] = ()  # frames a clip, drawn for each chunk in place of `frames`
     aspects: tuple[float, ...] = (1.0,)  # width over --size's, drawn for each chunk
     gaps: tuple[int, ...] = (3,)  # ticks of 1/12 s between two frames, drawn for each chunk
     objects: tuple[int, ...] = (1, 2, 2, 2, 3, 4)  # drawn for each chunk of clips
@@ -124,6 +126,10 @@ class Recipe(Schedule):
             f"reaches must be 0 or more, {CONTEXT - 1} in all at most",
         )
         check(0 <= self.fine <= 4, "fine must be from 0 to 4")
+        known = all(3 <= n <= MAX_LENGTH for n in self.lengths)
+        check(known, f"lengths must be from 3 to {MAX_LENGTH}")
+        one = self.network == "ownership" or not self.lengths
+        check(one, "the coordination network takes no lengths: its windows are of one")
         square = self.network == "ownership" or self.aspects == (1.0,)
         check(square, "the coordination network takes no aspects: its positions are of one size")
         check(bool(self.gaps) and min(self.gaps) >= 1, "gaps must be at least 1")
@@ -139,7 +145,7 @@ class Recipe(Schedule):
 
     @property
     def one_size(self) -> bool:
-        return len(set(self.objects)) == 1 and len(set(self.aspects)) == 1
+        return all(len(set(x)) <= 1 for x in (self.objects, self.aspects, self.lengths))
 
 
 @dataclass(frozen=True)
