@@ -110,7 +110,9 @@ def _points(
 
 
 def _unit(points: np.ndarray, to_unit: np.ndarray) -> np.ndarray:
-    return np.c_[points, np.ones(len(points))] @ to_unit.T
+    homogeneous = np.ones((len(points), 3))
+    homogeneous[:, :2] = points
+    return homogeneous @ to_unit.T
 
 
 def _held(count: int, pairs: Sequence[Pair], fixed: int) -> np.ndarray:

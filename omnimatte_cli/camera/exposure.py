@@ -192,7 +192,7 @@ def _through_halves(x: np.ndarray, ratio: np.ndarray) -> tuple[float, float] | N
     for half in (~bright, bright):
         if np.count_nonzero(half) < FEWEST:
             return None
-        level = float(np.median(x[half]))
+        level = quantile(x[half], 0.5)
         points.append((level, (level + FLOOR) * np.exp(_mode(ratio[half])) - FLOOR))
     (dark, there), (light, here) = points
     gain = (here - there) / (light - dark)

@@ -22,9 +22,12 @@ def mean_around(x: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
     weight: (H, W) float32 in [0, 1]. sigma: pixels.
     """
     times, share = FARTHER
-    layers = cv2.merge([*cv2.split(x * weight[..., None]), weight])
-    sums = wide_blur(layers, sigma) + np.float32(share) * wide_blur(layers, times * sigma)
-    return np.asarray(sums[..., :-1] / np.maximum(sums[..., -1:], 1e-6), np.float32)
+    layers = cv2.merge([*(cv2.multiply(c, weight) for c in cv2.split(x)), weight])
+    sums = wide_blur(layers, sigma)
+    sums += np.float32(share) * wide_blur(layers, times * sigma)
+    *values, total = cv2.split(sums)
+    total = np.maximum(total, 1e-6)
+    return cv2.merge([np.divide(c, total) for c in values]).reshape(x.shape)
 
 
 def coarse_blur(x: np.ndarray, sigma: float, cells: float = GRID) -> np.ndarray:

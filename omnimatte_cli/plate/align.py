@@ -107,18 +107,20 @@ class Aligner:
         """
         h, w = self.size
         flow = self._residual(target, other, homography)
-        larger = np.array([w / self.flow_size[1], h / self.flow_size[0]], np.float32)
+        larger = np.array([w / self.flow_size[1], h / self.flow_size[0], 0, 0])
         # Both motions are so smooth that what is small is enlarged once they are joined.
-        there = cv2.perspectiveTransform(self.centres + flow * larger, homography)
+        moved = cv2.add(self.centres, cv2.multiply(flow, larger))
+        there = cv2.perspectiveTransform(moved, homography)
         where = cv2.resize(there - self.centres, (w, h), interpolation=cv2.INTER_LINEAR)
-        columns, rows = cv2.split(where + self.grid)
-        image = cv2.remap(
-            other.image, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        where += self.grid
+        image = cv2.remap(  # type: ignore[call-overload]
+            other.image, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
         )
-        hidden = cv2.remap(  # bilinear, so that a pixel of which any part is hidden counts as such
+        # Bilinear, so that a pixel of which any part is hidden counts as such.
+        hidden = cv2.remap(  # type: ignore[call-overload]
             other.hidden.astype(np.uint8) * 255,
-            columns,
-            rows,
+            where,
+            None,
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=255.0,

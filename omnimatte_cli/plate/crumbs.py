@@ -38,8 +38,14 @@ def crumbs(image: np.ndarray, count: np.ndarray, hole: np.ndarray) -> np.ndarray
         return out
     width = hole.shape[1]
     typical = np.median(count[~hole])
-    near = cv2.distanceTransform((~hole).view(np.uint8), cv2.DIST_L2, 3) <= NEAR * width
-    scarce = near & ~hole & (count <= SCARCE * typical)
+    scarce = ~hole & (count <= SCARCE * typical)
+    # A step to the side counts a little less than a pixel.
+    near = bounding_box(hole, round(1.1 * NEAR * width) + 1)
+    assert near is not None
+    there = np.ascontiguousarray(~hole[near.slices]).view(np.uint8)
+    far = np.ones_like(hole)
+    far[near.slices] = cv2.distanceTransform(there, cv2.DIST_L2, 3) > NEAR * width
+    scarce &= ~far
     box = bounding_box(scarce, round(REACH * AROUND * width))
     if box is None:
         return out
@@ -47,7 +53,7 @@ def crumbs(image: np.ndarray, count: np.ndarray, hole: np.ndarray) -> np.ndarray
     colours = image[part].astype(np.float32) * np.float32(255 / full_scale(image.dtype))
     usual = (~hole & (count >= WELL * typical))[part].astype(np.float32)
     mean = mean_around(colours, usual, sigma)
-    apart = channel_max(np.abs(cv2.GaussianBlur(colours, (0, 0), FINE) - mean))
+    apart = channel_max(cv2.absdiff(cv2.GaussianBlur(colours, (0, 0), FINE), mean))
     square = np.square(np.minimum(apart, LARGE))[..., None]
     spread = np.sqrt(mean_around(square, usual, sigma)[..., 0])
     found = scarce[part] & (apart > np.maximum(STRANGE, TIMES * spread))

@@ -13,7 +13,6 @@ import numpy as np
 from omnimatte_cli.arrays import channel_max, full_scale
 from omnimatte_cli.matte.blur import mean_around, wide_blur
 from omnimatte_cli.matte.box import Box, bounding_box
-from omnimatte_cli.matte.compositing import grey
 from omnimatte_cli.matte.effects import channel_sum
 from omnimatte_cli.matte.ownership import smoothstep
 
@@ -52,13 +51,16 @@ def rippled(
     seen = seen[rows] & (cv2.dilate(thing, np.ones((3, 3), np.uint8)) == 0)
     result, left = image.copy(), hole[rows].copy()
     found, part = image[box.slices].astype(np.float32), hole[box.slices]
+    gain = gain * level
     for shift in _places(left, seen):
-        apart = channel_max(np.abs(_shifted(ground, shift)[:, columns] - filled))
-        here = (left & _shifted(seen, shift))[:, columns] & (apart < ALIKE)
-        found[here] += (grey(gain * level) * _shifted(own, shift)[:, columns])[here]
-        left[:, columns] &= ~here
+        y, x = np.nonzero((left & _shifted(seen, shift))[:, columns])
+        there = y, x + columns.start + shift
+        alike = channel_max(np.abs(ground[there] - filled[y, x])) < ALIKE
+        y, x, there = y[alike], x[alike], (y[alike], there[1][alike])
+        found[y, x] += gain[y, x, None] * own[there]
+        left[y, x + columns.start] = False
     top = full_scale(image.dtype)
-    result[box.slices] = np.where(grey(part), np.clip(np.rint(found), 0, top), image[box.slices])
+    result[box.slices][part] = np.clip(np.rint(found[part]), 0, top)
     return result
 
 
@@ -97,15 +99,17 @@ def _places(hole: np.ndarray, seen: np.ndarray) -> list[int]:
     left, there = hole[::2, ::2].copy(), seen[::2, ::2]
     found: list[int] = []
     while tried and left.any() and len(found) < PLACES:
-        shown = [_shifted(there, s // 2) for s in tried]
-        many = left.sum()
-        scores = [
-            (left & x).sum() / many - FAR * abs(s) / width
-            for x, s in zip(shown, tried, strict=True)
-        ]
-        best = int(np.argmax(scores))
-        found.append(tried[best])
-        left &= ~shown[best]
+        many = np.count_nonzero(left)
+        inside = np.flatnonzero(left.any(0))
+        first, stop = int(inside[0]), int(inside[-1]) + 1
+        scores = []
+        for s in tried:
+            a, b = max(first, -(s // 2)), min(stop, left.shape[1] - s // 2)
+            shown = left[:, a:b] & there[:, a + s // 2 : b + s // 2] if a < b else np.zeros(0)
+            scores.append(np.count_nonzero(shown) / many - FAR * abs(s) / width)
+        best = tried[int(np.argmax(scores))]
+        found.append(best)
+        left &= ~_shifted(there, best // 2)
     return found
 
 

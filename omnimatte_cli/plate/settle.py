@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import channel_max, eight_bits, full_scale
 from omnimatte_cli.matte.blur import coarse_blur, enlarged, wide_blur
+from omnimatte_cli.matte.box import bounding_box
 from omnimatte_cli.plate.align import REFERENCE_WIDTH
 from omnimatte_cli.ranks import columns, masked_ranks
 
@@ -95,36 +97,36 @@ def _tone(
     frame: np.ndarray,
     hidden: np.ndarray,
     restless: np.ndarray,
-    reduced: Sequence[Samples],
+    smaller: Sequence[Samples],
 ) -> None:
     """Shift samples behind objects by the smooth difference that they have around them.
 
-    reduced: the same samples at the size of `restless`, in parts.
+    smaller: the same samples at the size of `restless`, in parts.
     """
     h, w = hidden.shape
     size = restless.shape[::-1]
-    here = eight_bits(cv2.resize(frame, size, interpolation=cv2.INTER_AREA)).astype(np.float32)
+    here = eight_bits(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
     covered = cv2.resize(hidden.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
     sigma = TONE * size[0] / REFERENCE_WIDTH
-    y, x = np.nonzero(hidden)
-    box = np.s_[y.min() : y.max() + 1, x.min() : x.max() + 1]
+    around = bounding_box(hidden)
+    assert around is not None
+    box = around.slices
     inside = hidden[box]
-    low = [x for part in reduced for x in part.images]
-    seen = [x for part in reduced for x in part.shown]
+    low = [x for part in smaller for x in part.images]
+    seen = [x for part in smaller for x in part.shown]
     for image, shown, values, known in zip(samples.images, samples.shown, low, seen, strict=True):
         part = shown[box] & inside
         if not part.any():
             continue
-        difference = here - values
-        apart = channel_max(np.abs(difference))
-        weight = np.exp(-((apart / EFFECT) ** 2)) * (known & ~covered)
-        stacked = cv2.merge([*(c * weight for c in cv2.split(difference)), weight])
-        *sums, weight = cv2.split(_carried(stacked, sigma))
-        shift = cv2.merge([c / (weight + 1e-5) * restless for c in sums])
+        apart = cv2.split(cv2.subtract(here, values, dtype=cv2.CV_32F))
+        largest = reduce(np.maximum, (np.abs(c) for c in apart))
+        weight = np.exp(-((largest / EFFECT) ** 2)) * (known & ~covered)
+        stacked = cv2.merge([*(c * weight for c in apart), weight])
+        *sums, total = cv2.split(_carried(stacked, sigma))
+        floor, top = np.add(total, np.float32(1e-5)), full_scale(image.dtype)
+        shift = cv2.merge([c / floor * restless * np.float32(top / 255) for c in sums])
         shift = cv2.resize(shift, (w, h), interpolation=cv2.INTER_LINEAR)[box]
-        top = full_scale(image.dtype)
-        toned = shift * (top / np.float32(255))
-        toned += image[box]
+        toned = cv2.add(shift, image[box], dtype=cv2.CV_32F)
         np.clip(np.rint(toned, out=toned), 0, top - 1, out=toned)
         cv2.copyTo(toned.astype(image.dtype), part.view(np.uint8), image[box])
 

@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import channel_max, full_scale
-from omnimatte_cli.matte.box import bounding_box, disc
+from omnimatte_cli.matte.box import bounding_box
+from omnimatte_cli.matte.compositing import grey
+from omnimatte_cli.plate.median import grown_mask
 
 KEPT = 0.75  # share of the plate before, where both are alike
 UNLIKE = 30.0  # levels, by which they differ where the one before has hardly any say: it was wrong
@@ -27,7 +29,7 @@ def steadied(
     motion: (3, 3), pixels of this frame to pixels of the frame before. hidden: (H, W) bool, what
     this frame does not show of the scene.
     """
-    hidden = cv2.dilate(hidden.astype(np.uint8), disc(AROUND * hidden.shape[1])) > 0
+    hidden = grown_mask(hidden, round(AROUND * hidden.shape[1]))
     box = bounding_box(hidden, EDGE)
     if box is None:
         return image
@@ -43,16 +45,19 @@ def steadied(
         flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
     )
     level = np.float32(full_scale(image.dtype) / 255)
-    apart = image[part].astype(np.float32) - old
+    apart = cv2.subtract(image[part], old, dtype=cv2.CV_32F)
     # The light of two frames: what they differ by around what is hidden.
     rim = ~hidden[part] & (known > 0)
-    if rim.any():
-        apart -= np.median(apart[rim][:: max(1, np.count_nonzero(rim) // 5000)], axis=0)
+    places = np.flatnonzero(rim)
+    if len(places):
+        some = apart.reshape(-1, 3)[places[:: max(1, len(places) // 5000)]]
+        light = [np.median(c) for c in np.ascontiguousarray(some.T)]
+        apart = cv2.subtract(apart, np.array([*light, 0], np.float64))
     depth = cv2.distanceTransform(np.pad(hidden[part], 1).astype(np.uint8), cv2.DIST_L2, 3)
     inside = np.minimum(depth[1:-1, 1:-1] / EDGE, 1) * known
     size = cv2.blur(channel_max(np.abs(apart)), (5, 5)) / level
     weight = KEPT * inside * np.exp(-((size / UNLIKE) ** 2))
     result = image.copy()
-    mixed = image[part] - weight[..., None] * apart
+    mixed = image[part] - grey(weight) * apart
     result[part] = np.clip(np.rint(mixed), 0, full_scale(image.dtype)).astype(image.dtype)
     return result
