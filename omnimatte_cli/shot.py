@@ -16,6 +16,7 @@ from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.matte.elsewhere import Clip
 from omnimatte_cli.matte.layers import resolver
+from omnimatte_cli.matte.majority import leave_minorities
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.matte.noise import residual_noise
 from omnimatte_cli.matte.ownership import Ownership
@@ -119,6 +120,8 @@ class Shot:
         )
         if len(plates) == 1 and not coarse:
             leave_restless(found, self.frames, plates[0], self.small, self.frame_stride)
+        if not coarse:
+            leave_minorities(found, self.frames, plates, self.small)
         return found
 
     def noise(self, plates: np.ndarray) -> np.ndarray:

@@ -44,7 +44,9 @@ GROUND = (0.02, 0.3)  # soft mask up to which a pixel shows the ground .. from w
 NO_SHADOW = (2.5, 5.0)  # deviations off the ground in any light: a shadow .. none
 RIM_SIGMA = 1.2  # pixels; of a blur of the body's alpha
 RIM_REACH = 8  # pixels, more than that blur reaches
-RIM_MOST = 2.5  # times that blur: the most that a mixed pixel may need
+RIM_MOST = (2.5, 1.0)  # times that blur: the most that a mixed pixel may need, in a clean picture
+# and in one with this much noise (deviation in [0, 1]), where its need may be the codec's.
+RIM_NOISE = (1 / 255, 1.5 / 255)
 MIXED = (0.005, 0.1)  # blurred alpha at which pixels begin to be mixed, and are explained exactly
 
 
@@ -234,13 +236,15 @@ def body_light(
     frame, seen, ground: (H, W, 3), the frame without colour that bled and as it is, and the ground
     with the effect on it. alpha, weight: (H, W), the body's alpha and the object's ownership.
     Pixels next to the outline are mixed: there alpha grows to what the frame needs, within RIM_MOST
-    of what it is around them, since what a pixel needs by itself may be the codec's. Where alpha is
-    too small the colour is the nearest one. Returns (H, W, 3) and (H, W).
+    of what it is around them. Where alpha is too small the colour is the nearest one. Returns
+    (H, W, 3) and (H, W).
     """
     near = cv2.GaussianBlur(alpha, (0, 0), RIM_SIGMA)
     rim = smoothstep(near, *MIXED) * weight
     needed = sure_min_alpha(grey(rim) * (frame - ground), ground, noise)
-    alpha = np.maximum(alpha, np.minimum(needed, RIM_MOST * near))
+    clean, noisy = RIM_MOST
+    most = clean + (noisy - clean) * smoothstep(np.float32(noise), *RIM_NOISE)
+    alpha = np.maximum(alpha, np.minimum(needed, most * near))
     limit = grey(alpha)
     return np.clip(seen - (1 - limit) * ground, 0, limit), alpha
 
