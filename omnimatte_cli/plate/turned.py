@@ -18,6 +18,7 @@ from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.camera.canvas import Stack
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.matte.box import disc
+from omnimatte_cli.plate.median import grown_mask
 from omnimatte_cli.plate.stains import never_alone
 from omnimatte_cli.ranks import columns, masked_median
 
@@ -74,7 +75,7 @@ def turned_claims(
     `count` frames, (h, w).
     """
     # What is owned next to a body may be its rim.
-    apart = np.stack([~grown(~x, BESIDE) for x in seen])
+    apart = np.stack([~grown_mask(~x, BESIDE) for x in seen])
     owned, times = masked_median(*columns(images, apart & ~free)), (apart & ~free).sum(0)
     owned = owned.reshape(plate.shape)
     change = owned.astype(np.int16) - plate
@@ -84,12 +85,12 @@ def turned_claims(
     where, ground = np.zeros_like(both), plate.copy()
     joined = cv2.morphologyEx(up.view(np.uint8), cv2.MORPH_CLOSE, disc(CLOSE))
     number, labels = cv2.connectedComponents(joined)
-    shadows = grown(down, NEAR + 1)
+    shadows = grown_mask(down, NEAR + 1)
     for label in range(1, number):
         piece = up & (labels == label)
         if piece.sum() < LEAST or not (piece & shadows).any():
             continue
-        ring = grown(piece, NEAR + RING) & ~grown(piece, NEAR) & (count > 0) & ~up & ~down
+        ring = grown_mask(piece, NEAR + RING) & ~grown_mask(piece, NEAR) & (count > 0) & ~up & ~down
         if ring.sum() < LEAST:
             continue
         # Light drifts: each frame tells how its own surroundings look.
@@ -106,10 +107,10 @@ def turned_claims(
         shade = (beside - plate).mean(2)
         soft, full = (shade > x * shade[piece].mean() for x in SHADED)
         # What is dark by itself is dark in all frames.
-        lit = seen & ((beside - images).mean(3) < SHADED[1] * shade[piece].mean())
-        leaves = (count > 0) & (lit.sum(0) >= FEWEST)
-        piece |= full & leaves & grown(piece, FARTHER)
-        piece |= soft & leaves & grown(piece, NEAR)
+        bright = seen & ((beside - images).mean(3) < SHADED[1] * shade[piece].mean())
+        leaves = (count > 0) & (bright.sum(0) >= FEWEST)
+        piece |= full & leaves & grown_mask(piece, FARTHER)
+        piece |= soft & leaves & grown_mask(piece, NEAR)
         where |= piece
         ground[piece] = beside
     return Turned(where, plate, ground)
@@ -135,8 +136,3 @@ def contrasts(
     low = line[FEWEST - 1, known]
     high = np.take_along_axis(line, np.maximum(many - FEWEST, 0)[None], 0)[0, known]
     return float(np.median(low)), float(np.median(high))
-
-
-def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
-    """A mask (h, w) bool grown by so many pixels."""
-    return cv2.dilate(mask.view(np.uint8), disc(pixels)) > 0
