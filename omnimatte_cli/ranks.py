@@ -107,6 +107,14 @@ def masked_median(samples: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return result
 
 
+def median_shown(images: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Median of the images (K, h, w, C) that show a pixel, (h, w, C), and how many do, (h, w).
+
+    shown: (K, h, w) bool.
+    """
+    return masked_median(*columns(images, shown)).reshape(images.shape[1:]), shown.sum(0)
+
+
 def ranked(samples: np.ndarray, rank: int | np.ndarray) -> np.ndarray:
     """Of each column of (T, P) uint8 or uint16, the value at place `rank` (from 0) if sorted.
 

@@ -9,7 +9,7 @@ import pytest
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.plate.resting import resting_effects
 from omnimatte_cli.plate.stains import stained
-from omnimatte_cli.ranks import columns, masked_median
+from omnimatte_cli.ranks import median_shown
 
 SIZE = (80, 120)
 FRAMES = 20
@@ -41,8 +41,7 @@ def clip(scene: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def found(frames: np.ndarray, owned: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
     seen = np.ones(owned.shape, bool) if seen is None else seen
-    plate = masked_median(*columns(frames, seen & ~owned)).reshape(frames.shape[1:])
-    count = (seen & ~owned).sum(0)
+    plate, count = median_shown(frames, seen & ~owned)
     return stained(frames, seen, seen & ~owned, plate, count)
 
 

@@ -11,7 +11,7 @@ from omnimatte_cli.camera.canvas import Stack
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.plate.resting import resting_effects
 from omnimatte_cli.plate.turned import Turned, turned_claims
-from omnimatte_cli.ranks import columns, masked_median
+from omnimatte_cli.ranks import median_shown
 
 FRAMES, SIZE = 16, (48, 96)
 STRIP = np.s_[20:24, 30:70]  # where the end of a shadow lies from the fourth frame on
@@ -29,8 +29,8 @@ class Views:
     free: np.ndarray
 
     def found(self) -> tuple[Turned, np.ndarray]:
-        plate = masked_median(*columns(self.images, self.free)).reshape(*SIZE, 3)
-        return turned_claims(self.images, self.seen, self.free, plate, self.free.sum(0)), plate
+        plate, count = median_shown(self.images, self.free)
+        return turned_claims(self.images, self.seen, self.free, plate, count), plate
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from omnimatte_cli.camera.canvas import Hidden, Stack, stack_frames, stretches
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.plate.stains import stained
 from omnimatte_cli.plate.turned import Turned, turned_claims
-from omnimatte_cli.ranks import columns, masked_median
+from omnimatte_cli.ranks import median_shown
 
 MOSTLY = 0.7  # share of the frames that must say a pixel is owned
 ALIKE = 6  # levels, by which a channel may differ between the two
@@ -37,7 +37,7 @@ def resting_effects(
     for run in stretches(camera) if camera.moving or camera.cuts else [range(len(camera))]:
         stack = stack_frames(frames, camera, (hidden, lambda t: hidden(t) | owned(t)), run)
         seen, free = stack.shown
-        pictures = _median(stack.images, free), _median(stack.images, seen & ~free)
+        pictures = median_shown(stack.images, free), median_shown(stack.images, seen & ~free)
         rest = rests(*pictures[0], *pictures[1])
         rest |= stained(stack.images, seen, free, *pictures[0])
         found.append((stack, rest, turned_claims(stack.images, seen, free, *pictures[0])))
@@ -48,11 +48,6 @@ def resting_effects(
         return stack.seen_from(camera, t, where) | shade, ground
 
     return at
-
-
-def _median(images: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Over the samples (K, h, w, 3) uint8 that show a pixel, (h, w, 3), and how many do, (h, w)."""
-    return masked_median(*columns(images, shown)).reshape(images.shape[1:]), shown.sum(0)
 
 
 def rests(

@@ -20,7 +20,7 @@ from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.matte.box import disc
 from omnimatte_cli.plate.median import grown_mask
 from omnimatte_cli.plate.stains import never_alone
-from omnimatte_cli.ranks import columns, masked_median
+from omnimatte_cli.ranks import median_shown
 
 FEWEST = 2  # frames that own a pixel, and as many that do not
 BRIGHTER = 8  # levels, by which one channel must be brighter where it is owned,
@@ -76,8 +76,7 @@ def turned_claims(
     """
     # What is owned next to a body may be its rim.
     apart = np.stack([~grown_mask(~x, BESIDE) for x in seen])
-    owned, times = masked_median(*columns(images, apart & ~free)), (apart & ~free).sum(0)
-    owned = owned.reshape(plate.shape)
+    owned, times = median_shown(images, apart & ~free)
     change = owned.astype(np.int16) - plate
     both = (count >= FEWEST) & (times >= FEWEST)
     up = both & (change.min(2) > -NO_DARKER) & (channel_max(change) > BRIGHTER)
