@@ -29,20 +29,27 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "walk"
 
 def test_shipped_weights_load_and_are_small() -> None:
     names = weights.shipped_names()
-    assert names == ["base", "centrifuge", "ownership", "small"]
+    assert names == ["base", "centrifuge", "matting", "ownership", "small"]
     files = [weights.shipped_folder() / f"{n}.safetensors" for n in names]
-    assert sum(f.stat().st_size for f in files) < 36e6
+    assert sum(f.stat().st_size for f in files) < 38e6
     for name in names:
         network = weights.read_metadata(weights.shipped_folder() / f"{name}.safetensors")["network"]
         file = weights.find(name, network)
         assert int(file.metadata["samples"]) > 0 and file.metadata["licence"] == "Apache-2.0"
         assert {"date", "size", "scenes", "validation"} <= file.metadata.keys()
+        validation = json.loads(file.metadata["validation"])
         if network == "centrifuge":  # no masks, hence no objects' IoU
-            assert 0 < json.loads(file.metadata["validation"])["ratio"] < 1
+            assert 0 < validation["ratio"] < 1
+        elif network == "matting":
+            assert 0 < validation["off"] < validation["mask"]
         else:
             assert all(0 < iou < 1 for row in json.loads(file.metadata["scores"]).values()
                        for iou in row.values())  # fmt: skip
-        load = {"ownership": weights.load_owner, "centrifuge": weights.load_centrifuge}
+        load = {
+            "ownership": weights.load_owner,
+            "centrifuge": weights.load_centrifuge,
+            "matting": weights.load_matting,
+        }
         net = load.get(network, weights.load)(file)
         assert all(bool(torch.isfinite(p).all()) for p in net.parameters())
     assert (weights.shipped_folder() / "ownership.safetensors").stat().st_size < 8e6

@@ -13,7 +13,14 @@ from omnimatte_cli.progress import terminal_progress
 from omnimatte_cli.settings import Settings, parse_size
 from omnimatte_cli.synth.seeds import DATASET_SEEDS, EFFECTS
 from omnimatte_cli.terminal import printable, rich_console
-from omnimatte_cli.training.recipe import CENTRIFUGE, BlendRecipe, Recipe, make_recipe
+from omnimatte_cli.training.recipe import (
+    CENTRIFUGE,
+    MATTING,
+    BlendRecipe,
+    CutoutRecipe,
+    Recipe,
+    make_recipe,
+)
 
 WIDTH = 180  # columns of the table where the output is no terminal
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -66,17 +73,24 @@ def synth(
 def pretrain(
     out: OutFolder,
     network: Annotated[
-        str, typer.Option(help="coordination, ownership or centrifuge.")
+        str, typer.Option(help="coordination, ownership, centrifuge or matting.")
     ] = Recipe.network,
     width: Annotated[
         int | None,
         typer.Option(help=f"Width of the coordination network. Default: {Recipe.width}."),
     ] = None,
-    size: Annotated[str, typer.Option(help="Width and height: 64 or 224x128.")] = "64",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Width and height: 64 or 224x128. Default: {Recipe.height}, of the matting "
+            f"network {CutoutRecipe.height}."
+        ),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
-            help=f"Optimiser steps. Default: {Recipe.steps}, of the centrifuge {BlendRecipe.steps}."
+            help=f"Optimiser steps. Default: {Recipe.steps}, of the centrifuge "
+            f"{BlendRecipe.steps}, of the matting network {CutoutRecipe.steps}."
         ),
     ] = None,
     videos: Annotated[
@@ -116,13 +130,15 @@ def pretrain(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a network on rendered clips. An interrupted run goes on where it was saved."""
+    """Train a network on clips or pictures made for it. An interrupted run goes on."""
     set_up_logging(verbose)
-    height, width_pixels = parse_size(size if "x" in size.lower() else f"{size}x{size}")
-    named: dict[str, Any] = {"network": network, "height": height, "width_pixels": width_pixels}
+    named: dict[str, Any] = {"network": network}
+    if size is not None:
+        sides = parse_size(size if "x" in size.lower() else f"{size}x{size}")
+        named["height"], named["width_pixels"] = sides
     centrifuge = network == CENTRIFUGE
     for flag, value, fits in (
-        ("width", width, not centrifuge),
+        ("width", width, network not in (CENTRIFUGE, MATTING)),
         ("steps", steps, True),
         ("videos", videos, centrifuge),
         ("photos", photos, centrifuge),

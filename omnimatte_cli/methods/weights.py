@@ -20,6 +20,7 @@ from omnimatte_cli.media.digest import sha256_of
 if TYPE_CHECKING:
     import torch
 
+    from omnimatte_cli.matte.matting_network import MattingNet
     from omnimatte_cli.matte.network import OwnerNet
     from omnimatte_cli.methods.centrifuge.network import Centrifuge
     from omnimatte_cli.methods.coordination.network import LayerNet
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 FORMAT = "omnimatte-1"
 OWNERSHIP = "ownership"  # name of the shipped weights of the ownership network
 CENTRIFUGE = "centrifuge"  # and of the network that unmixes clips
+MATTING = "matting"  # and of the one that cuts bodies out
 SUFFIX = ".safetensors"
 HEADER_LIMIT = 10 << 20  # bytes; a longer header is not one of ours
 WIDTH_LIMIT = 4096  # channels; the paper's network has 128
@@ -236,6 +238,22 @@ def load_centrifuge(file: WeightsFile) -> Centrifuge:
     return net.eval()
 
 
+def load_matting(file: WeightsFile) -> MattingNet:
+    """The matting network of a file, in eval mode; every key must be accounted for."""
+    import torch
+
+    from omnimatte_cli.matte.matting_network import MattingNet
+
+    with torch.device("meta"):  # takes no memory
+        wanted = MattingNet().state_dict()
+    check_header(file.path, wanted)
+    tensors = read_tensors(file.path)
+    check_keys(tensors, wanted, file.path)
+    net = MattingNet()
+    net.load_state_dict(tensors)
+    return net.eval()
+
+
 def check_keys(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], path: Path) -> None:
     """Raise WeightsError naming the first keys that are missing, unknown or of another shape."""
     missing = sorted(wanted.keys() - found.keys())
@@ -255,7 +273,7 @@ def check_keys(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], 
 
 
 def save(
-    net: LayerNet | OwnerNet | Centrifuge,
+    net: LayerNet | OwnerNet | Centrifuge | MattingNet,
     path: Path,
     facts: dict[str, str] | None = None,
     half: bool = False,
@@ -264,6 +282,7 @@ def save(
     import torch
     from safetensors.torch import save_file
 
+    from omnimatte_cli.matte.matting_network import MattingNet
     from omnimatte_cli.matte.network import OwnerNet
     from omnimatte_cli.methods.centrifuge.network import Centrifuge
     from omnimatte_cli.methods.coordination.network import LayerNet
@@ -282,6 +301,8 @@ def save(
             "fine": str(len(net.fine)),
             "motion": str(int(net.motion)),
         }
+    if isinstance(net, MattingNet):
+        metadata |= {"network": MATTING}
     if isinstance(net, Centrifuge):
         metadata |= {"network": CENTRIFUGE, "shape": json.dumps(asdict(net.shape))}
     path.parent.mkdir(parents=True, exist_ok=True)

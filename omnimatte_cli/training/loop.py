@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from omnimatte_cli.device import autocast
 from omnimatte_cli.errors import OptionError, OutputError
 from omnimatte_cli.interrupt import held_interrupts
+from omnimatte_cli.matte.matting_network import MattingNet, channels_last
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.media.atomic import replacing
 from omnimatte_cli.methods import weights
@@ -32,10 +33,19 @@ from omnimatte_cli.training.blends import (
     shape_of,
     validate_blends,
 )
+from omnimatte_cli.training.cutouts import CutoutPool, matting_loss, validate_cutouts
 from omnimatte_cli.training.objectives import Terms, coordination_loss, ownership_loss
 from omnimatte_cli.training.photos import PhotoPool
 from omnimatte_cli.training.pool import Pool
-from omnimatte_cli.training.recipe import CENTRIFUGE, BlendRecipe, Recipe, Schedule
+from omnimatte_cli.training.recipe import (
+    CENTRIFUGE,
+    MATTING,
+    AnyRecipe,
+    BlendRecipe,
+    CutoutRecipe,
+    Recipe,
+    Schedule,
+)
 from omnimatte_cli.training.validation import validate
 from omnimatte_cli.training.widen import deepen, widen
 
@@ -82,7 +92,7 @@ class Task:
     """What is trained: its loss of a batch, where batches come from, its scores."""
 
     loss: Callable[..., tuple[Tensor, Terms]]
-    pool: Callable[..., Pool | ClipPool | PhotoPool]
+    pool: Callable[..., Pool | ClipPool | PhotoPool | CutoutPool]
     validate: Callable[..., dict[str, float]]
 
 
@@ -90,14 +100,17 @@ TASKS = {
     "ownership": Task(ownership_loss, Pool, validate),
     "coordination": Task(coordination_loss, Pool, validate),
     CENTRIFUGE: Task(blend_loss, blend_pool, validate_blends),
+    MATTING: Task(matting_loss, CutoutPool, validate_cutouts),
 }
 
 
-def new_network(recipe: Recipe | BlendRecipe) -> nn.Module:
+def new_network(recipe: AnyRecipe) -> nn.Module:
     """A network with random weights, the same for the same seed."""
     torch.manual_seed(recipe.seed)
     if isinstance(recipe, BlendRecipe):
         return Centrifuge(shape_of(recipe))
+    if isinstance(recipe, CutoutRecipe):
+        return channels_last(MattingNet())
     if recipe.network == "ownership":
         return OwnerNet(recipe.reaches, recipe.fine, recipe.motion)
     net = LayerNet(recipe.width, (recipe.height // 16, recipe.width_pixels // 16))
@@ -153,7 +166,7 @@ def average(ema: dict[str, Tensor], net: nn.Module, decay: float, step: int) -> 
 
 
 def pretrain(
-    recipe: Recipe | BlendRecipe,
+    recipe: AnyRecipe,
     out: Path,
     device: torch.device,
     progress: Progress,
@@ -303,11 +316,11 @@ def save_weights(
         "validation": json.dumps(_rounded(scores)),
     }
     twin = averaged(net, ema)
-    assert isinstance(twin, LayerNet | OwnerNet | Centrifuge)
+    assert isinstance(twin, LayerNet | OwnerNet | Centrifuge | MattingNet)
     weights.save(twin, out / "weights.safetensors", facts, half=True)
 
 
-def warm_start(net: nn.Module, path: Path, recipe: Recipe | BlendRecipe) -> int:
+def warm_start(net: nn.Module, path: Path, recipe: AnyRecipe) -> int:
     """Begin with the weights of a file, their position tables resized to the recipe's size.
 
     A layer network may be narrower than the recipe's: it is widened. Returns how many clips the
@@ -320,6 +333,9 @@ def warm_start(net: nn.Module, path: Path, recipe: Recipe | BlendRecipe) -> int:
         if other.shape != net.shape:
             raise OptionError(f"--warm-start {path} is of another network: {other.shape}.")
         net.load_state_dict(other.state_dict())
+        return trained
+    if isinstance(net, MattingNet):
+        net.load_state_dict(weights.load_matting(file).state_dict())
         return trained
     if isinstance(net, OwnerNet):
         try:

@@ -1,7 +1,7 @@
 """What a pretraining run does: every choice with its default. It is written into the weights.
 
 `Schedule` is what all runs have, `Recipe` a run on scenes with objects, `BlendRecipe` one on
-blended clips.
+blended clips, `CutoutRecipe` one on bodies cut out of pictures.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from omnimatte_cli.methods.coordination.options import Hiding
+from omnimatte_cli.methods.weights import CENTRIFUGE, MATTING
 from omnimatte_cli.options import Assignment, assigned, check, check_words
 from omnimatte_cli.synth.seeds import EFFECTS, SEED_BITS, TRAINING_SEEDS, VALIDATION_SEEDS
 
 Network = Literal["coordination", "ownership"]
-CENTRIFUGE = "centrifuge"
 MAX_LENGTH = 64  # frames of a clip that the ownership network is trained on
-NETWORKS = (*get_args(Network), CENTRIFUGE)
+NETWORKS = (*get_args(Network), CENTRIFUGE, MATTING)
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,36 @@ class BlendRecipe(Schedule):
         check(0 <= self.frozen <= 1, "frozen must be from 0 to 1")
 
 
-def make_recipe(named: dict[str, Any], pairs: list[str]) -> Recipe | BlendRecipe:
+@dataclass(frozen=True)
+class CutoutRecipe(Schedule):
+    """A run of the matting network on single pictures."""
+
+    network: Literal["matting"] = "matting"
+    height: int = 128
+    width_pixels: int = 128
+    batch_size: int = 16  # cutouts a step
+    steps: int = 20000
+    lr: float = 3e-3
+    weight_decay: float = 1e-3
+    chunk: int = 64
+    pool: int = 200
+    reuse: float = 3.0
+    sheets: int = 300  # pictures that grounds and bodies are cut from
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.height == self.width_pixels, "--size must be square for --network matting")
+        check(self.height % 64 == 0, "--size must be a multiple of 64 for --network matting")
+        check(self.textures is None, "the matting network's pictures take no textures")
+        check(self.sheets >= 1, "sheets must be at least 1")
+
+
+AnyRecipe = Recipe | BlendRecipe | CutoutRecipe
+RECIPES: dict[str, type[AnyRecipe]] = {CENTRIFUGE: BlendRecipe, MATTING: CutoutRecipe}
+
+
+def make_recipe(named: dict[str, Any], pairs: list[str]) -> AnyRecipe:
     """A recipe from named values and NAME=VALUE texts. Raises OptionError."""
     network = named.get("network", Recipe.network)
     check(network in NETWORKS, f"network must be {' or '.join(NETWORKS)}")
-    group: type[Recipe] | type[BlendRecipe] = BlendRecipe if network == CENTRIFUGE else Recipe
-    return assigned(group, [Assignment.parse(p) for p in pairs], fixed=named)
+    return assigned(RECIPES.get(network, Recipe), [Assignment.parse(p) for p in pairs], fixed=named)

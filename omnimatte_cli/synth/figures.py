@@ -1,0 +1,195 @@
+"""Outlines of bodies that stand on something: people, animals, cars, shapes of no kind.
+
+They are drawn from limbs and polygons, hard, on a canvas of twice the picture's size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from omnimatte_cli.synth.clips import outline
+
+TWICE = 2  # how much larger the canvas is than the picture
+HEIGHTS = (0.22, 2.6)  # of the picture's side: log-uniform
+HOLE = 0.2  # share of the figures that one can look through
+RAGGED = (0.0, 0.5, 1.5, 4.0)  # pixels of the canvas that an outline wavers by
+# Of a car, in half lengths and half heights.
+BODYWORK = ((-1, 0), (-1, -1), (-0.6, -1.1), (-0.4, -2), (0.35, -2), (0.6, -1), (1, -0.9), (1, 0))
+TUMBLED = 0.2  # share of the figures that do not stand upright
+
+
+@dataclass(frozen=True)
+class Figure:
+    """shape: (2 S, 2 S) uint8, 0 or 1. feet: (K, 2) x and y in pixels of the picture, where it
+    touches the ground. height: in pixels of the picture."""
+
+    shape: np.ndarray
+    feet: np.ndarray
+    height: float
+
+
+class Pencil:
+    """Draws on one canvas, in sixteenths of a pixel."""
+
+    def __init__(self, side: int) -> None:
+        self.canvas = np.zeros((side, side), np.uint8)
+        self.feet: list[np.ndarray] = []
+
+    def polygon(self, corners: np.ndarray, value: int = 1) -> None:
+        points = np.round(corners * 16).astype(np.int32)
+        cv2.fillPoly(self.canvas, [points], value, cv2.LINE_8, 4)
+
+    def limb(self, start: np.ndarray, end: np.ndarray, first: float, last: float) -> None:
+        """A line with round ends, `first` and `last` its radii."""
+        way = end - start
+        length = math.hypot(*way) + 1e-6
+        across = np.array([-way[1], way[0]]) / length
+        sides = [start + across * first, end + across * last, end - across * last]
+        self.polygon(np.array([*sides, start - across * first]))
+        for place, radius in ((start, first), (end, last)):
+            x, y = (round(float(v) * 16) for v in place)
+            cv2.circle(self.canvas, (x, y), max(1, round(radius * 16)), 1, -1, cv2.LINE_8, 4)
+
+
+def turned(angle: float) -> np.ndarray:
+    """Down, turned by an angle in radians: (2,)."""
+    return np.array([math.sin(angle), math.cos(angle)])
+
+
+def person(rng: np.random.Generator, pencil: Pencil, centre: np.ndarray, height: float) -> None:
+    """A body with limbs, some in a coat. centre: (2,) pixels of the canvas."""
+
+    def at(x: float, y: float) -> np.ndarray:
+        return np.array([x, y]) * height
+
+    hip, neck = centre + at(0, 0.02), centre + at(rng.normal(0, 0.04), -0.32)
+    width = rng.uniform(0.07, 0.12) * height
+    pencil.limb(hip, neck, width * rng.uniform(0.7, 1.1), width)
+    pencil.limb(neck + at(0, -0.08), neck + at(0, -0.1), 0.062 * height, 0.062 * height)
+    if rng.random() < 0.3:  # a coat, a skirt
+        hem = hip + at(0, rng.uniform(0.05, 0.25))
+        pencil.limb(neck, hem, width * 0.8, width * rng.uniform(1.2, 2))
+    for side in (-1, 1):
+        angle = rng.normal(0, 0.3)
+        knee = hip + at(0.04 * side, 0) + 0.24 * height * turned(angle)
+        foot = knee + 0.24 * height * turned(angle - abs(rng.normal(0, 0.4)))
+        toe = foot + at(rng.choice([-1, 1]) * rng.uniform(0.03, 0.09), 0.012)
+        pencil.limb(hip + at(0.045 * side, 0), knee, 0.055 * height, 0.042 * height)
+        pencil.limb(knee, foot, 0.042 * height, 0.026 * height)
+        pencil.limb(foot, toe, 0.026 * height, 0.02 * height)
+        pencil.feet.append(foot)
+        angle = rng.normal(0, 0.7) + 0.2 * side
+        shoulder = neck + np.array([side * width * 0.8, 0.03 * height])
+        elbow = shoulder + 0.17 * height * turned(angle)
+        hand = elbow + 0.17 * height * turned(angle + rng.normal(0, 0.8))
+        pencil.limb(shoulder, elbow, 0.034 * height, 0.028 * height)
+        pencil.limb(elbow, hand, 0.028 * height, 0.022 * height)
+
+
+def animal(rng: np.random.Generator, pencil: Pencil, centre: np.ndarray, height: float) -> None:
+    """Four legs, a tail, a head on a neck, some with humps; `height` as a person's is."""
+    unit, way = 0.9 * height, rng.choice([-1, 1])
+
+    def at(x: float, y: float) -> np.ndarray:
+        return np.array([way * x, y]) * unit
+
+    length, thick = rng.uniform(0.5, 0.9), rng.uniform(0.13, 0.22) * unit
+    back = centre + at(-length / 2, -0.1)
+    front = centre + at(length / 2, -0.1 + rng.normal(0, 0.04))
+    pencil.limb(back, front, thick, thick * rng.uniform(0.8, 1.2))
+    if rng.random() < 0.3:  # humps
+        for share in (0.3, 0.7):
+            base = back + at(length * share, 0)
+            up = np.array([0, -thick])
+            pencil.limb(base + 0.9 * up, base + 1.3 * up, thick * 0.4, thick * 0.15)
+    head = front + at(rng.uniform(0.1, 0.35), -rng.uniform(-0.05, 0.4))
+    pencil.limb(front, head, thick * 0.5, thick * 0.3)
+    pencil.limb(head, head + at(0.13, 0.04), thick * 0.3, thick * 0.2)
+    for share in (-0.5, -0.38, 0.38, 0.5):
+        top, angle = centre + at(share * length, -0.02), rng.normal(0, 0.25)
+        knee = top + 0.22 * unit * turned(angle)
+        foot = knee + 0.22 * unit * turned(angle + rng.normal(0, 0.3))
+        pencil.limb(top, knee, 0.06 * unit, 0.035 * unit)
+        pencil.limb(knee, foot, 0.032 * unit, 0.025 * unit)
+        pencil.feet.append(foot)
+    angle = rng.normal(0.6, 0.6)
+    tail = back + 0.3 * unit * np.array([-way * math.cos(angle), math.sin(angle)])
+    pencil.limb(back, tail, 0.03 * unit, 0.012 * unit)
+
+
+def car(rng: np.random.Generator, pencil: Pencil, centre: np.ndarray, height: float) -> None:
+    """Bodywork on two wheels, 1.2 times `height` long."""
+    length, tall = 0.6 * height, height * rng.uniform(0.14, 0.25)
+    pencil.polygon(centre + np.array(BODYWORK) * (length, tall))
+    for x in (-0.6, 0.6):
+        wheel = centre + np.array([x * length, 0])
+        pencil.limb(wheel, wheel, 0.45 * tall, 0.45 * tall)
+        pencil.feet.append(wheel + np.array([0, 0.45 * tall]))
+
+
+def blob(rng: np.random.Generator, pencil: Pencil, centre: np.ndarray, height: float) -> None:
+    """A shape of no kind."""
+    corners = outline(rng, centre, 0.45 * height)
+    pencil.polygon(corners)
+    pencil.feet.append(corners[corners[:, 1].argmax()])
+
+
+def heap(rng: np.random.Generator, pencil: Pencil, centre: np.ndarray, height: float) -> None:
+    """Some shapes over each other."""
+    for _ in range(int(rng.integers(2, 6))):
+        place = centre + rng.normal(0, 0.25, 2) * height
+        pencil.polygon(outline(rng, place, height * rng.uniform(0.1, 0.35)))
+    pencil.feet.append(centre + np.array([0, 0.3 * height]))
+
+
+Draw = Callable[[np.random.Generator, Pencil, np.ndarray, float], None]
+KINDS: tuple[tuple[Draw, float], ...] = (
+    (person, 0.42),
+    (animal, 0.2),
+    (blob, 0.18),
+    (car, 0.12),
+    (heap, 0.08),
+)
+
+
+def random_figure(rng: np.random.Generator, side: int) -> Figure:
+    """A figure of any size of which some outline is in a picture of `side` pixels."""
+    canvas = TWICE * side
+    low, high = (math.log(canvas * share) for share in HEIGHTS)
+    height = math.exp(rng.uniform(low, high))
+    spread = min(height, 1.1 * canvas) * np.array([0.5, 0.8])
+    centre = canvas / 2 + rng.uniform(-0.5, 0.5, 2) * spread
+    pencil = Pencil(canvas)
+    draw = KINDS[int(rng.choice(len(KINDS), p=[p for _, p in KINDS]))][0]
+    draw(rng, pencil, centre, height)
+    if rng.random() < HOLE:
+        place = centre + rng.normal(0, 0.15, 2) * height
+        pencil.polygon(outline(rng, place, height * rng.uniform(0.04, 0.12)), 0)
+    shape: np.ndarray = pencil.canvas
+    wave = float(rng.choice(RAGGED)) * rng.uniform(0.3, 1)
+    if wave:
+        shape = wavering(rng, shape, wave, rng.uniform(2, 12))
+    angle = rng.uniform(-180, 180) if rng.random() < TUMBLED else math.degrees(rng.normal(0, 0.12))
+    turn = cv2.getRotationMatrix2D((canvas / 2, canvas / 2), angle, 1)
+    shape = cv2.warpAffine(shape, turn, (canvas, canvas), flags=cv2.INTER_NEAREST)
+    feet = np.array(pencil.feet) @ turn[:, :2].T + turn[:, 2]
+    return Figure(shape, feet / TWICE, height / TWICE)
+
+
+def wavering(rng: np.random.Generator, shape: np.ndarray, size: float, cell: float) -> np.ndarray:
+    """A shape (S, S) uint8 whose outline is displaced smoothly, by `size` pixels on average.
+
+    cell: pixels between independent displacements.
+    """
+    side = len(shape)
+    cells = max(2, int(side / cell))
+    coarse = rng.normal(0, size, (cells, cells, 2)).astype(np.float32)
+    field = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    places = x + field[..., 0], y + field[..., 1]
+    return cv2.remap(shape, *places, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
