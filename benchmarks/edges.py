@@ -9,7 +9,7 @@ options, and the alpha of the body's pass is compared with the truth. Errors as 
 gradient / 1000 with sigma 1.4), and Erofeev et al., "Perceptually Motivated Benchmark for Video
 Matting", BMVC 2015 (dtSSD x 100, a root mean square here), over whole pictures; SAD, MSE and
 gradient are means over frames. --peer: also pymatting's closed form (which must be installed), on
-every fourth frame, with the band of `matte/edges.py` as the unknown part of its trimap.
+every fourth frame, with a band around the mask's outline as the unknown part of its trimap.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ JITTER = 1.5  # pixels, standard deviation of a wobbling mask's shift
 BLINK = 5  # of so many frames one has no mask
 GRAIN = 1.0  # levels of 255
 PEER_EVERY = 4  # frames
+BAND = 6  # pixels, half the width of what the peer is not told
 EXAMPLES = "shadow", "reflection", "both"  # effects of the scenes, in turn
 
 Masks = np.ndarray  # (T, H, W) bool
@@ -116,16 +117,14 @@ def body_alpha(folder: Path, masks: Masks, out: Path) -> np.ndarray:
 
 
 def peer_alpha(folder: Path, masks: Masks) -> np.ndarray:
-    """pymatting's closed form in the same band, without a plate; frames between are NaN."""
+    """pymatting's closed form in a band around the outline; frames between are NaN."""
     from pymatting import estimate_alpha_cf
-
-    from omnimatte_cli.matte.edges import BAND, make_trimap
 
     out = np.full(masks.shape, np.nan, np.float32)
     for t in range(0, len(masks), PEER_EVERY):
         picture = cv2.imread(str(folder / "frames" / f"{t:05d}.png"))[..., ::-1] / 255.0
-        trimap = make_trimap(masks[t], BAND * SIDE)
-        known = np.where(trimap.unknown, 0.5, trimap.inside).astype(np.float64)
+        mask = masks[t].astype(np.uint8)
+        known = 0.5 * (cv2.erode(mask, disc(BAND)) + cv2.dilate(mask, disc(BAND)).astype(float))
         rows, columns = np.nonzero(known > 0)
         if not len(rows):
             out[t] = 0

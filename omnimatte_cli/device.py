@@ -100,6 +100,17 @@ def deterministic() -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
+@contextmanager
+def shared_among(workers: int) -> Iterator[None]:
+    """So many threads that begin in this context each have their part of torch's own."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(-(-threads // workers))  # new threads begin with what is set
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def side_by_side(
     work: Callable[..., T], jobs: Sequence[tuple], device: torch.device, most: int = 2
 ) -> Generator[T, None, None]:
@@ -109,18 +120,16 @@ def side_by_side(
     Torch's own threads wait for each other after every operation, which costs most where another
     process has one of the cores. Close the iterator if it is not run to its end.
     """
-    threads = torch.get_num_threads()
-    count = min(most, threads, len(jobs))
+    count = min(most, torch.get_num_threads(), len(jobs))
     if device.type != "cpu" or count < 2:
         yield from (work(*job) for job in jobs)
         return
-    torch.set_num_threads(-(-threads // count))  # new threads begin with what is set
-    pool = ThreadPoolExecutor(count)
-    try:
-        yield from pool.map(work, *zip(*jobs, strict=True))
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+    with shared_among(count):
+        pool = ThreadPoolExecutor(count)
+        try:
+            yield from pool.map(work, *zip(*jobs, strict=True))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 class BatchSize:

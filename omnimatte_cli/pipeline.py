@@ -43,8 +43,9 @@ from omnimatte_cli.media.folder import output_folder, state_path
 from omnimatte_cli.media.options import reading
 from omnimatte_cli.media.read import MIN_FRAMES, VideoInfo, probe
 from omnimatte_cli.media.samples import FrameSamples
-from omnimatte_cli.methods import registry, weights
+from omnimatte_cli.methods import registry
 from omnimatte_cli.methods.base import Run
+from omnimatte_cli.methods.networks import body_matting, ownership_network
 from omnimatte_cli.plate.estimate import FindOwners, clean_plate, find_camera
 from omnimatte_cli.plate.load import load_shot_plate
 from omnimatte_cli.plate.strangers import with_strangers
@@ -199,8 +200,9 @@ def decompose_shot(
         settings.seed,
         settings.weights,
         setup.ownership,
-        solve=choice.solve,
-        state=state,
+        choice.solve,
+        body_matting(),
+        state,
     )
     method = registry.make(choice, run)
     info, shot = read_shot(source, folder / "masks", settings, timer, masks=masks)
@@ -236,7 +238,8 @@ def decompose_shot(
         part,
     )
     timer.stage("writing", info.frames if part is None else len(part))
-    scores = writer.write(timer)
+    with devices.shared_among(writer.concurrency()[0]):
+        scores = writer.write(timer)
     timer.finish()
     seconds = dict(timer.seconds)
     facts = describe_run(settings, choice, info, shot, plate, separation, scores, seconds)
@@ -336,18 +339,6 @@ def settings_of_part(settings: Settings, info: VideoInfo, first: int, stop: int)
         split_cuts=False,
         making=replace(made, points=points, boxes=boxes),
     )
-
-
-def ownership_network(network: str | None, name: str, device: torch.device) -> OwnerNet | None:
-    """The ownership network on the device; None where none ships.
-
-    network: the kind of weights that the method takes; name: those that were asked for.
-    """
-    asked = network == "ownership" and name not in ("auto", "none")
-    name = name if asked else weights.OWNERSHIP
-    if not asked and name not in weights.shipped_names():
-        return None
-    return weights.load_owner(weights.find(name, "ownership")).to(device)
 
 
 def write_background(

@@ -14,6 +14,7 @@ import torch
 from omnimatte_cli.arrays import Masks, Plate, Size
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.masks.load import load_masks
+from omnimatte_cli.matte.bodies import CutOut
 from omnimatte_cli.matte.elsewhere import Clip
 from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.majority import leave_minorities
@@ -136,10 +137,11 @@ class Shot:
         plates: np.ndarray,
         solve: SolveSettings,
         plate: Plate,
+        cut_out: CutOut,
     ) -> Callable[[int, np.ndarray, np.ndarray], Layers]:
         """How a frame's layers follow from an ownership over working plates (1 or T, h, w, 3).
 
-        plate: the same at full size.
+        plate: the same at full size. cut_out: finds bodies in masks.
         """
         kept = self.samples.kept if plate.at_hand else ()
         clip = Clip(
@@ -159,7 +161,7 @@ class Shot:
 
         noise = self.noise(plates)
         given = ownership, self.masks, noise, solve, plate.doubts, clip, again
-        return resolver(*given, self.strangers)
+        return resolver(*given, self.strangers, cut_out)
 
 
 def read_shot(

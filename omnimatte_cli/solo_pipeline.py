@@ -51,12 +51,12 @@ from omnimatte_cli.methods.generative.method import (
 )
 from omnimatte_cli.methods.generative.options import AUTO, STRIDE, LayersSettings
 from omnimatte_cli.methods.generative.solos import RemovalVideo, SoloError, open_removal
+from omnimatte_cli.methods.networks import ownership_network
 from omnimatte_cli.options import plain
 from omnimatte_cli.pipeline import (
     Result,
     StageTimer,
     camera_of,
-    ownership_network,
     plate_of,
     users_plate,
 )

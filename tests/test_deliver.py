@@ -451,6 +451,6 @@ def test_large_frames_are_resolved_few_at_a_time() -> None:
         )  # type: ignore[arg-type]
 
     assert writer((480, 854), 4, ("exr",)).concurrency() == (2, 4)
-    assert writer((1080, 1920), 1).concurrency() == (2, 4)
+    assert writer((1080, 1920), 1).concurrency() == writer((1080, 1920), 2).concurrency() == (2, 4)
     assert writer((2160, 3840), 1).concurrency()[0] == 1
     assert writer((2160, 3840), 2, ("exr",)).concurrency() == (1, 1)

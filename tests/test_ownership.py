@@ -364,3 +364,27 @@ def test_frames_of_few_objects_are_computed_in_longer_pieces() -> None:
     one = 128 * 224
     assert together(one) == 48 and 24 < together(2 * one) < 48
     assert together(8 * one) == 24
+
+
+def test_where_nothing_moves_ownership_stands_still() -> None:
+    rng = np.random.default_rng(5)
+    frames = np.full((16, 32, 48, 3), 100, np.uint8)
+    frames = np.clip(frames + rng.normal(0, 1, frames.shape), 0, 255).astype(np.uint8)
+    for t in range(16):
+        frames[t, 4:12, 2 * t : 2 * t + 8] = 220
+    claims = np.clip(0.5 + rng.normal(0, 0.1, (1, 16, 32, 48)), 0, 1).astype(np.float16)
+    for t in range(16):
+        claims[0, t, 4:12, 2 * t : 2 * t + 8] = 1
+    before = Ownership(claims, (1 - claims[0]).astype(np.float16))
+    after = average_static(before, frames, 12.0)
+    assert after.weights.dtype == np.float16 and after.weights.shape == claims.shape
+
+    def flicker(x: np.ndarray) -> float:
+        return float(np.abs(np.diff(x[0, :, 20:].astype(np.float32), axis=0)).mean())
+
+    assert flicker(after.weights) < 0.15 * flicker(before.weights)
+    # What moves keeps its own answer.
+    moving = after.weights[0, 8, 5:11, 18:22].astype(np.float32)
+    assert moving.min() > 0.9
+    total = after.weights[0].astype(np.float32) + after.unowned
+    assert np.abs(total - 1).max() < 0.01

@@ -13,15 +13,14 @@ from omnimatte_cli.matte import resolve
 from omnimatte_cli.matte.bleed import without_bleed
 from omnimatte_cli.matte.box import bounding_box
 from omnimatte_cli.matte.compositing import composite, grey, layer_over, straight
-from omnimatte_cli.matte.edges import find_alpha
 from omnimatte_cli.matte.effects import Effect, find_effect
-from omnimatte_cli.matte.ground import free_of_ground, shown_ground, without_ground
 from omnimatte_cli.matte.noise import residual_noise, seen_quantile
 from omnimatte_cli.matte.ownership import FrameWeights, Ownership, frame_weights, smoothstep
 from omnimatte_cli.matte.quantise import QuantisedLayers, quantise_layers
 from omnimatte_cli.matte.resolve import commit_large_changes, residual_plate
 from omnimatte_cli.matte.rim import settled_rims
 from omnimatte_cli.matte.transfer import transfer_frame
+from omnimatte_cli.matte.walls import plain_ground
 
 NOISE = 1 / 255
 
@@ -68,6 +67,11 @@ def test_ownerships_that_add_to_one_recompose_the_frame(n: int) -> None:
     assert np.abs(again - to_float(frame))[moved].max() <= 1.01 / 255
 
 
+def shrunk(frame: np.ndarray, plate: np.ndarray, masks: np.ndarray, side: float) -> np.ndarray:
+    """Bodies a pixel smaller than their masks, with soft edges."""
+    return np.stack([cv2.blur(cv2.erode(m, np.ones((3, 3))), (3, 3)) for m in masks])
+
+
 def test_layers_are_computed_where_they_are_as_in_the_whole_picture() -> None:
     """Bodies only around their masks, effects only where they are: the same to the last bit."""
     rng = np.random.default_rng(5)
@@ -86,18 +90,17 @@ def test_layers_are_computed_where_they_are_as_in_the_whole_picture() -> None:
     )
     owners = frame_weights(ownership, 0, masks, order)
     layers = resolve.resolve_frame(
-        frame, plate, owners, order, noise, masks=masks, continue_hidden=False
+        frame, plate, owners, order, noise, masks=masks, continue_hidden=False, cut_out=shrunk
     )
     assert layers.passes is not None
 
-    clean = without_bleed(frame, plate, owners.edge.max(0), noise)
     side, edge = float(np.sqrt(size[0] * size[1])), owners.edge.max(0)
-    weights = settled_rims(owners.weights, edge, masks.any(0), frame - plate, side)
+    bodies = shrunk(frame, plate, resolve.visible_masks(masks, order), side)
+    bodies = bodies * (1 - plain_ground(frame, plate, edge, noise, side))
+    clean = without_bleed(frame, plate, bodies.max(0), noise)
+    weights = settled_rims(owners.weights, edge, bodies.max(0) > 0.5, frame - plate, side)
     owners = replace(owners, weights=weights)
-    taken = shown_ground(clean, plate, edge, noise, side)
-    seen_masks = resolve.visible_masks(masks, order)
-    bodies = without_ground(seen_masks, taken, side)
-    ground = np.maximum(1 - smoothstep(edge, *resolve.GROUND), taken)
+    ground = 1 - smoothstep(cv2.GaussianBlur(bodies.max(0), (0, 0), 1), *resolve.GROUND)
     below = plate
     for i in order:
         touched = np.maximum(owners.weights[i], bodies[i]) > resolve.TOUCHED
@@ -113,9 +116,7 @@ def test_layers_are_computed_where_they_are_as_in_the_whole_picture() -> None:
         effect = find_effect(here - base, under, claim, visible, near, side)
         floor = under + resolve.believed(effect, np.s_[:, :], under, near)
         mask = bodies[:, box.rows, box.columns]
-        right = free_of_ground(seen_masks[i][box.slices], taken[box.slices], side)
-        alpha = find_alpha(here, floor, mask[i], near, side, right)
-        alpha = alpha * np.minimum(1, 2 - 2 * np.delete(mask, i, 0).max(0))
+        alpha = mask[i] * np.minimum(1, 2 - 2 * np.delete(mask, i, 0).max(0))
         colour, alpha = resolve.body_light(here, seen, floor, alpha, mine, near)
         through = 1 - alpha
         whole = np.zeros((*size, 4), np.float32)

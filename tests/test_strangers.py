@@ -20,7 +20,8 @@ from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.predict import predict_ownership
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.methods.base import Run
-from omnimatte_cli.pipeline import find_owners, ownership_network
+from omnimatte_cli.methods.networks import ownership_network
+from omnimatte_cli.pipeline import find_owners
 from omnimatte_cli.plate.strangers import owned_shares, with_strangers
 from omnimatte_cli.progress import Silent
 from omnimatte_cli.segment import moving

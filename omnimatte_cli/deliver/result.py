@@ -33,6 +33,7 @@ LOOKAHEAD = 4  # frames resolved ahead of the one being written, or fewer:
 HELD_BYTES = 400 << 20  # bytes of them, and
 WORK_BYTES = 1 << 30  # bytes that all threads may need for their frames
 FRAME_BYTES, OBJECT_BYTES = 80, 30  # bytes a pixel that resolving takes, and an object more
+MATTING_BYTES = 80  # and the matting network, meanwhile
 CHECKS = 24  # squares of the preview's checkerboard from top to bottom
 VISIBLE_ALPHA = 0.02  # a layer counts as present above this alpha
 
@@ -166,9 +167,9 @@ class ResultWriter:
     def concurrency(self) -> tuple[int, int]:
         """Threads that resolve, and frames ahead of the one being written: fewer of large ones."""
         pixels, count = self.delivery.size[0] * self.delivery.size[1], len(self.names)
-        work = pixels * (FRAME_BYTES + OBJECT_BYTES * count)
-        workers = max(1, min(WORKERS, WORK_BYTES // work))
-        kept = pixels * (16 + 4 * count) + (work if self._others else 0)
+        held = pixels * (FRAME_BYTES + OBJECT_BYTES * count)
+        workers = max(1, min(WORKERS, WORK_BYTES // (held + pixels * MATTING_BYTES)))
+        kept = pixels * (16 + 4 * count) + (held if self._others else 0)
         return workers, max(workers, min(LOOKAHEAD, HELD_BYTES // kept))
 
     def resolve(

@@ -27,7 +27,8 @@ from omnimatte_cli.matte.quantise import quantise_layers
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import LayersAt, Run
-from omnimatte_cli.pipeline import find_owners, ownership_network
+from omnimatte_cli.methods.networks import body_matting, ownership_network
+from omnimatte_cli.pipeline import find_owners
 from omnimatte_cli.plate.estimate import clean_plate
 from omnimatte_cli.plate.strangers import with_strangers
 from omnimatte_cli.progress import Progress, Silent
@@ -88,6 +89,7 @@ class Runner:
             weights=variant.weights,
             ownership=network,
             solve=choice.solve,
+            cut_out=body_matting(),
         )
         shot = self._with_strangers(variant, run)
         plate = self._plate(shot, truth, variant, choice.solve, run)

@@ -26,8 +26,8 @@ RINGING = 0.05  # the same, share of the largest change within two pixels
 CHANGED = 0.5  # times that by which it must be larger to have changed for sure
 INSIDE = (0.45, 0.7)  # changed share of a place's neighbourhood: beside an outline .. within it
 HALVED = (0.3, 0.55)  # met share of the bleeding that halved colour gives: not halved .. halved
-BODY = (0.5, 0.9)  # soft mask: its colour may have bled here .. is its own
-NEAR_BODY = 0.02  # soft mask from which there may be a body
+BODY = (0.5, 0.9)  # alpha: its colour may have bled here .. is its own
+NEAR_BODY = 0.02  # alpha from which there may be a body
 AROUND = 8  # pixels around it in which its colour may have bled, and what tells so
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import ALPHABETICAL, Masks, Size, to_float
 from omnimatte_cli.matte.blur import enlarged, enlarged_mask
+from omnimatte_cli.matte.bodies import CutOut, by_masks, margin_of
 from omnimatte_cli.matte.box import Box, bounding_box
 from omnimatte_cli.matte.elsewhere import Clip, references
 from omnimatte_cli.matte.hidden import Moved
@@ -35,6 +36,7 @@ def resolver(
     clip: Clip | None = None,
     again: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
     strangers: np.ndarray | None = None,
+    cut_out: CutOut = by_masks,
 ) -> Callable[[int, np.ndarray, np.ndarray], Layers]:
     """How frame t's layers are made of its frame and its plate, both (H, W, 3).
 
@@ -43,14 +45,14 @@ def resolver(
     (T, h, w, 2) uint8, those of the plates. clip: where frames are looked for that show what is
     hidden in others; None: nowhere. again: the picture and the plate of a frame that it keeps.
     strangers: (S, T, h, w) bool, movers without a mask; None: nobody looked for any, and what masks
-    leave out of their bodies is not looked for either.
+    leave out of their bodies is not looked for either. cut_out: finds bodies in masks.
     """
     solve = solve or SolveSettings()
     # Who is before whom must be known: alphabets guess.
     go_on = solve.continue_hidden and masks.order_source != ALPHABETICAL
     height, width = masks.size
     side = float(np.sqrt(height * width))
-    margin = round(AROUND * side) + REACH_PIXELS
+    margin = max(round(AROUND * side) + REACH_PIXELS, margin_of(side))
 
     search = references(clip) if go_on and clip is not None and not solve.exact_layers else None
 
@@ -108,7 +110,7 @@ def resolver(
         if box is None or again is None:
             return None
         box, given = inputs(s, *again(s), box, 1)
-        return box, solve_parts(**given)[1]
+        return box, solve_parts(**given, cut_out=cut_out)[1]
 
     def layers_at(t: int, frame: np.ndarray, plate: np.ndarray) -> Layers:
         own = masks.frame(t)
@@ -140,6 +142,7 @@ def resolver(
             exact_layers=solve.exact_layers,
             continue_hidden=go_on,
             elsewhere=elsewhere,
+            cut_out=cut_out,
         )
         rgba[:, box.rows, box.columns] = found.rgba
         return Layers(rgba, lambda: placed(found, box, masks.size), box)

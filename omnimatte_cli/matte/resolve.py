@@ -1,9 +1,9 @@
 """Layers at full size from plate, frame and ownership, in float32. Pure functions on arrays.
 
-An object's layer is its body over its reflection over its shadow. The body is opaque and has the
-frame's colours; the effects are smooth (`effects.py`) or, with `exact_layers`, the sparsest layer
-that explains every pixel by itself (`closed_form.py`). What the layers do not explain is in
-`residual_plate`.
+An object's layer is its body over its reflection over its shadow. The body, cut out of its mask
+(`bodies.py`), is opaque and has the frame's colours; the effects are smooth (`effects.py`) or, with
+`exact_layers`, the sparsest layer that explains every pixel by itself (`closed_form.py`). What the
+layers do not explain is in `residual_plate`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 
 from omnimatte_cli.arrays import channel_max
 from omnimatte_cli.matte.bleed import without_bleed
+from omnimatte_cli.matte.bodies import CutOut, by_masks
 from omnimatte_cli.matte.box import Box, bounding_box, cropped
 from omnimatte_cli.matte.closed_form import min_alpha, sure_min_alpha
 from omnimatte_cli.matte.compositing import grey, layer_over, straight
-from omnimatte_cli.matte.edges import GROUND_SPREAD, edge_box, find_alpha, in_light
-from omnimatte_cli.matte.effects import Effect, find_effect
-from omnimatte_cli.matte.ground import free_of_ground, shown_ground, without_ground
+from omnimatte_cli.matte.effects import Effect, channel_sum, find_effect
 from omnimatte_cli.matte.ownership import FrameWeights, smoothstep
 from omnimatte_cli.matte.parts import Body, Elsewhere, Part, Solved, behind_others, lay_down
 from omnimatte_cli.matte.passes import BODY, PASSES, effect_passes, split_layer
 from omnimatte_cli.matte.rim import settled_rims
+from omnimatte_cli.matte.walls import plain_ground
 
 SMOOTHING = 1.5  # pixels; sigma over which a faint change must be coherent to count
 EVIDENCE = (0.3, 0.6)  # smoothed change, in noise deviations: nothing counts below, all above
@@ -40,7 +40,9 @@ REACH = 0.0375  # of the mean side: how far around those the smoothest effect re
 REACH_PIXELS = 8  # besides: rims
 
 REST_GAIN = 4.0  # times what the layers leave over that the residual plate may change
-GROUND = (0.02, 0.3)  # soft mask up to which a pixel shows the ground .. from which it does not
+GROUND = (0.02, 0.3)  # blurred body up to which a pixel shows the ground .. from which not
+BESIDE = 0.0025  # of the mean side; sigma of that blur, of a pixel at least
+GROUND_SPREAD = 0.012  # least deviation of the frame from the ground
 NO_SHADOW = (2.5, 5.0)  # deviations off the ground in any light: a shadow .. none
 RIM_SIGMA = 1.2  # pixels; of a blur of the body's alpha
 RIM_REACH = 8  # pixels, more than that blur reaches
@@ -83,6 +85,7 @@ def resolve_frame(
     doubt: np.ndarray | None = None,
     continue_hidden: bool = True,
     elsewhere: Elsewhere | None = None,
+    cut_out: CutOut = by_masks,
 ) -> Layers:
     """Every object's layer in one frame.
 
@@ -93,12 +96,12 @@ def resolve_frame(
     mean side of the picture that these are part of, in pixels; None: they are all of it. doubt:
     (H, W, 2) in [0, 1], how much darker, and brighter, than the plate means nothing; None: unknown.
     continue_hidden: layers go on behind the bodies before them, unless they are exact. elsewhere:
-    what other frames show of what is hidden; None: nothing.
+    what other frames show of what is hidden; None: nothing. cut_out: finds bodies in masks.
     """
     if exact_layers:
         return _exact_layers(frame, plate, owners, order, noise)
     side = side or float(np.sqrt(frame.shape[0] * frame.shape[1]))
-    rgba, found = solve_parts(frame, plate, owners, order, noise, masks, side, doubt)
+    rgba, found = solve_parts(frame, plate, owners, order, noise, masks, side, doubt, cut_out)
     parts = found.parts
     if continue_hidden:
         more = behind_others(found, side, elsewhere)
@@ -128,6 +131,15 @@ def visible_masks(masks: np.ndarray, order: np.ndarray) -> np.ndarray:
     return out
 
 
+def disjoint(bodies: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Alphas (N, H, W) of which those behind have what those in front leave."""
+    out, free = np.empty_like(bodies), np.ones(bodies.shape[1:], np.float32)
+    for i in order[::-1]:
+        out[i] = np.minimum(bodies[i], free)
+        free = free - out[i]
+    return out
+
+
 def solve_parts(
     frame: np.ndarray,
     plate: np.ndarray,
@@ -137,20 +149,23 @@ def solve_parts(
     masks: np.ndarray | None,
     side: float,
     doubt: np.ndarray | None,
+    cut_out: CutOut,
 ) -> tuple[np.ndarray, Solved]:
     """Every object as it is seen, as `resolve_frame` takes it: (N, H, W, 4), and in parts."""
-    bodies = owners.edge if masks is None else visible_masks(masks, order)
     shape = frame.shape[:2]
     rgba = np.zeros((len(order), *shape, 4), np.float32)
     parts: dict[int, Part] = {}
+    visible_parts = owners.edge if masks is None else visible_masks(masks, order)
     edge = owners.edge.max(0)
-    weights = settled_rims(owners.weights, edge, bodies.max(0) > 0.5, frame - plate, side)
+    bodies = cut_out(frame, plate, visible_parts, side)
+    bodies = disjoint(bodies * (1 - plain_ground(frame, plate, edge, noise, side)), order)
+    body = bodies.max(0)
+    weights = settled_rims(owners.weights, edge, body > 0.5, frame - plate, side)
     total = weights.sum(0)
-    # An effect is learnt from where no body can be, and from the ground that a mask takes in.
-    clean = without_bleed(frame, plate, edge, noise)
-    taken = shown_ground(clean, plate, edge, noise, side)
-    masks, bodies = bodies, without_ground(bodies, taken, side)
-    ground = np.maximum(1 - smoothstep(edge, *GROUND), taken)
+    # An effect is learnt from where no body can be.
+    clean = without_bleed(frame, plate, body, noise)
+    beside = cv2.GaussianBlur(body, (0, 0), max(BESIDE * side, 1))
+    ground = 1 - smoothstep(beside, *GROUND)
     below = plate.copy()
     for i in order:
         touched = np.maximum(weights[i], bodies[i]) > TOUCHED
@@ -166,13 +181,11 @@ def solve_parts(
         claim = mine * smoothstep(mine / np.maximum(total[part], 1e-3), *RIVALS)
         effect = find_effect(here - plate[part], under, claim, visible, near, side, unsure)
         pictures = here, frame[part]
-        inside = bodies[:, part[0], part[1]]
-        right = free_of_ground(masks[i][part], taken[part], side)
-        body = find_body(pictures, under, effect, inside, i, mine, near, side, right)
-        lay_down(rgba[i][part], effect, body)
+        solid = find_body(pictures, under, effect, bodies[i][part], mine, near)
+        lay_down(rgba[i][part], effect, solid)
         if i != order[-1]:
             below[part] = layer_over(rgba[i][part], under)
-        parts[i] = box, effect, body
+        parts[i] = box, effect, solid
     return rgba, Solved(parts, order, ground)
 
 
@@ -180,32 +193,24 @@ def find_body(
     pictures: tuple[np.ndarray, np.ndarray],
     below: np.ndarray,
     effect: Effect,
-    bodies: np.ndarray,
-    i: int,
+    body: np.ndarray,
     weight: np.ndarray,
     noise: np.ndarray | float,
-    side: float,
-    right: np.ndarray,
 ) -> Body | None:
-    """Object i's body before its own effect; None where its mask is empty.
+    """An object's body before its own effect; None where there is none.
 
-    pictures: (H, W, 3) twice, the frame without colour that bled, by which alpha is found, and as
-    it is, whose colours the body has. below: (H, W, 3). bodies: (N, H, W), every object's visible
-    mask. weight: (H, W), the object's ownership. noise, side: as in `resolve_frame`.
-    right: (H, W), how surely its mask takes in no ground.
+    pictures: (H, W, 3) twice, the frame without colour that bled, which says what alpha is needed,
+    and as it is, whose colours the body has. below: (H, W, 3). body: (H, W), its alpha. weight:
+    (H, W), the object's ownership. noise: as in `resolve_frame`.
     """
-    box = edge_box(bodies[i], side, RIM_REACH)
+    box = bounding_box(body > 0, RIM_REACH)
     if box is None:
         return None
     part = box.slices
     under, near = below[part], cropped(noise, box)
     here, seen = (x[part] for x in pictures)
     floor = under + believed(effect, part, under, near)
-    alpha = find_alpha(here, floor, bodies[i][part], near, side, right[part])
-    if len(bodies) > 1:
-        others = np.delete(bodies[:, part[0], part[1]], i, 0).max(0)
-        alpha = alpha * np.minimum(1, 2 - 2 * others)
-    return Body(box, *body_light(here, seen, floor, alpha, weight[part], near))
+    return Body(box, *body_light(here, seen, floor, body[part], weight[part], near))
 
 
 def believed(
@@ -219,8 +224,15 @@ def believed(
     """
     change = effect.light[part] - grey(effect.alpha[part]) * ground
     quiet = np.square(np.maximum(noise, GROUND_SPREAD))
-    _, strange = in_light(ground + change, ground, quiet)
+    strange = out_of_light(ground + change, ground, quiet)
     return change * grey(1 - smoothstep(strange, *NO_SHADOW) * (1 - effect.mirror[part]))
+
+
+def out_of_light(x: np.ndarray, ground: np.ndarray, variance: np.ndarray | float) -> np.ndarray:
+    """How far x (H, W, 3) is from the ground (H, W, 3) in any light, (H, W) in deviations."""
+    light = channel_sum(x * ground) / np.maximum(channel_sum(ground * ground), 1e-4)
+    off = channel_sum(np.square(x - grey(light) * ground))
+    return np.sqrt(off / variance)
 
 
 def body_light(

@@ -1,4 +1,4 @@
-"""Who owns the pixels just outside of a mask: whoever owns what changes as they do.
+"""Who owns the pixels around a body, in its mask or beside it: who owns what changes as they do.
 
 Around its mask an object is believed without being asked, as masks are rough and pixels on an
 outline are mixed. But most of that rim is ground on which nothing but the codec's ringing changes.
@@ -29,7 +29,7 @@ def settled_rims(
     """Ownership (N, H, W) in which rims are owned as what changes alike around them is.
 
     weights: (N, H, W) float32 that sum to 1 at most. edge: (H, W) float32, the soft masks'
-    largest. body: (H, W) bool, all masks. change: (H, W, 3) float32, frame less plate, in [-1, 1].
+    largest. body: (H, W) bool, all bodies. change: (H, W, 3) float32, frame less plate, in [-1, 1].
     side: mean side of the picture that these are part of, in pixels.
     """
     rim = (edge > EDGE) & ~body

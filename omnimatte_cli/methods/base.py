@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from omnimatte_cli.arrays import Plate
+from omnimatte_cli.matte.bodies import CutOut, by_masks
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.matte.resolve import Layers
 from omnimatte_cli.methods.options import MethodOptions
@@ -33,9 +34,9 @@ class Run:
 
     device: where to compute. seed: of all random choices. weights: a shipped name, a path, "none"
     or "auto". ownership: the ownership network on the device, or None where none is there.
-    solve: how layers are made. state: a path that an interrupted training is kept under; None: it
-    is not kept. memo: results of long stages that a later call with the same inputs takes from here
-    (evaluations vary one option).
+    solve: how layers are made. cut_out: finds bodies in masks. state: a path that an interrupted
+    training is kept under; None: it is not kept. memo: results of long stages that a later call
+    with the same inputs takes from here (evaluations vary one option).
     """
 
     device: torch.device
@@ -43,6 +44,7 @@ class Run:
     weights: str = "auto"
     ownership: OwnerNet | None = None
     solve: SolveSettings = field(default_factory=SolveSettings)
+    cut_out: CutOut = by_masks
     state: Path | None = None
     memo: dict[str, Any] = field(default_factory=dict)
 

@@ -116,7 +116,7 @@ class CoordinationMethod(Method[Options]):
             return Separation(layers_at, facts, prediction.forget)
         ownership = choose_owner(prediction.ownership, options, known)
         ownership = pool_over_time(ownership, shot.frames, plates, float(shot.fps), progress)
-        layers_at = shot.resolver(ownership, plates, run.solve, plate)
+        layers_at = shot.resolver(ownership, plates, run.solve, plate, run.cut_out)
         return Separation(layers_at, facts, prediction.forget)
 
 

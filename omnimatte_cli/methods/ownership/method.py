@@ -25,7 +25,7 @@ class OwnershipMethod(Method[Options]):
         ownership = shot.ownership(net, plates, self.run.device, progress, stride)
         ownership = pool_over_time(ownership, shot.frames, plates, float(shot.fps), progress)
         facts = {"network": {"network": "ownership", "frame_stride": stride}}
-        layers_at = shot.resolver(ownership, plates, self.run.solve, plate)
+        layers_at = shot.resolver(ownership, plates, self.run.solve, plate, self.run.cut_out)
         return Separation(layers_at, facts)
 
 
