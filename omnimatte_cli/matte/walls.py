@@ -31,7 +31,7 @@ FREE = 0.02  # soft mask up to which a pixel shows the ground
 STEPS = 24  # from window to window, at most
 SETTLED = 4.0  # squares of a sigma that change at the last of them
 CELLS = 1.5  # of a grid that windows are summed on, in the sigma of one
-FINEST = 3.0  # pixels of a grid that LIGHT has at least
+FINEST = 1.5  # pixels of a grid that LIGHT has at least
 
 DENOISE = 0.7  # pixels of that grid; sigma of a blur of what is compared
 NOISE, SHARE = 0.006, 0.01  # least deviation, and share of the lit ground, that is no difference
