@@ -20,7 +20,7 @@ from omnimatte_cli.matte.quantise import QuantisedLayers, quantise_layers
 from omnimatte_cli.matte.resolve import commit_large_changes, residual_plate
 from omnimatte_cli.matte.rim import settled_rims
 from omnimatte_cli.matte.transfer import transfer_frame
-from omnimatte_cli.matte.walls import plain_ground
+from omnimatte_cli.matte.walls import plain_ground, without_ground
 
 NOISE = 1 / 255
 
@@ -96,7 +96,7 @@ def test_layers_are_computed_where_they_are_as_in_the_whole_picture() -> None:
 
     side, edge = float(np.sqrt(size[0] * size[1])), owners.edge.max(0)
     bodies = shrunk(frame, plate, resolve.visible_masks(masks, order), side)
-    bodies = bodies * (1 - plain_ground(frame, plate, edge, noise, side))
+    bodies = without_ground(bodies, plain_ground(frame, plate, edge, noise, side), side)
     clean = without_bleed(frame, plate, bodies.max(0), noise)
     weights = settled_rims(owners.weights, edge, bodies.max(0) > 0.5, frame - plate, side)
     owners = replace(owners, weights=weights)

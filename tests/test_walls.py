@@ -15,6 +15,7 @@ from omnimatte_cli.matte.walls import (
     plain_ground,
     share_of_rim,
     small_pieces,
+    without_ground,
     without_specks,
 )
 
@@ -95,6 +96,16 @@ def test_light_is_followed_as_deep_as_masks_take_ground_in() -> None:
     deep = box((slice(0, 180), slice(140, 240)))  # a fifth of the picture's side
     found, _ = follow_light(frame, plate, deep, NOISE, 3, 3)
     assert found[60:120, 200:].mean() > 0.8
+
+
+def test_corners_of_a_mask_go_with_the_ground_beside_them() -> None:
+    mask, taken = box(ROUGH).astype(np.float32), np.zeros(SIZE, np.float32)
+    taken[30:150, 80:100] = 1
+    taken[30, 80:82] = taken[149, 80] = taken[60:62, 80] = 0  # too soft to be told
+    alone = box((slice(5, 9), slice(5, 9)))
+    rest = without_ground(np.stack([np.maximum(mask, alone)]), taken, SIDE)
+    wanted = box((ROUGH[0], slice(100, 170))) | alone
+    np.testing.assert_array_equal(rest[0] > 0, wanted)
 
 
 def test_a_body_like_the_wall_that_is_left_gradually_stays() -> None:

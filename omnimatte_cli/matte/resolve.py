@@ -26,7 +26,7 @@ from omnimatte_cli.matte.ownership import FrameWeights, smoothstep
 from omnimatte_cli.matte.parts import Body, Elsewhere, Part, Solved, behind_others, lay_down
 from omnimatte_cli.matte.passes import BODY, PASSES, effect_passes, split_layer
 from omnimatte_cli.matte.rim import settled_rims
-from omnimatte_cli.matte.walls import plain_ground
+from omnimatte_cli.matte.walls import plain_ground, without_ground
 
 SMOOTHING = 1.5  # pixels; sigma over which a faint change must be coherent to count
 EVIDENCE = (0.3, 0.6)  # smoothed change, in noise deviations: nothing counts below, all above
@@ -158,7 +158,8 @@ def solve_parts(
     visible_parts = owners.edge if masks is None else visible_masks(masks, order)
     edge = owners.edge.max(0)
     bodies = cut_out(frame, plate, visible_parts, side)
-    bodies = disjoint(bodies * (1 - plain_ground(frame, plate, edge, noise, side)), order)
+    taken = plain_ground(frame, plate, edge, noise, side)
+    bodies = disjoint(without_ground(bodies, taken, side), order)
     body = bodies.max(0)
     weights = settled_rims(owners.weights, edge, body > 0.5, frame - plate, side)
     total = weights.sum(0)

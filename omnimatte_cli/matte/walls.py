@@ -63,6 +63,20 @@ def plain_ground(
     return out
 
 
+def without_ground(bodies: np.ndarray, taken: np.ndarray, side: float) -> np.ndarray:
+    """Bodies (N, H, W) in [0, 1] without the ground `taken` from them, (H, W) in [0, 1].
+
+    What was left of their outlines beside it goes with it. side: as above.
+    """
+    if not taken.any():
+        return bodies
+    rest, least = bodies * (1 - taken), (WINDOW * side) ** 2
+    around = cv2.dilate((taken > 0.5).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    for body in rest:
+        body[small_pieces(body > SPECK, least, around)] = 0
+    return rest
+
+
 def _shown(
     frame: np.ndarray, plate: np.ndarray, soft: np.ndarray, noise: np.ndarray | float, side: float
 ) -> np.ndarray:
