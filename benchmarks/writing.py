@@ -22,6 +22,7 @@ from omnimatte_cli.matte.ownership import Ownership
 from omnimatte_cli.matte.quantise import quantise_layers
 from omnimatte_cli.media.encode import encode_image
 from omnimatte_cli.media.read import iter_frames
+from omnimatte_cli.methods.networks import body_matting
 from omnimatte_cli.progress import Silent
 
 PNG = Path("layer.png")
@@ -46,7 +47,7 @@ def main() -> None:
     share = np.repeat((change > 0.05)[None], len(masks.names), 0).astype(np.float16)
     ownership = Ownership(share, np.full((1, 1, 1), 0.2, np.float16))
     noise = np.full((height, width), 2 / 255, np.float32)
-    layers_at = resolver(ownership, masks, noise)
+    layers_at = resolver(ownership, masks, noise, cut_out=body_matting())
     floats = to_float(plate)
     count = len(frames)
     layers = [layers_at(t, f, plate) for t, f in enumerate(frames)]

@@ -161,7 +161,7 @@ class Shot:
 
         noise = self.noise(plates)
         given = ownership, self.masks, noise, solve, plate.doubts, clip, again
-        return resolver(*given, self.strangers, cut_out)
+        return resolver(*given, self.strangers, cut_out=cut_out)
 
 
 def read_shot(

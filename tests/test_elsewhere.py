@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.arrays import Masks, Plate, integers
+from omnimatte_cli.matte.bodies import by_masks
 from omnimatte_cli.matte.box import Box
 from omnimatte_cli.matte.compositing import composite, grey
 from omnimatte_cli.matte.elsewhere import Clip, references
@@ -69,7 +70,7 @@ def solver(clip: Clip, masks: Masks, looks: bool = True) -> Callable[[int], Laye
     """Frame t's layers; looks: whether other frames are looked at."""
     image = integers(GROUND)
     given = (clip, lambda s: (clip.frames[s], image)) if looks else (None, None)
-    layers_at = resolver(clip.ownership, masks, NOISE, None, None, *given)
+    layers_at = resolver(clip.ownership, masks, NOISE, None, None, *given, cut_out=by_masks)
     return lambda t: layers_at(t, clip.frames[t], image)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from omnimatte_cli.arrays import Masks, integers
 from omnimatte_cli.matte.blur import carried
+from omnimatte_cli.matte.bodies import by_masks
 from omnimatte_cli.matte.compositing import composite, grey, lay_over
 from omnimatte_cli.matte.hidden import EFFECT_WITHIN, GRID, KNOWN, continued
 from omnimatte_cli.matte.layers import resolver
@@ -142,7 +143,7 @@ def test_layers_go_on_only_where_somebody_said_who_is_before_whom() -> None:
 
     def hidden_alpha(source: str, solve: SolveSettings | None = None) -> float:
         known = Masks.from_arrays(masks[:, None], ["back", "front"], order_source=source)
-        layers_at = resolver(ownership, known, np.full(SIZE, NOISE), solve)
+        layers_at = resolver(ownership, known, np.full(SIZE, NOISE), solve, cut_out=by_masks)
         return float(
             layers_at(0, integers(frame), integers(plate())).rgba[BACK, 66:79, 95:115, 3].mean()
         )

@@ -8,6 +8,7 @@ import pytest
 
 from omnimatte_cli.arrays import Masks
 from omnimatte_cli.matte import missed
+from omnimatte_cli.matte.bodies import by_masks
 from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.missed import missed_parts
 from omnimatte_cli.matte.ownership import Ownership
@@ -92,14 +93,15 @@ def test_layers_have_it_where_somebody_looked_for_strangers() -> None:
     none = np.zeros((0, 1, 60, 80), bool)
     inner = np.s_[45:48, 94:112]
     for strangers, low, high in ((None, 0, 0.1), (none, 0.9, 1)):
-        layers_at = resolver(nobody, masks, noise, strangers=strangers)
+        layers_at = resolver(nobody, masks, noise, strangers=strangers, cut_out=by_masks)
         alpha = layers_at(0, frame, plate).rgba[0, ..., 3]
         assert low <= alpha[inner].mean() <= high
         assert alpha[60:80, 100:].max() < 0.05
     assert not masks.frame(0)[0][ARM].any()  # the user's stay as they are
     somebody = np.zeros((1, 1, 60, 80), bool)
     somebody[0, 0, 20:26, 45:60] = True
-    alpha = resolver(nobody, masks, noise, strangers=somebody)(0, frame, plate).rgba[0, ..., 3]
+    layers_at = resolver(nobody, masks, noise, strangers=somebody, cut_out=by_masks)
+    alpha = layers_at(0, frame, plate).rgba[0, ..., 3]
     assert alpha[inner].mean() < 0.1
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.arrays import Masks
+from omnimatte_cli.matte.bodies import by_masks
 from omnimatte_cli.matte.compositing import composite, merge, straight
 from omnimatte_cli.matte.effects import Effect
 from omnimatte_cli.matte.layers import resolver
@@ -100,7 +101,7 @@ def test_passes_of_a_frame_that_nobody_owns_are_empty_and_of_the_same_type() -> 
     masks[0, 1, 4:9, 4:9] = True
     nobody = Ownership(np.zeros((1, 2, *SIZE), np.float16), np.ones((2, *SIZE), np.float16))
     noise = np.full(SIZE, 2 / 255, np.float32)
-    layers_at = resolver(nobody, Masks.from_arrays(masks, ["box"]), noise)
+    layers_at = resolver(nobody, Masks.from_arrays(masks, ["box"]), noise, cut_out=by_masks)
     picture = np.full((*SIZE, 3), 90, np.uint8)
     empty, body = (layers_at(t, picture, picture) for t in range(2))
     assert empty.passes is not None and body.passes is not None

@@ -20,6 +20,7 @@ from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.evaluation.scores import SCORES, score, summarise, write_summary
 from omnimatte_cli.evaluation.truth import GroundTruth, read_truth
 from omnimatte_cli.evaluation.variants import BOUND, MASKS, Variant
+from omnimatte_cli.matte.bodies import by_masks
 from omnimatte_cli.matte.compositing import layer_over
 from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.ownership import Ownership, working_plates
@@ -80,7 +81,9 @@ class Runner:
             plate = given_plate(truth, variant.plate)
             noise = shot.noise(working_plates(plate, shot.size, len(shot)))
             exact = SolveSettings(exact_layers=True)
-            layers_at: LayersAt = resolver(true_ownership(truth), shot.masks, noise, exact)
+            layers_at: LayersAt = resolver(
+                true_ownership(truth), shot.masks, noise, exact, cut_out=by_masks
+            )
             return solo_composites(shot, plate, layers_at), plate.image
         choice = registry.choose(variant.settings(self.seed), devices.kind(self.run.device))
         network = ownership_network(choice.options.network, variant.weights, self.run.device)

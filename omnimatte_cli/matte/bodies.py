@@ -117,17 +117,16 @@ def without_holes(
     """
     count, names, facts, _ = cv2.connectedComponentsWithStats((alpha < 0.5).astype(np.uint8))
     outer = np.unique(np.concatenate([names[0], names[-1], names[:, 0], names[:, -1]]))
-    out = alpha
-    for i in range(1, count):
-        if i in outer:
-            continue
-        there, area = names == i, facts[i, cv2.CC_STAT_AREA]
-        seen, known = (float(x[there].mean()) for x in (frame, plate))
-        shown = GAP_LIGHT[0] * known <= seen <= GAP_LIGHT[1] * known
-        if area < least or not shown:
-            rim = cv2.dilate(there.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-            out = np.where(rim, np.float32(1), out)
-    return out
+    filled = np.zeros(alpha.shape, np.uint8)
+    for i in np.setdiff1d(np.arange(1, count), outer):
+        left, top, width, height, area = facts[i]
+        part = np.s_[top : top + height, left : left + width]
+        there = names[part] == i
+        seen, known = (float(x[part][there].mean()) for x in (frame, plate))
+        if area < least or not GAP_LIGHT[0] * known <= seen <= GAP_LIGHT[1] * known:
+            filled[part] |= there
+    rims = cv2.dilate(filled, np.ones((5, 5), np.uint8)) > 0
+    return np.where(rims, np.float32(1), alpha)
 
 
 def coarseness(side: float) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import ALPHABETICAL, Masks, Size, to_float
 from omnimatte_cli.matte.blur import enlarged, enlarged_mask
-from omnimatte_cli.matte.bodies import CutOut, by_masks, margin_of
+from omnimatte_cli.matte.bodies import CutOut, margin_of
 from omnimatte_cli.matte.box import Box, bounding_box
 from omnimatte_cli.matte.elsewhere import Clip, references
 from omnimatte_cli.matte.hidden import Moved
@@ -36,7 +36,8 @@ def resolver(
     clip: Clip | None = None,
     again: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
     strangers: np.ndarray | None = None,
-    cut_out: CutOut = by_masks,
+    *,
+    cut_out: CutOut,
 ) -> Callable[[int, np.ndarray, np.ndarray], Layers]:
     """How frame t's layers are made of its frame and its plate, both (H, W, 3).
 

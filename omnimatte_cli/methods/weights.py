@@ -11,7 +11,7 @@ import logging
 import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from omnimatte_cli.errors import WeightsError
 from omnimatte_cli.media.atomic import replacing
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from omnimatte_cli.matte.network import OwnerNet
     from omnimatte_cli.methods.centrifuge.network import Centrifuge
     from omnimatte_cli.methods.coordination.network import LayerNet
+
+Net = TypeVar("Net", bound="torch.nn.Module")
 
 log = logging.getLogger(__name__)
 
@@ -211,11 +213,7 @@ def load_owner(file: WeightsFile) -> OwnerNet:
         net = OwnerNet(reaches, fine, bool(motion))
     except (ValueError, TypeError, RecursionError, AssertionError) as e:
         raise WeightsError(f"{file.path}: its metadata do not say the network's size.") from e
-    check_header(file.path, net.state_dict())
-    tensors = read_tensors(file.path)
-    check_keys(tensors, net.state_dict(), file.path)
-    net.load_state_dict(tensors)
-    return net.eval()
+    return filled(net, file)
 
 
 def load_centrifuge(file: WeightsFile) -> Centrifuge:
@@ -231,25 +229,21 @@ def load_centrifuge(file: WeightsFile) -> Centrifuge:
     with torch.device("meta"):  # takes no memory
         wanted = Centrifuge(shape).state_dict()
     check_header(file.path, wanted)
-    tensors = read_tensors(file.path)
-    check_keys(tensors, wanted, file.path)
-    net = Centrifuge(shape)
-    net.load_state_dict(tensors)
-    return net.eval()
+    return filled(Centrifuge(shape), file)
 
 
 def load_matting(file: WeightsFile) -> MattingNet:
     """The matting network of a file, in eval mode; every key must be accounted for."""
-    import torch
-
     from omnimatte_cli.matte.matting_network import MattingNet
 
-    with torch.device("meta"):  # takes no memory
-        wanted = MattingNet().state_dict()
-    check_header(file.path, wanted)
+    return filled(MattingNet(), file)
+
+
+def filled(net: Net, file: WeightsFile) -> Net:
+    """A network with the weights of a file, in eval mode; every key must be accounted for."""
+    check_header(file.path, net.state_dict())
     tensors = read_tensors(file.path)
-    check_keys(tensors, wanted, file.path)
-    net = MattingNet()
+    check_keys(tensors, net.state_dict(), file.path)
     net.load_state_dict(tensors)
     return net.eval()
 

@@ -79,6 +79,12 @@ def outline(rng: np.random.Generator, centre: np.ndarray, radius: float) -> np.n
     return centre + points @ rotation.T
 
 
+def fill(picture: np.ndarray, corners: np.ndarray, colour: float | list[float]) -> None:
+    """Paint a polygon, in place, to a sixteenth of a pixel. corners: (P, 2) x and y in pixels."""
+    points = np.round(corners * 16).astype(np.int32)
+    cv2.fillPoly(picture, [points], colour, cv2.LINE_8, 4)
+
+
 def leaves(rng: np.random.Generator, side: int) -> np.ndarray:
     """A dead-leaves picture, (side, side, 3) float32 in [0, 1]."""
     colours = palette(rng, 24).astype(np.float32)
@@ -92,8 +98,7 @@ def leaves(rng: np.random.Generator, side: int) -> np.ndarray:
     for radius in rng.permutation(radii):
         corners = outline(rng, rng.uniform(0, side, 2), radius)
         colour = colours[int(rng.integers(len(colours)))]
-        points = np.round(corners * 16).astype(np.int32)
-        cv2.fillPoly(image, [points], colour.tolist(), cv2.LINE_8, 4)
+        fill(image, corners, colour.tolist())
     if rng.random() < 0.6:
         grain = noise_field(rng, side, rng.uniform(0.4, 1.6))
         image *= np.exp(rng.uniform(0.03, 0.25) * grain)[..., None]
@@ -175,7 +180,7 @@ def sprite(rng: np.random.Generator) -> np.ndarray:
     mask = np.zeros((SPRITE, SPRITE), np.float32)
     centre = np.full(2, SPRITE / 2)
     corners = outline(rng, centre, SPRITE * rng.uniform(0.2, 0.36))
-    cv2.fillPoly(mask, [np.round(corners * 16).astype(np.int32)], 1.0, cv2.LINE_8, 4)
+    fill(mask, corners, 1.0)
     cover = np.asarray(cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.6, 1.6)))[..., None]
     return np.concatenate([picture(rng, SPRITE).clip(0, 1) * cover, cover], 2)
 

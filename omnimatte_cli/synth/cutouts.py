@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.synth.clips import clouds, leaves, noise_field, outline, palette, pattern
-from omnimatte_cli.synth.figures import TWICE, Figure, random_figure
+from omnimatte_cli.synth.clips import clouds, fill, leaves, noise_field, outline, palette, pattern
+from omnimatte_cli.synth.figures import Figure, random_figure
 from omnimatte_cli.synth.rough import rough_mask
 
 SHEET = 384  # pixels a side of the pictures that grounds and bodies are cut from
@@ -102,7 +102,7 @@ class Studio:
         """A shape of a picture (S, S, 3) over another. sizes: pixels."""
         corners = outline(rng, rng.uniform(0, self.side, 2), rng.uniform(*sizes))
         there = np.zeros(below.shape[:2], np.float32)
-        cv2.fillPoly(there, [np.round(corners * 16).astype(np.int32)], 1.0, cv2.LINE_8, 4)
+        fill(there, corners, 1.0)
         return over(x, cv2.GaussianBlur(there, (0, 0), 0.6), below)
 
     def _body(self, rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
@@ -210,10 +210,8 @@ def over(x: np.ndarray, alpha: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 def softened(rng: np.random.Generator, figure: Figure) -> np.ndarray:
     """A figure's alpha, (S, S) float32: out of focus, or moving."""
-    side = len(figure.shape) // TWICE
-    alpha = cv2.resize(figure.shape.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
     sigmas, shares = zip(*SOFTNESS, strict=True)
-    alpha = cv2.GaussianBlur(alpha, (0, 0), float(rng.choice(sigmas, p=shares)))
+    alpha = cv2.GaussianBlur(figure.cover, (0, 0), float(rng.choice(sigmas, p=shares)))
     if rng.random() < 0.25:
         length = int(rng.integers(2, 9))
         way = length / 2 * np.array([math.cos(a := rng.uniform(0, math.pi)), math.sin(a)])
@@ -226,8 +224,7 @@ def softened(rng: np.random.Generator, figure: Figure) -> np.ndarray:
 
 def lit(rng: np.random.Generator, figure: Figure) -> np.ndarray:
     """How a figure and the weather change the ground's light, (S, S, 3) float32, 1 where not."""
-    side = len(figure.shape) // TWICE
-    body = cv2.resize(figure.shape.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
+    body, side = figure.cover, len(figure.cover)
     light = np.ones((side, side, 3), np.float32)
 
     def darken(where: np.ndarray, depth: float) -> None:
@@ -284,8 +281,7 @@ def mirrored(
 def smeared(rng: np.random.Generator, frame: np.ndarray, figure: Figure) -> np.ndarray:
     """The frame (S, S, 3) with less detail around what moves, where codecs save it."""
     side, reach = len(frame), rng.uniform(3, 25)
-    near = cv2.resize(figure.shape.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
-    near = np.clip(3 * cv2.GaussianBlur(near, (0, 0), reach), 0, 1)
+    near = np.clip(3 * cv2.GaussianBlur(figure.cover, (0, 0), reach), 0, 1)
     blocks = np.repeat(np.repeat(rng.random((side // 8, side // 8)), 8, 0), 8, 1)
     where = near * (blocks < rng.uniform(0.3, 1)).astype(np.float32)
     return over(cv2.GaussianBlur(frame, (0, 0), rng.uniform(0.7, 2.0)), where, frame)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 
-from omnimatte_cli.synth.clips import outline
+from omnimatte_cli.synth.clips import fill, outline
 
 TWICE = 2  # how much larger the canvas is than the picture
 HEIGHTS = (0.22, 2.6)  # of the picture's side: log-uniform
@@ -32,6 +33,13 @@ class Figure:
     feet: np.ndarray
     height: float
 
+    @cached_property
+    def cover(self) -> np.ndarray:
+        """How much of each of the picture's pixels it covers, (S, S) float32 in [0, 1]."""
+        side = len(self.shape) // TWICE
+        there = self.shape.astype(np.float32)
+        return cv2.resize(there, (side, side), interpolation=cv2.INTER_AREA)
+
 
 class Pencil:
     """Draws on one canvas, in sixteenths of a pixel."""
@@ -41,8 +49,7 @@ class Pencil:
         self.feet: list[np.ndarray] = []
 
     def polygon(self, corners: np.ndarray, value: int = 1) -> None:
-        points = np.round(corners * 16).astype(np.int32)
-        cv2.fillPoly(self.canvas, [points], value, cv2.LINE_8, 4)
+        fill(self.canvas, corners, value)
 
     def limb(self, start: np.ndarray, end: np.ndarray, first: float, last: float) -> None:
         """A line with round ends, `first` and `last` its radii."""

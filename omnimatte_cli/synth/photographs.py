@@ -18,7 +18,7 @@ from torch import Tensor
 
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.media.images import IMAGE_SUFFIXES, read_image
-from omnimatte_cli.synth.clips import outline, picture
+from omnimatte_cli.synth.clips import fill, outline, picture
 
 SCENE = 256  # pixels a side of a square of a scene
 THING = 128  # pixels a side of a thing's picture
@@ -120,7 +120,7 @@ def cut_out(scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A part of a scene (SCENE, SCENE, 3) inside a random outline, as `thing`."""
     mask = np.zeros((THING, THING), np.float32)
     corners = outline(rng, np.full(2, THING / 2), THING * rng.uniform(0.2, 0.36))
-    cv2.fillPoly(mask, [np.round(corners * 16).astype(np.int32)], 1.0, cv2.LINE_8, 4)
+    fill(mask, corners, 1.0)
     cover = np.asarray(cv2.GaussianBlur(mask, (0, 0), rng.uniform(*SOFT)))[..., None]
     top, left = (int(n) for n in rng.integers(SCENE - THING + 1, size=2))
     part = scene[top : top + THING, left : left + THING]

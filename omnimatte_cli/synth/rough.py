@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.matte.box import disc
-from omnimatte_cli.synth.clips import outline
+from omnimatte_cli.synth.clips import fill, outline
 from omnimatte_cli.synth.figures import wavering
 
 RIGHT = 0.35  # share of the masks that are the truth
@@ -77,6 +77,5 @@ def with_wrong_pieces(rng: np.random.Generator, mask: np.ndarray, off: float) ->
     for _ in range(int(rng.integers(1, 4)) if len(rows) else 0):
         k = int(rng.integers(len(rows)))
         place = np.array([columns[k], rows[k]], float)
-        corners = np.round(outline(rng, place, off * rng.uniform(1, 3.5)) * 16).astype(np.int32)
-        cv2.fillPoly(mask, [corners], int(rng.random() < ADDED), cv2.LINE_8, 4)
+        fill(mask, outline(rng, place, off * rng.uniform(1, 3.5)), rng.random() < ADDED)
     return mask

@@ -38,16 +38,24 @@ def studio(run: int, count: int, side: int) -> Studio:
     return Studio(make_sheets(run, count), side)
 
 
-def make_chunk(recipe: CutoutRecipe, number: int, base: int = TRAINING_SEEDS) -> Tensor:
+def make_chunk(recipe: CutoutRecipe, number: int) -> Tensor:
     """Chunk `number` of a run's cutouts, (chunk, PLANES, S, S) uint8."""
+    first = TRAINING_SEEDS + (recipe.seed << SEED_BITS) + number * recipe.chunk
+    sheets = studio(recipe.seed, recipe.sheets, recipe.height)
+    return cutouts(sheets, range(first, first + recipe.chunk))
+
+
+@lru_cache(maxsize=1)
+def held_out(side: int) -> Tensor:
+    """The cutouts of validation, the same for every run, (VALIDATION, PLANES, S, S) uint8."""
+    sheets = studio(VALIDATION_SEEDS, VALIDATION_SHEETS, side)
+    return cutouts(sheets, range(VALIDATION_SEEDS, VALIDATION_SEEDS + VALIDATION))
+
+
+def cutouts(sheets: Studio, seeds: range) -> Tensor:
+    """The cutouts of these seeds, (B, PLANES, S, S) uint8."""
     cv2.setNumThreads(1)
-    if base == TRAINING_SEEDS:
-        sheets = studio(recipe.seed, recipe.sheets, recipe.height)
-        base += recipe.seed << SEED_BITS
-    else:  # validation is the same for every run
-        sheets = studio(base, VALIDATION_SHEETS, recipe.height)
-    first = base + number * recipe.chunk
-    made = [sheets.cutout(seed) for seed in range(first, first + recipe.chunk)]
+    made = [sheets.cutout(seed) for seed in seeds]
     return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).contiguous()
 
 
@@ -130,8 +138,7 @@ def validate_cutouts(
     the size. mask: the mask's mean error.
     """
     net.eval()
-    chunks = range(-(-VALIDATION // recipe.chunk))
-    held = torch.cat([make_chunk(recipe, n, VALIDATION_SEEDS) for n in chunks])[:VALIDATION]
+    held = held_out(recipe.height)
     sums = np.zeros(4)
     rows: list[Tensor] = []
     for part in held.split(BATCH):
