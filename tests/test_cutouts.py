@@ -15,8 +15,9 @@ from omnimatte_cli.errors import OptionError
 from omnimatte_cli.matte.matting_network import INPUTS, MattingNet
 from omnimatte_cli.methods import weights
 from omnimatte_cli.progress import Silent
+from omnimatte_cli.synth import cutouts, figures
 from omnimatte_cli.synth.cutouts import PLANES, SHEET, Studio, make_sheets
-from omnimatte_cli.synth.figures import HEIGHTS, random_figure
+from omnimatte_cli.synth.figures import HEIGHTS, Pencil, person, random_figure
 from omnimatte_cli.synth.rough import OFF_PIXELS, RIGHT, rough_mask
 from omnimatte_cli.training.cutouts import (
     make_chunk,
@@ -71,6 +72,46 @@ def test_figures_have_outlines_in_the_picture() -> None:
         heights.append(figure.height / 64)
     assert np.mean([0 < s < 1 for s in shares]) > 0.8
     assert HEIGHTS[0] <= min(heights) < 0.4 and 1.5 < max(heights) <= HEIGHTS[1]
+
+
+def test_hands_hold_things() -> None:
+    """A person is wider than its limbs reach where it holds a racket."""
+    drawn = {}
+    for share in (0.0, 1.0):
+        total = 0
+        for seed in range(20):
+            pencil = Pencil(256)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(figures, "HELD", share)
+                person(np.random.default_rng(seed), pencil, np.array([128.0, 128]), 160.0)
+            total += int(pencil.canvas.sum())
+        drawn[share] = total
+    assert drawn[1.0] > 1.05 * drawn[0.0]
+
+
+def test_bodies_wear_shoes_and_stand_in_their_shadows(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At their feet they have another colour, and are darker."""
+    body, ground = (np.full((64, 64, 3), x, np.float32) for x in (0.8, 0.3))
+    figures_seen = (random_figure(np.random.default_rng(seed), 64) for seed in range(50))
+    figure = next(f for f in figures_seen if (np.abs(f.feet - 32) < 25).all())
+    monkeypatch.setattr(cutouts, "BAREFOOT", 0.0)
+    shod = studio._shod(np.random.default_rng(1), body, ground, figure)
+    rows, columns = np.nonzero(np.abs(shod - body).max(-1) > 0.02)
+    assert len(rows)
+    away = np.hypot(*(np.stack([columns, rows], -1)[:, None] - figure.feet).T).min(0)
+    assert away.max() < 0.3 * figure.height + 6
+    monkeypatch.setattr(cutouts, "BAREFOOT", 1.0)
+    assert studio._shod(np.random.default_rng(1), body, ground, figure) is body
+
+    def brightness(share: float) -> float:
+        """Of bodies, in 30 cutouts."""
+        monkeypatch.setattr(cutouts, "SHADED_BODY", share)
+        found = [studio.cutout(seed).astype(np.float32) for seed in range(30)]
+        return float(np.mean([x[..., :3][x[..., 8] > 250].sum() for x in found]))
+
+    assert brightness(1.0) < brightness(0.0)
 
 
 def test_masks_are_rough_but_near() -> None:

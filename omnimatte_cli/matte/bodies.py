@@ -29,7 +29,7 @@ THERE = 0.05  # of a mask from which it is one
 STRIP = 128  # rows that are decided at a time
 LEAST_GAP = 0.0075  # share of its mask: the least gap that a body may enclose
 GAP_LIGHT = (0.5, 1.3)  # what of the plate's light such a gap has: of less or more it is body
-SURE = (0.25, 0.9)  # alphas that are 0 .. 1
+SURE = (0.2, 0.9)  # alphas that are 0 .. 1
 
 CutOut = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
 """Alphas (N, H, W) of bodies from frame and plate (H, W, 3), masks (N, H, W) and the mean side."""

@@ -22,6 +22,9 @@ SHEET = 384  # pixels a side of the pictures that grounds and bodies are cut fro
 PLANES = 9  # of a cutout: frame 3, plate 3, mask, other objects' masks, alpha
 SCALES = (0.35, 2.0)  # of those pictures in a ground: log-uniform
 SOFTNESS = ((0.4, 0.35), (0.7, 0.4), (1.2, 0.18), (2.2, 0.07))  # sigma of an outline, its share
+# Of the bodies that throw shadows, the share that have no colours of their own where they stand,
+# and the share that stand in those shadows.
+BAREFOOT, SHADED_BODY = 0.5, 0.4
 GRAIN = (0.0, 0.004, 0.01, 0.02)  # deviation of the noise
 LENS = ((0.0, 0.3), (0.35, 0.3), (0.6, 0.25), (0.9, 0.15))  # sigma of the blur, its share
 
@@ -42,7 +45,9 @@ class Studio:
         figure = random_figure(rng, self.side)
         alpha = softened(rng, figure)
         light = lit(rng, figure)
-        body = self._body(rng, ground)
+        body = self._shod(rng, self._body(rng, ground), ground, figure)
+        if rng.random() < SHADED_BODY:  # stands in the shadow that it throws
+            body = body * (1 - np.float32(rng.uniform(0.3, 1)) * (1 - light))
         scene = ground * light
         if rng.random() < 0.2:
             scene = mirrored(rng, scene, body, alpha, figure)
@@ -122,6 +127,21 @@ class Studio:
         folds = rng.choice([0.05, 0.15, 0.35]) * smooth(rng, side, int(rng.integers(2, 12)))
         return np.clip(out * np.exp(folds)[..., None].astype(np.float32), 0.005, 1)
 
+    def _shod(
+        self, rng: np.random.Generator, body: np.ndarray, ground: np.ndarray, figure: Figure
+    ) -> np.ndarray:
+        """A body's colours (S, S, 3), where it stands in those of shoes, paws or wheels."""
+        if rng.random() < BAREFOOT:
+            return body
+        worn = np.zeros(body.shape[:2], np.float32)
+        size = figure.height * rng.uniform(0.03, 0.12) + 1.5
+        for foot in figure.feet:
+            fill(worn, outline(rng, foot, size), 1.0)
+        shoes = patch_colour(rng, ground).astype(np.float32)
+        texture = body - body.mean((0, 1))
+        shod = np.clip(shoes + np.float32(rng.choice([0.1, 0.6])) * texture, 0.005, 1)
+        return over(shod, cv2.GaussianBlur(worn, (0, 0), 0.6), body)
+
     def _plate(self, rng: np.random.Generator, ground: np.ndarray, figure: Figure) -> np.ndarray:
         """The ground (S, S, 3) with a plate's faults."""
         side = self.side
@@ -193,7 +213,7 @@ def patch_colour(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
     if luck < 0.72:
         return np.asarray(rng.uniform(0.2, 0.95) + rng.normal(0, 0.06, 3))
     y, x = rng.integers(len(ground), size=2)
-    light = 1.0 if rng.random() < 0.15 else rng.uniform(0.5, 1.3)
+    light = 1.0 if rng.random() < 0.3 else rng.uniform(0.5, 1.3)
     return np.asarray(ground[y, x] * light + rng.normal(0, rng.choice([0.005, 0.04]), 3))
 
 

@@ -18,6 +18,7 @@ from omnimatte_cli.synth.clips import fill, outline
 TWICE = 2  # how much larger the canvas is than the picture
 HEIGHTS = (0.22, 2.6)  # of the picture's side: log-uniform
 HOLE = 0.2  # share of the figures that one can look through
+HELD = 0.12  # share of the hands that hold something
 RAGGED = (0.0, 0.5, 1.5, 4.0)  # pixels of the canvas that an outline wavers by
 # Of a car, in half lengths and half heights.
 BODYWORK = ((-1, 0), (-1, -1), (-0.6, -1.1), (-0.4, -2), (0.35, -2), (0.6, -1), (1, -0.9), (1, 0))
@@ -62,6 +63,15 @@ class Pencil:
             x, y = (round(float(v) * 16) for v in place)
             cv2.circle(self.canvas, (x, y), max(1, round(radius * 16)), 1, -1, cv2.LINE_8, 4)
 
+    def ellipse(
+        self, centre: np.ndarray, long: float, short: float, angle: float, line: int
+    ) -> None:
+        """Half axes in pixels, degrees, and the width of its line in pixels; -1: filled."""
+        place, axes = (
+            tuple(round(float(v) * 16) for v in pair) for pair in (centre, (long, short))
+        )
+        cv2.ellipse(self.canvas, place, axes, angle, 0, 360, 1, line, cv2.LINE_8, 4)
+
 
 def turned(angle: float) -> np.ndarray:
     """Down, turned by an angle in radians: (2,)."""
@@ -96,6 +106,20 @@ def person(rng: np.random.Generator, pencil: Pencil, centre: np.ndarray, height:
         hand = elbow + 0.17 * height * turned(angle + rng.normal(0, 0.8))
         pencil.limb(shoulder, elbow, 0.034 * height, 0.028 * height)
         pencil.limb(elbow, hand, 0.028 * height, 0.022 * height)
+        if rng.random() < HELD:
+            thing(rng, pencil, hand, height)
+
+
+def thing(rng: np.random.Generator, pencil: Pencil, hand: np.ndarray, height: float) -> None:
+    """A stick, a bag or a racket in a hand (2,); `height` as a person's is."""
+    end = hand + rng.uniform(0.05, 0.35) * height * turned(rng.uniform(-math.pi, math.pi))
+    thick = rng.uniform(0.006, 0.02) * height
+    pencil.limb(hand, end, thick, thick)
+    if rng.random() < 0.5:
+        size, angle = rng.uniform(0.03, 0.12) * height, rng.uniform(0, 180)
+        squash = rng.uniform(0.4, 1)
+        line = -1 if rng.random() < 0.6 else max(1, round(2 * thick))
+        pencil.ellipse(end, size, squash * size, angle, line)
 
 
 def animal(rng: np.random.Generator, pencil: Pencil, centre: np.ndarray, height: float) -> None:

@@ -11,7 +11,7 @@ from omnimatte_cli.matte.box import disc
 from omnimatte_cli.synth.clips import fill, outline
 from omnimatte_cli.synth.figures import wavering
 
-RIGHT = 0.35  # share of the masks that are the truth
+RIGHT = 0.4  # share of the masks that are the truth
 OFF = 0.03  # of the figure's height, that a mask is off by on average, and its bounds in pixels
 OFF_PIXELS = (1.5, 9.0)
 CARELESS = 0.2  # share of the masks that are three times as far off
