@@ -58,6 +58,19 @@ def test_the_plate_is_true_where_the_scene_is_seen(filmed: Shoot, plates: list[F
         assert plate.samples[plate.valid].min() > 0 and plate.variation.max() < 1
 
 
+def test_plates_may_be_as_sharp_as_their_frames(filmed: Shoot) -> None:
+    """They are nearer to the truth for it, behind masks, too."""
+    camera, some = Camera(filmed.homographies, SIZE), [8, 9, 10]
+    stream, hidden = lambda: iter(filmed.frames), lambda t: grown(filmed.masks[t])
+    soft, sharp = (
+        list(frame_plates(stream, camera, hidden, wanted=some, sharp=x)) for x in (False, True)
+    )
+    for t, before, plate in zip(some, soft, sharp, strict=True):
+        truth, mask = filmed.plates[t], filmed.masks[t]
+        for where in (plate.valid & ~mask, plate.valid & mask):
+            assert psnr(plate.image, truth, where) > psnr(before.image, truth, where) + 0.4
+
+
 def test_variation_tells_grain_from_what_moves_by_itself(filmed: Shoot) -> None:
     """A patch that flickers varies, the rest only by its grain of 2 levels."""
     rng = np.random.default_rng(0)

@@ -135,7 +135,7 @@ def clean_plate(
     hidden = grown(shot.masks)
     owned = None if ownership is None else owner_pixels(shot, camera, ownership, shot.full_size)
     plates = frame_plates(
-        shot.open_frames, camera, hidden, owned, dtype=shot.dtype, kept=shot.samples
+        shot.open_frames, camera, hidden, owned, dtype=shot.dtype, kept=shot.samples, sharp=True
     )
     first = longest_stretch(camera).start
     return written(plates, shot.size, folder, numbers, progress, first)

@@ -33,6 +33,7 @@ from omnimatte_cli.plate.median import growth
 from omnimatte_cli.plate.relit import LOOKS, Look, relit
 from omnimatte_cli.plate.ripples import rippled
 from omnimatte_cli.plate.settle import Samples, settle
+from omnimatte_cli.plate.sharpness import sharpened, sharpness
 from omnimatte_cli.plate.steady import steadied
 from omnimatte_cli.ranks import masked_ranks
 
@@ -94,6 +95,7 @@ def frame_plates(
     dtype: np.dtype | type = np.uint8,
     kept: FrameSamples | None = None,
     wanted: Sequence[int] | None = None,
+    sharp: bool = False,
 ) -> Iterator[FramePlate]:
     """One plate a frame, in order.
 
@@ -101,7 +103,8 @@ def frame_plates(
     few times, and its frames are held only as long as they are somebody's neighbours. hidden: frame
     t's grown masks. owned: frame t's pixels that effects of objects change, where those are known:
     they count as hidden. kept: some of the frames, at hand. wanted: the frames that get one,
-    ascending; None: all.
+    ascending; None: all. sharp: whether each plate is made as sharp as its frame; the one
+    of a fixed camera is not.
     """
     wanted = range(len(camera)) if wanted is None else wanted
 
@@ -119,6 +122,7 @@ def frame_plates(
     plan = {t: pick_neighbours(camera, t, neighbours, span) for t in wanted}
     aligner = Aligner(camera.size)
     before: tuple[int, np.ndarray] | None = None  # the last frame that got a plate, and it
+    kernel: np.ndarray | None = None  # its sharpness
     with ThreadPoolExecutor(WORKERS) as pool:
 
         def begun() -> Iterator[tuple[int, Shot, Canvas, Callable[[], Samples]]]:
@@ -144,10 +148,16 @@ def frame_plates(
                 # What lies beyond the neighbours' borders is hidden by nothing that leaves crumbs.
                 hole |= crumbs(plate.image, plate.samples, hole & target.hidden)
                 plate = _completed(plate, view, hole)
-            if before is not None and before[0] == t - 1 and t in camera.scene(t - 1):
-                image = steadied(plate.image, before[1], camera.between(t, t - 1), target.hidden)
-                plate = replace(plate, image=image)
-            before = t, plate.image
+            follows = before is not None and before[0] == t - 1 and t in camera.scene(t - 1)
+            image = plate.image
+            if sharp:
+                shown = image, target.image, target.hidden
+                kernel = sharpness(*shown, kernel if follows else None)
+                image = sharpened(image, kernel)
+            if before is not None and follows:
+                image = steadied(image, before[1], camera.between(t, t - 1), target.hidden)
+            plate = replace(plate, image=image)
+            before = t, image
             yield replace(plate, canvas=canvas.image)
 
 
