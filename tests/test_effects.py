@@ -79,6 +79,94 @@ def test_a_sharp_shadow_keeps_its_edge() -> None:
     assert rise <= 9  # pixels; the coarse window alone takes 12
 
 
+def test_a_large_shadow_has_as_hard_an_edge_as_the_frame() -> None:
+    """Windows soften it, by too little for their energy to tell and by far more than the noise."""
+    rng = np.random.default_rng(2)
+    sand = cv2.GaussianBlur(rng.normal(0, 0.05, SIZE).astype(np.float32), (0, 0), 1)
+    plate = np.float32((0.85, 0.75, 0.65)) + sand[..., None]
+    truth = np.zeros(SIZE, np.float32)
+    truth[60:140, 80:240] = 0.55
+    truth = cv2.GaussianBlur(truth, (0, 0), 0.5)
+    frame = grainy(plate * (1 - truth[..., None]), 1.5 / 255)
+    found = effect_of(frame, plate)
+    across = found.alpha[50:70, 100:220].mean(1)
+    assert across[:8].max() < 0.05 and across[12:].min() > 0.5
+    off = np.abs(found.alpha - truth)
+    assert np.percentile(off, 99) < 0.05
+    made = plate * (1 - found.alpha[..., None]) + found.light
+    edge = (truth > 0.02) & (truth < 0.53)
+    assert np.sqrt(np.square(made - frame)[edge].mean()) < 6 / 255
+
+
+def test_hard_edges_are_made_of_nothing_but_what_noise_cannot_be() -> None:
+    """A soft shadow in film as noisy as is known keeps a smooth alpha, within and at its rim."""
+    plate = np.full((*SIZE, 3), (0.5, 0.45, 0.4), np.float32)
+    truth = soft_blob(8, 0.5)
+    found = effect_of(grainy(plate * (1 - truth[..., None]), NOISE), plate)
+    shown = found.alpha > 0.03
+    fine = found.alpha - cv2.GaussianBlur(found.alpha, (0, 0), 1.5)
+    assert np.abs(fine[shown]).max() < 0.02
+
+
+def test_the_pattern_of_the_ground_is_no_hard_edge() -> None:
+    """Grass whose blades a codec has drawn a little otherwise: they would be black and white specks
+    in the shadow."""
+    rng = np.random.default_rng(5)
+    grass = cv2.GaussianBlur(rng.normal(0, 0.25, SIZE).astype(np.float32), (0, 0), 1)
+    plate = np.clip(np.float32((0.35, 0.5, 0.2)) + grass[..., None], 0.02, 1)
+    off = rng.laplace(0, 0.15, SIZE).astype(np.float32) * np.abs(grass)
+    assert off.std() > 1.5 * NOISE
+    frame = np.clip(plate * (1 - soft_blob(8, 0.3)[..., None]) + off[..., None], 0, 1)
+    found = effect_of(grainy(frame, 1 / 255), plate)
+    fine = found.alpha - cv2.GaussianBlur(found.alpha, (0, 0), 1.5)
+    assert np.abs(fine[found.alpha > 0.03]).max() < 0.33
+
+
+@pytest.mark.parametrize("grey", [0.03, 0.06, 0.12])
+def test_a_shadow_on_dark_ground_is_no_darker_for_noise(grey: float) -> None:
+    plate = np.full((*SIZE, 3), grey, np.float32)
+    truth = soft_blob(6, 0.4)
+    found = effect_of(grainy(plate * (1 - truth[..., None]), 1.5 / 255), plate)
+    inside = truth > 0.38
+    assert found.alpha[inside].mean() == pytest.approx(0.395, abs=0.025)
+
+
+@pytest.mark.parametrize("size", [(1080, 1920), (2160, 3840)])
+def test_a_large_picture_has_hard_edges_too(size: tuple[int, int]) -> None:
+    plate = np.full((*size, 3), (0.85, 0.75, 0.65), np.float32)[:600, :900]
+    truth = np.zeros(plate.shape[:2], np.float32)
+    truth[200:400, 300:600] = 0.55
+    truth = cv2.GaussianBlur(truth, (0, 0), 0.5)
+    frame = grainy(plate * (1 - truth[..., None]), 1.5 / 255)
+    ones = np.ones_like(truth)
+    side = float(np.sqrt(size[0] * size[1]))
+    found = find_effect(frame - plate, plate, ones, ones, NOISE, side)
+    down = found.alpha[:, 350:550].mean(1)
+    assert down[:196].max() < 0.05 and down[204:300].min() > 0.5
+
+
+def test_a_channel_that_goes_out_alone_takes_its_alpha() -> None:
+    """The dark blue image of a swan in a pink lake: there is no red in it."""
+    lake, image = np.float32((0.47, 0.45, 0.6)), np.float32((0.0, 0.25, 0.43))
+    truth = soft_blob(4, 1.0)[..., None]
+    plate = np.broadcast_to(lake, (*SIZE, 3)).copy()
+    frame = grainy(plate + truth * (image - plate), 1.5 / 255)
+    found = effect_of(frame, plate)
+    inside = truth[..., 0] > 0.98
+    made = plate * (1 - found.alpha[..., None]) + found.light
+    assert np.abs((made - frame)[inside].mean(0)).max() < 8 / 255
+
+
+def test_a_channel_that_is_nearly_black_is_hardly_heard() -> None:
+    """Brown boards: what little blue they have says nothing of a faint shadow."""
+    plate = np.broadcast_to(np.float32((0.55, 0.33, 0.1)), (*SIZE, 3)).copy()
+    shade = soft_blob(6, 1.0)[..., None]
+    frame = grainy(plate * (1 - shade * np.float32((0.06, 0.06, 0.5))), 1.5 / 255)
+    found = effect_of(frame, plate)
+    inside = shade[..., 0] > 0.95
+    assert 0.05 < found.alpha[inside].mean() < 0.16
+
+
 def test_a_bluish_shadow_keeps_its_tint() -> None:
     truth = soft_blob(6, 0.5)
     sky = np.float32((0.0, 0.03, 0.08))

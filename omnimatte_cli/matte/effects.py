@@ -23,8 +23,8 @@ what the channel needs; then light is what is left, without the ridge.
 What brightens, or has a picture of its own (a mirror image), keeps that picture: its alpha is
 smooth too, and large enough for the picture's colours; its light is frame - k * plate pixel by
 pixel. Which of the two a region is, is decided softly, by the share of its change that brightens
-and by what the smooth model leaves over. A narrow shadow has hard edges for these windows: what
-black can make of the rest pixel by pixel is added before it passes for a picture.
+and by what the smooth model leaves over. Windows soften hard edges: where they leave over more than
+noise, what black can make of the rest pixel by pixel is added before it passes for a picture.
 """
 
 from __future__ import annotations
@@ -48,14 +48,16 @@ FADE = 0.005  # sigma over which an effect fades in where ownership begins
 FADE_IN = (0.05, 0.6)  # blurred ownership at which an effect begins and is whole
 
 RHO = 0.85  # 1 less the ridge on the light of what darkens
-STEADY = 0.2  # ridge on what a channel needs by itself, share of the plate's square
+NOISY_MEAN = 0.5  # deviations of a window's mean that noise may make
+HEARD = (0.0, 0.2)  # a channel's share of the plate's square: its need counts for nothing .. fully
 PRIOR = 1e-4  # added to the variance of the plate: nothing is known of black ground
 SIGNIFICANT = 0.005  # variances of its fit by which a finer window must differ to be half believed
 BRIGHTENS = (0.35, 0.65)  # share of the change that brightens: all shadow .. all reflection
-OUTLINE = (0.08, 0.25)  # share of the energy that a smooth shadow leaves over: smooth .. sharp
-PICTURE = (0.25, 0.5)  # the same of a sharp one: all shadow .. all reflection
+OUTLINE = (1.0, 2.0)  # noise deviations that a smooth shadow leaves over: smooth .. sharp
+TEXTURE = 0.4  # share of the ground's own deviation that a smooth shadow leaves over besides noise
+SHARP = (1.5, 4.0)  # noise deviations that its outline makes up for in a pixel: likewise
+PICTURE = (0.25, 0.5)  # share of the energy that a sharp one leaves: all shadow .. all reflection
 PICTURE_NOISE = (3.0, 6.0)  # the same in noise deviations, so that grain is no picture
-SHARP = (1.5, 4.0)  # noise deviations that a shadow's outline makes up for: smooth .. sharp
 SHARP_PRIOR = 4.0  # noise variances added to the plate: nothing is known of black ground
 UNSURE = 24.0  # weight of the least alpha against what the ground's texture says
 ENVELOPE = 6  # power of the mean that stands for the largest alpha in a window
@@ -149,23 +151,26 @@ def _find(
     windows = Windows(visible_s, sigmas)
     noise_s = reduced(noise, less) if isinstance(noise, np.ndarray) else noise
     found = moments(goal_s, below_s, windows)
-    dark, glow = fit_shadow(found, windows)
+    grain = windows.reduced(np.broadcast_to(np.float32(noise_s), windows.shape))
+    dark, glow = fit_shadow(found, windows, grain)
     left = goal_s + grey(dark) * below_s - glow
     energy = found[0].dd
-    rough = left_over(left, energy, windows, noise_s, OUTLINE)
+    known = np.sqrt(grain * grain + np.square(TEXTURE * found[1].texture))
+    rough = smoothstep(mean_size(left, windows, 1) / known, *OUTLINE)
     # What follows is nothing where nobody owns anything, and is computed where somebody does.
     sigma = max(sigmas[2], COHERENT / less)
     core_s = bounding_box(owned_s > OWNED[0], round(4 * sigma) + 1)  # as far as that blur reaches
     if core_s is None:
         return dark[:0], glow[:0], np.zeros_like(ownership), None
     core, some = core_s.scaled(less), core_s.slices
-    if rough.max() > 0:
-        # What smooth shadow leaves over may be a narrow shadow's outline before it is a picture.
-        sharp, near = windows.enlarged(rough)[some], cropped(noise_s, core_s)
-        more = outline(dark[some], left[some], below_s[some], sharp, near)
+    smooth, hard = dark[some].copy(), bool(rough.max() > 0)
+    sharp, near = (windows.enlarged(x)[some] for x in (rough, known))
+    if hard:
+        # What smooth shadow leaves over may be a hard edge before it is a picture.
+        more = outline(smooth, left[some], below_s[some], sharp, near)
         dark[some] += more
         left[some] += grey(more) * below_s[some]
-        rough = left_over(left, energy, windows, noise_s, PICTURE)
+    rough = picture_share(mean_size(left, windows, 0), energy, grain)
     mirror = windows.enlarged(1 - (1 - brightens(goal_s, windows)) * (1 - rough))
     bright = dark
     if mirror.max() > 0:
@@ -186,6 +191,11 @@ def _find(
         enlarged(x, to)
         for x in (dark[some], glow[some], mirror[some], bright[some], energy_s, sure)
     )
+    if less > 1 and hard:
+        # Enlarged, its edges would be soft again.
+        dark = enlarged(smooth, to)
+        rest = goal[part] + grey(dark) * below[part] - glow
+        dark += outline(dark, rest, below[part], enlarged(sharp, to), enlarged(near, to))
     alpha = dark + own * (bright - dark)
     limit = grey(alpha)
     glow = np.clip(glow, 0, limit)
@@ -223,6 +233,11 @@ class Moments:
     pd: np.ndarray
     dd: np.ndarray
 
+    @property
+    def texture(self) -> np.ndarray:
+        """The plate's deviation within each window, of one channel, (h, w)."""
+        return np.sqrt(np.maximum(self.pp - channel_sum(self.p * self.p), 0) / 3)
+
     def regress(self, rho: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Alpha (h, w), light (h, w, 3), and the ridge variance of the plate (h, w)."""
         variance = self.pp - rho * channel_sum(self.p * self.p) + PRIOR
@@ -250,8 +265,11 @@ def moments(change: np.ndarray, below: np.ndarray, windows: Windows) -> list[Mom
     return [Moments(*x) for x in zip(p, d, pp, pd, dd, strict=True)]
 
 
-def fit_shadow(found: list[Moments], windows: Windows) -> tuple[np.ndarray, np.ndarray]:
-    """Smooth alpha (H, W) and light (H, W, 3) of what darkens.
+def fit_shadow(
+    found: list[Moments], windows: Windows, grain: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth alpha (H, W) and light (H, W, 3) of what darkens. grain: (h, w) of the grid, the
+    noise's deviation.
 
     From coarse windows to fine ones: a finer window is believed where it differs from the coarser
     by more than its standard error, as it does at a shadow's edge.
@@ -266,8 +284,12 @@ def fit_shadow(found: list[Moments], windows: Windows) -> tuple[np.ndarray, np.n
         a = np.clip(a + negative * (black - a), 0, 1)
         # A coloured shadow darkens one channel more than another, and light cannot be negative:
         # alpha grows to what the channel needs that would be left the brightest.
-        short = np.maximum(-(m.d + grey(a) * m.p), 0)
-        need = channel_max(short * m.p / (m.p * m.p + grey(STEADY * m.pp + PRIOR)))
+        # The largest of three is not to be noise.
+        mean_noise = grey(NOISY_MEAN * grain / np.sqrt(windows.count(level)))
+        short = np.maximum(-(m.d + grey(a) * m.p) - mean_noise, 0)
+        # One that is nearly black beside the others would make too much of its noise.
+        heard = smoothstep(m.p * m.p / grey(m.pp + PRIOR), *HEARD)
+        need = channel_max(heard * short * m.p / (m.p * m.p + PRIOR))
         a = np.minimum(a + need, 1)
         b = np.clip(m.d + grey(a) * m.p, 0, grey(a))
         if alpha is None or light is None:
@@ -310,22 +332,22 @@ def brightens(change: np.ndarray, windows: Windows) -> np.ndarray:
     return smoothstep(up / np.maximum(size, 1e-4), *BRIGHTENS)
 
 
-def left_over(
-    left: np.ndarray,
-    energy: np.ndarray,
-    windows: Windows,
-    noise: np.ndarray | float,
-    share: tuple[float, float],
-) -> np.ndarray:
+def mean_size(left: np.ndarray, windows: Windows, level: int) -> np.ndarray:
+    """The deviation of what is left (H, W, 3) of a change, (h, w) of the grid, of one channel.
+
+    level: of the windows that it is taken over.
+    """
+    return np.sqrt(windows.mean(channel_sum(left * left), level) / 3)
+
+
+def picture_share(size: np.ndarray, energy: np.ndarray, grain: np.ndarray) -> np.ndarray:
     """How far a shadow falls short of each place's change, (h, w) of the grid in [0, 1].
 
-    left: (H, W, 3), what it leaves of the change. energy: (h, w) of the grid, the change's mean
-    square in the coarsest windows, all channels. share: of that energy, which is 0 .. 1.
+    size: (h, w), the deviation of what it leaves of the change, and energy: (h, w), the change's
+    mean square, all channels, both in the coarsest windows. grain: (h, w), that of the noise.
     """
-    rest = windows.mean(channel_sum(left * left), 0)
-    ratio = smoothstep(rest / np.maximum(energy, 1e-6), *share)
-    grain = windows.reduced(np.broadcast_to(np.float32(noise), windows.shape))
-    return ratio * smoothstep(np.sqrt(rest / 3) / grain, *PICTURE_NOISE)
+    share = 3 * size * size / np.maximum(energy, 1e-6)
+    return smoothstep(share, *PICTURE) * smoothstep(size / grain, *PICTURE_NOISE)
 
 
 def fit_mirror(
