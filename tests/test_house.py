@@ -17,6 +17,7 @@ FLOORS = (
     (
         "options",
         "arrays",
+        "ahead",
         "progress",
         "interrupt",
         "allocator",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from omnimatte_cli.ahead import in_order
 from omnimatte_cli.arrays import Plate, eight_bits, full_scale, integers, to_float
 from omnimatte_cli.deliver.formats import open_writers
 from omnimatte_cli.deliver.png import PngWriter
@@ -140,29 +139,23 @@ class ResultWriter:
 
     def frames(self) -> Iterator[FrameResult]:
         """Every frame's result in order; the next few are computed meanwhile."""
-        pending: deque[Future[FrameResult]] = deque()
         frames, plates = self.open_frames(), self.plate.stream()
         fixed = to_float(self.plate.image) if self.plate.moving is None else None
-        pictures = zip(frames, plates, strict=False)
-        workers, ahead = self.concurrency()
-        with ThreadPoolExecutor(workers) as pool:
-            try:
-                for t, (frame, plate) in enumerate(pictures):
-                    if self.part is not None and t >= self.part.stop:
-                        break
-                    if self.part is not None and t < self.part.start:
-                        continue
-                    pending.append(pool.submit(self.resolve, t, frame, plate, fixed))
-                    if len(pending) > ahead:
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
-            finally:
-                for future in pending:
-                    future.cancel()
-                for stream in (frames, plates):
-                    if isinstance(stream, Generator):
-                        stream.close()  # which looks whether its file is still the same
+
+        def jobs() -> Iterator[tuple]:
+            for t, (frame, plate) in enumerate(zip(frames, plates, strict=False)):
+                if self.part is not None and t >= self.part.stop:
+                    break
+                if self.part is None or t >= self.part.start:
+                    yield t, frame, plate, fixed
+
+        try:
+            with closing(in_order(self.resolve, jobs(), *self.concurrency())) as results:
+                yield from results
+        finally:
+            for stream in (frames, plates):
+                if isinstance(stream, Generator):
+                    stream.close()  # which looks whether its file is still the same
 
     def concurrency(self) -> tuple[int, int]:
         """Threads that resolve, and frames ahead of the one being written: fewer of large ones."""

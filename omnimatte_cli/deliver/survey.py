@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from omnimatte_cli.ahead import in_order
 from omnimatte_cli.arrays import integers, to_float
 from omnimatte_cli.deliver.charts import Chart, Series
 from omnimatte_cli.deliver.read import FinishedResult
@@ -21,6 +23,8 @@ from omnimatte_cli.progress import Progress
 SAMPLES = 36  # frames measured, spread evenly: more would not show in a chart
 SAMPLED_PIXELS = 30_000_000  # of frames measured: fewer of large ones
 FEWEST = 24  # frames measured of however large ones
+WORKERS = 2  # frames that are measured at the same time,
+HELD_PIXELS = 12_000_000  # where their layers and plates have no more pixels than this
 WIDE = 960  # pixels across the canvas, the wipe and the frames kept for them at most
 WIDTH = 480  # pixels across that frames are measured at: errors are averaged over areas
 MIDDLE = 128.0  # level of 255 whose change stands for the light's
@@ -54,6 +58,18 @@ class Survey:
     sources: dict[int, np.ndarray] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One frame's part of a `Survey`. cover, effects: in the order of the result's names."""
+
+    cover: list[float]
+    effects: list[float]
+    reconstruction: float | None = None
+    rebuilt: float | None = None
+    plate_error: float | None = None
+    source: np.ndarray | None = None
+
+
 def survey(
     result: FinishedResult,
     masks: MaskAt | None,
@@ -67,52 +83,67 @@ def survey(
     count = max(FEWEST, min(SAMPLES, SAMPLED_PIXELS // (result.size[0] * result.size[1])))
     wanted = tuple(sorted({round(f) for f in np.linspace(0, result.frames - 1, count)}))
     truth = None if frames is not None else result.source_frames()
-    size = small_size(result)
-    reconstruction: list[float | None] = []
-    rebuilt: list[float | None] = []
-    plate_error: list[float | None] = []
-    cover: dict[str, list[float]] = {name: [] for name in result.names}
-    effects: dict[str, list[float]] = {name: [] for name in result.names if masks}
-    sources: dict[int, np.ndarray] = {}
-    plate = small_plate = np.empty(0)
+    still = None
+    if result.plate_folder(clean=True) is None:
+        still = shrink(result.plate(0, clean=True), small_size(result))
     progress.stage("measuring", result.frames)
-    for t in range(result.frames):
-        image = next(truth, None) if truth is not None else None
-        progress.step(t + 1)
-        if t not in wanted:
-            continue
-        if frames is not None:
-            image = frames(t)
-        frame = result.frame(t, clean=True)
-        alphas = np.ascontiguousarray(frame.layers[..., 3])
-        for name, alpha in zip(result.names, alphas, strict=True):
-            cover[name].append(float(alpha.mean()))
-            if masks:
-                effects[name].append(float((alpha * ~masks(name, t)).mean()))
-        if image is None or image.shape[:2] != result.size:
-            for values in (reconstruction, rebuilt, plate_error):
-                values.append(None)
-            continue
-        away = shrink(np.max(alphas, axis=0), size) < SEEN
-        picture = to_float(image)
-        sources[t] = integers(shrink(picture, small_size(result, WIDE)))
-        true = shrink(picture, size)
-        if frame.plate is not plate:  # the same for all frames, where one plate holds for them
-            plate, small_plate = frame.plate, shrink(frame.plate, size)
-        reconstruction.append(psnr(shrink(frame.composite, size), true))
-        plate_error.append(psnr(small_plate, true, away))
-        over_residual = (
-            result.over(frame.layers, t, result.plate(t)) if result.has_residual else None
-        )
-        rebuilt.append(None if over_residual is None else psnr(shrink(over_residual, size), true))
+
+    def jobs() -> Iterator[tuple]:
+        for t in range(result.frames):
+            image = next(truth, None) if truth is not None else None
+            progress.step(t + 1)
+            if t in wanted:
+                yield result, t, image if frames is None else frames(t), masks, still
+
+    held = result.size[0] * result.size[1] * (len(result.names) + 2)
+    workers = WORKERS if held <= HELD_PIXELS else 1
+    with closing(in_order(measure, jobs(), workers, workers)) as measured:
+        found = list(measured)
+    by_name = list(enumerate(result.names))
     return Survey(
         wanted,
-        tuple(reconstruction),
-        tuple(rebuilt),
-        tuple(plate_error),
-        {name: tuple(v) for name, v in cover.items()},
-        {name: tuple(v) for name, v in effects.items()},
-        sources,
+        tuple(x.reconstruction for x in found),
+        tuple(x.rebuilt for x in found),
+        tuple(x.plate_error for x in found),
+        {name: tuple(x.cover[i] for x in found) for i, name in by_name},
+        {name: tuple(x.effects[i] for x in found) for i, name in by_name if masks},
+        {t: x.source for t, x in zip(wanted, found, strict=True) if x.source is not None},
+    )
+
+
+def measure(
+    result: FinishedResult,
+    t: int,
+    image: np.ndarray | None,
+    masks: MaskAt | None,
+    still: np.ndarray | None,
+) -> Measured:
+    """What is measured of frame t. image: the input's frame, (H, W, 3), if it is there. still: the
+    clean plate at the size at which is measured, where one holds for all frames."""
+    frame, size = result.frame(t, clean=True), small_size(result)
+    alphas = np.ascontiguousarray(frame.layers[..., 3])
+    cover = [float(alpha.mean()) for alpha in alphas]
+    effects = []
+    if masks:
+        pairs = zip(result.names, alphas, strict=True)
+        effects = [float((alpha * ~masks(name, t)).mean()) for name, alpha in pairs]
+    if image is None or image.shape[:2] != result.size:
+        return Measured(cover, effects)
+    away = shrink(np.max(alphas, axis=0), size) < SEEN
+    picture = to_float(image)
+    true = shrink(picture, size)
+    plate = shrink(frame.plate, size) if still is None else still
+    rebuilt = None
+    if result.has_residual:
+        over_residual = result.over(frame.layers, t, result.plate(t))
+        rebuilt = psnr(shrink(over_residual, size), true)
+    return Measured(
+        cover,
+        effects,
+        psnr(shrink(frame.composite, size), true),
+        rebuilt,
+        psnr(plate, true, away),
+        integers(shrink(picture, small_size(result, WIDE))),
     )
 
 

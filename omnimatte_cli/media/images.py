@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,16 +43,32 @@ def list_images(folder: Path) -> list[Path]:
     )
 
 
+class _Quiet:
+    """How many want OpenCV to be quiet, and the level of its log before the first of them."""
+
+    lock = threading.Lock()
+    many, level = 0, 0
+
+
 @contextlib.contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV from writing to stderr about files for which we raise an error of our own."""
+    """Keep OpenCV from writing to stderr about files for which we raise an error of our own.
+
+    Threads may be in it at the same time; the level of the log is the process's.
+    """
     logging = cv2.utils.logging
-    level = logging.getLogLevel()
-    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    with _Quiet.lock:
+        if not _Quiet.many:
+            _Quiet.level = logging.getLogLevel()
+            logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+        _Quiet.many += 1
     try:
         yield
     finally:
-        logging.setLogLevel(level)
+        with _Quiet.lock:
+            _Quiet.many -= 1
+            if not _Quiet.many:
+                logging.setLogLevel(_Quiet.level)
 
 
 def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
