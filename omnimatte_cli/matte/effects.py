@@ -24,7 +24,8 @@ What brightens, or has a picture of its own (a mirror image), keeps that picture
 smooth too, and large enough for the picture's colours; its light is frame - k * plate pixel by
 pixel. Which of the two a region is, is decided softly, by the share of its change that brightens
 and by what the smooth model leaves over. Windows soften hard edges: where they leave over more than
-noise, what black can make of the rest pixel by pixel is added before it passes for a picture.
+noise and the ground's pattern make, what black can make of the rest pixel by pixel is added before
+it passes for a picture.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ HEARD = (0.0, 0.2)  # a channel's share of the plate's square: its need counts f
 PRIOR = 1e-4  # added to the variance of the plate: nothing is known of black ground
 SIGNIFICANT = 0.005  # variances of its fit by which a finer window must differ to be half believed
 BRIGHTENS = (0.35, 0.65)  # share of the change that brightens: all shadow .. all reflection
-OUTLINE = (1.0, 2.0)  # noise deviations that a smooth shadow leaves over: smooth .. sharp
 TEXTURE = 0.4  # share of the ground's own deviation that a smooth shadow leaves over besides noise
-SHARP = (1.5, 4.0)  # noise deviations that its outline makes up for in a pixel: likewise
+OUTLINE = (1.0, 2.0)  # times what both make that it leaves over: smooth .. sharp
+SHARP = (1.5, 4.0)  # times the same that its outline makes up for in a pixel: likewise
 PICTURE = (0.25, 0.5)  # share of the energy that a sharp one leaves: all shadow .. all reflection
 PICTURE_NOISE = (3.0, 6.0)  # the same in noise deviations, so that grain is no picture
 SHARP_PRIOR = 4.0  # noise variances added to the plate: nothing is known of black ground
