@@ -170,15 +170,15 @@ def test_slow_is_not_stalled(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(module, "STALL", 2.0)
     slow = program(
         tmp_path / "ffmpeg",
-        f'for i in 1 2 3 4 5 6; do sleep 0.5; echo x >>$f; done\nexec {FFMPEG} "$@"',
+        f'for i in 1 2 3 4 5 6; do sleep 0.5; echo x >>$f; done\nexec "{FFMPEG}" "$@"',
     )
     write_with(slow, tmp_path / "v.mp4", 3)
     assert (tmp_path / "v.mp4").is_file()
 
 
 def test_lost_frames_are_noticed(tmp_path: Path) -> None:
-    short = program(tmp_path / "ffmpeg", f'exec {FFMPEG} -t 0.2 "$@" -frames:v 2')
-    cut = program(tmp_path / "cut", f'head -c {2 * 36 * 64 * 3} | {FFMPEG} "$@"')
+    short = program(tmp_path / "ffmpeg", f'exec "{FFMPEG}" -t 0.2 "$@" -frames:v 2')
+    cut = program(tmp_path / "cut", f'head -c {2 * 36 * 64 * 3} | "{FFMPEG}" "$@"')
     for wrong in (short, cut):
         with pytest.raises(OmnimatteError, match=r"v\.mp4 holds 2 of 5 frames|could not write"):
             write_with(wrong, tmp_path / "v.mp4", 5)
