@@ -12,18 +12,28 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from omnimatte_cli.scratch import EVERY, Growing, release, scratch_array
 
 Size = tuple[int, int]  # (height, width) in pixels
+Sliced = TypeVar("Sliced", bound=Any)
 
 
 def full_scale(dtype: np.dtype | type) -> int:
     """What an integer image holds for 1: 255 in uint8, 65535 in uint16."""
     assert dtype in (np.uint8, np.uint16), dtype
     return int(np.iinfo(dtype).max)
+
+
+def at_most(items: Sliced, most: int) -> Sliced:
+    """Every so-many-th of some items, the first among them: `most` of them at most, evenly spread.
+
+    items: an array along its first axis, a list, a range.
+    """
+    return items[:: max(1, -(-len(items) // most))]
 
 
 def channel_max(x: np.ndarray) -> np.ndarray:

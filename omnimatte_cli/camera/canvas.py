@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size, channel_max, eight_bits, full_scale
+from omnimatte_cli.arrays import Size, at_most, channel_max, eight_bits, full_scale
 from omnimatte_cli.camera.doubts import CANVAS_AREAS
 from omnimatte_cli.camera.exposure import FIT_WIDTH, Exposure, fit_exposure, mostly_fields
 from omnimatte_cli.camera.model import Camera, corners, project, sane
@@ -218,7 +218,7 @@ def build_canvas(
         flat = stack.reshape(len(picked), -1)
         counts = np.repeat(count[part].reshape(-1).astype(np.int64), 3)
         image[part] = masked_median(flat, counts).reshape(*shape, 3)
-        few = flat[:: -(-len(picked) // SPREAD_SAMPLES)]
+        few = at_most(flat, SPREAD_SAMPLES)
         some = counts if len(few) == len(flat) else (few < top_level).sum(0)
         variation[part] = channel_max(masked_ranks(few, some)[1].reshape(*shape, 3)) / top_level
     return Canvas(image, count, variation, reference, (left, top), stretch, exposures)

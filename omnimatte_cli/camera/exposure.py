@@ -14,7 +14,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size, full_scale
+from omnimatte_cli.arrays import Size, at_most, full_scale
 from omnimatte_cli.ranks import quantile
 
 FIT_WIDTH = 160  # pixels at which exposure is fitted
@@ -139,7 +139,7 @@ def fit_exposure(
     chosen = np.flatnonzero(good)
     if len(chosen) < FEWEST:
         return Exposure.none()
-    chosen = chosen[:: -(-len(chosen) // PIXELS)]
+    chosen = at_most(chosen, PIXELS)
     x, y = (i.reshape(3, -1)[:, chosen].astype(np.float64) * level for i in pictures)
     basis = _basis(size).reshape(5, -1)[:, chosen]
     ratio = np.log((y + FLOOR) / (x + FLOOR))

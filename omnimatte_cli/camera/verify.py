@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from omnimatte_cli.arrays import at_most
 from omnimatte_cli.camera.direct import Explained, align, explained
 from omnimatte_cli.camera.flow import least_squares_step
 from omnimatte_cli.camera.model import Camera, corners, normalised, project, sane
@@ -144,7 +145,7 @@ def _pairs(camera: Camera, picks: Sequence[int]) -> list[tuple[int, int]]:
                 if b in camera.scene(a) and near:
                     found.append((a, b))
                     break
-    return found[:: -(-len(found) // PAIRS)] if found else []
+    return at_most(found, PAIRS)
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,6 @@ def _find(
     grain = windows.reduced(np.broadcast_to(np.float32(noise_s), windows.shape))
     dark, glow = fit_shadow(found, windows, grain)
     left = goal_s + grey(dark) * below_s - glow
-    energy = found[0].dd
     known = np.sqrt(grain * grain + np.square(TEXTURE * found[1].texture))
     rough = smoothstep(mean_size(left, windows, 1) / known, *OUTLINE)
     # What follows is nothing where nobody owns anything, and is computed where somebody does.
@@ -164,14 +163,13 @@ def _find(
     if core_s is None:
         return dark[:0], glow[:0], np.zeros_like(ownership), None
     core, some = core_s.scaled(less), core_s.slices
-    smooth, hard = dark[some].copy(), bool(rough.max() > 0)
+    # What smooth shadow leaves over may be a hard edge before it is a picture.
+    smooth = dark[some].copy()
     sharp, near = (windows.enlarged(x)[some] for x in (rough, known))
-    if hard:
-        # What smooth shadow leaves over may be a hard edge before it is a picture.
-        more = outline(smooth, left[some], below_s[some], sharp, near)
-        dark[some] += more
-        left[some] += grey(more) * below_s[some]
-    rough = picture_share(mean_size(left, windows, 0), energy, grain)
+    more = outline(smooth, left[some], below_s[some], sharp, near)
+    dark[some] += more
+    left[some] += grey(more) * below_s[some]
+    rough = picture_share(mean_size(left, windows, 0), found[0].dd, grain)
     mirror = windows.enlarged(1 - (1 - brightens(goal_s, windows)) * (1 - rough))
     bright = dark
     if mirror.max() > 0:
@@ -192,7 +190,7 @@ def _find(
         enlarged(x, to)
         for x in (dark[some], glow[some], mirror[some], bright[some], energy_s, sure)
     )
-    if less > 1 and hard:
+    if less > 1:
         # Enlarged, its edges would be soft again.
         dark = enlarged(smooth, to)
         rest = goal[part] + grey(dark) * below[part] - glow

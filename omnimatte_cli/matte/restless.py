@@ -11,7 +11,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import channel_max
+from omnimatte_cli.arrays import at_most, channel_max
 from omnimatte_cli.matte.ownership import Ownership, smoothstep
 from omnimatte_cli.scratch import EVERY, release
 
@@ -32,8 +32,7 @@ def restlessness(frames: np.ndarray, masks: np.ndarray, stride: int) -> np.ndarr
     channel's change, largest around each place; 0 where there are too few.
     """
     length, h, w = frames.shape[:3]
-    starts = np.arange(max(0, length - stride))
-    starts = starts[:: max(1, -(-len(starts) // PAIRS))]
+    starts = at_most(np.arange(max(0, length - stride)), PAIRS)
     if len(starts) < FEWEST:
         return np.zeros((h, w), np.float32)
     reach = round(NEAR * h)

@@ -14,7 +14,7 @@ from typing import IO
 
 import numpy as np
 
-from omnimatte_cli.arrays import Size
+from omnimatte_cli.arrays import Size, at_most
 from omnimatte_cli.errors import OutputError
 
 MEDIAN_SAMPLES = 100  # frames that a temporal median is taken of at most
@@ -93,8 +93,7 @@ class FrameSamples:
     @property
     def indices(self) -> list[int]:
         """Numbers of the frames that a median is taken of, ascending and evenly spread."""
-        kept = sorted(self.kept)
-        return kept[:: -(-len(kept) // MEDIAN_SAMPLES)]
+        return at_most(sorted(self.kept), MEDIAN_SAMPLES)
 
     def frame(self, t: int, rows: slice | None = None) -> np.ndarray:
         """The kept frame t or some of its rows, (H or rows, W, 3)."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from omnimatte_cli.arrays import Masks, Plate, Size, frame_or_static
+from omnimatte_cli.arrays import Masks, Plate, Size, at_most, frame_or_static
 from omnimatte_cli.matte.box import Box, bounding_box
 from omnimatte_cli.matte.ownership import Ownership, possible, upsample
 from omnimatte_cli.media.samples import FrameSamples
@@ -68,7 +68,7 @@ def refine_plate(
 
     def looks(box: Box) -> Iterator[Look]:
         """Some of the samples, in a part of the picture."""
-        for t in samples.indices[:: -(-len(samples.indices) // LOOKS)]:
+        for t in at_most(samples.indices, LOOKS):
             body = grown_mask(masks.union(t), growth(samples.size))[box.slices]
             taken = owned(t)[box.slices] | body
             yield Look(samples.frame(t, box.rows)[:, box.columns], body, taken)

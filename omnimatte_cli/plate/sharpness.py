@@ -1,12 +1,13 @@
-"""A frame's plate is as sharp as the frame, and as much blurred by motion.
+"""A frame's plate comes near to the sharpness of the frame, or to its blur by motion.
 
 A median of neighbours that were moved in place is softer than each of them, and a frame of a fast
 pan is more blurred than its neighbours. One small kernel for the whole picture, found by least
-squares where both show the same detail, makes the plate's detail the frame's. It is symmetric, so
-that it moves nothing, and its twelve numbers are from thousands of pixels: what only the frame
-shows does not get into the plate. Waves and leaves, whose detail is never the same, have no say.
-Codecs keep more of every second frame: kernels that are nearly alike are averaged over some frames,
-so that plates do not pulse. One that is another, as where a pan begins or ends, holds at once.
+squares where both show the same detail, brings the plate's detail near to the frame's. It is
+symmetric, so that it moves nothing, and its twelve numbers are from thousands of pixels: what only
+the frame shows does not get into the plate. Waves and leaves, whose detail is never the same, have
+no say. Codecs keep more of every second frame: kernels that are nearly alike are averaged over some
+frames, so that plates do not pulse. One that is another, as where a pan begins or ends, holds at
+once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import channel_max, eight_bits, full_scale
+from omnimatte_cli.arrays import at_most, channel_max, eight_bits, full_scale
 from omnimatte_cli.matte.ownership import smoothstep
 
 RADIUS = 2  # pixels of the kernel
@@ -85,7 +86,7 @@ def fitted_kernel(plate: np.ndarray, frame: np.ndarray, there: np.ndarray) -> np
     places = np.flatnonzero(there)
     if len(places) < FEWEST:
         return None
-    places = places[:: -(-len(places) // SAMPLES)]
+    places = at_most(places, SAMPLES)
     level, width = np.float32(255 / full_scale(plate.dtype)), plate.shape[1]
     flat = plate.reshape(-1, 3)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from omnimatte_cli.arrays import Plate
+from omnimatte_cli.arrays import Plate, at_most
 from omnimatte_cli.matte.ownership import Ownership, working_plates
 from omnimatte_cli.media.samples import MEDIAN_SAMPLES, FrameSamples
 from omnimatte_cli.plate.estimate import FindOwners, working_frame_plates
@@ -72,7 +72,7 @@ def with_strangers(
 
 def median_of_all(shot: Shot) -> np.ndarray:
     """The median of a shot's frames at working size, masks or not, (h, w, 3) uint8."""
-    samples = FrameSamples.of(shot.frames[:: -(-len(shot) // MEDIAN_SAMPLES)])
+    samples = FrameSamples.of(at_most(shot.frames, MEDIAN_SAMPLES))
     return median_of_free(samples, Coverage(shot.size, samples.indices, None))
 
 

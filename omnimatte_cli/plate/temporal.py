@@ -18,7 +18,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Size, channel_max, full_scale, integers
+from omnimatte_cli.arrays import Size, at_most, channel_max, full_scale, integers
 from omnimatte_cli.camera.canvas import Canvas, Frames, Hidden, build_canvas, pick, stretches
 from omnimatte_cli.camera.exposure import Exposure, fit_exposure, for_fit
 from omnimatte_cli.camera.model import Camera, corners, project, sane
@@ -148,14 +148,16 @@ def frame_plates(
                 # What lies beyond the neighbours' borders is hidden by nothing that leaves crumbs.
                 hole |= crumbs(plate.image, plate.samples, hole & target.hidden)
                 plate = _completed(plate, view, hole)
-            follows = before is not None and before[0] == t - 1 and t in camera.scene(t - 1)
+            last = None
+            if before is not None and before[0] == t - 1 and t in camera.scene(t - 1):
+                last = before[1]
             image = plate.image
             if sharp:
                 shown = image, target.image, target.hidden
-                kernel = sharpness(*shown, kernel if follows else None)
+                kernel = sharpness(*shown, None if last is None else kernel)
                 image = sharpened(image, kernel)
-            if before is not None and follows:
-                image = steadied(image, before[1], camera.between(t, t - 1), target.hidden)
+            if last is not None:
+                image = steadied(image, last, camera.between(t, t - 1), target.hidden)
             plate = replace(plate, image=image)
             before = t, image
             yield replace(plate, canvas=canvas.image)
@@ -305,7 +307,7 @@ def filled_canvas(
     hole, guess = hole | wrong, guess | wrong
 
     def looks(box: Box) -> Iterator[Look]:
-        picked = canvas.frames[:: -(-len(canvas.frames) // LOOKS)]
+        picked = at_most(canvas.frames, LOOKS)
         for t, frame in pick(frames, picked):
             masks = bodies(t), hidden(t)
             yield Look(*canvas.placed(camera, t, frame, box.slices, masks))
