@@ -23,6 +23,7 @@ from omnimatte_cli.evaluation.truth import GroundTruth, find_videos, read_truth
 from omnimatte_cli.evaluation.variants import Variant, make_variants
 from omnimatte_cli.matte.metrics import PSNR, effect_region, iou, ssim
 from omnimatte_cli.matte.network import OwnerNet
+from omnimatte_cli.media.lock import working_in
 from omnimatte_cli.methods import weights
 
 pytestmark = pytest.mark.slow
@@ -191,6 +192,9 @@ def test_evaluate_from_the_command_line_and_again(
     added = [json.loads(x) for x in (out / "results.jsonl").read_text().splitlines()[len(lines) :]]
     first, second = (x["iou"] for x in added if x["variant"]["method"] == "ownership")
     assert first != second
+    with working_in(out / ".evaluate"):
+        beside = CliRunner().invoke(app, [str(a) for a in args])
+    assert beside.exit_code == 2 and "Another run is writing to" in beside.stderr
     none = CliRunner().invoke(app, [str(a) for a in [*args, "--weights", "none"]])
     assert none.exit_code == 2 and "--weights" in none.stderr
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from omnimatte_cli.errors import OmnimatteError, OptionError
+from omnimatte_cli.errors import OmnimatteError, OptionError, OutputError
 from omnimatte_cli.matte.network import OwnerNet
+from omnimatte_cli.media.lock import working_in
 from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.coordination.network import LayerNet
 from omnimatte_cli.progress import Silent
@@ -341,6 +342,16 @@ def test_an_interrupted_pretraining_saves_whole_steps_and_goes_on(
         pretrain(recipe, out, CPU, Silent())
     assert torch.load(out / "state.pt", weights_only=True)["done"] == len(steps) == 2
     assert equal(whole, pretrain(recipe, out, CPU, Silent())) and steps == [0, 1, 2, 3]
+
+
+def test_one_run_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with (
+        working_in(tmp_path / "run" / ".pretrain"),
+        pytest.raises(OutputError, match="Another run is writing to"),
+    ):
+        pretrain(TINY, tmp_path / "run", CPU, Silent())
+    assert not any((tmp_path / "run").iterdir())
 
 
 def test_a_resumed_log_holds_each_step_once_and_its_means(tmp_path: Path) -> None:

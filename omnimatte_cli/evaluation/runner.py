@@ -25,6 +25,7 @@ from omnimatte_cli.matte.compositing import layer_over
 from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.ownership import Ownership, working_plates
 from omnimatte_cli.matte.quantise import quantise_layers
+from omnimatte_cli.media.lock import working_in
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.methods import registry, weights
 from omnimatte_cli.methods.base import LayersAt, Run
@@ -155,10 +156,23 @@ def evaluate(
 
     What is there already is not computed again, unless the tool's code, the weights' files, the
     dataset's place or the kind of device are others by now. Returns one dict a video and variant.
-    Also writes summary.json and summary.csv: means over the videos of each set.
+    Also writes summary.json and summary.csv: means over the videos of each set. Raises OutputError
+    where another run works in `out`.
     """
-    progress = progress or Silent()
     out.mkdir(parents=True, exist_ok=True)
+    with working_in(out / ".evaluate"):
+        return _evaluated(videos, variants, out, seed, device, progress or Silent())
+
+
+def _evaluated(
+    videos: Sequence[Path],
+    variants: Sequence[Variant],
+    out: Path,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+) -> list[dict]:
+    """As `evaluate` says."""
     log = out / "results.jsonl"
     done = {_key(r): r for r in _read_lines(log)}
     hashes = {w: weights_hashes(w) for w in {v.weights for v in variants}}

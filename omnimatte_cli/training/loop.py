@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from omnimatte_cli.device import autocast
@@ -21,6 +20,7 @@ from omnimatte_cli.interrupt import held_interrupts
 from omnimatte_cli.matte.matting_network import MattingNet, channels_last
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.media.atomic import replacing
+from omnimatte_cli.media.lock import working_in
 from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.centrifuge.network import Centrifuge
 from omnimatte_cli.methods.coordination.network import Block, LayerNet
@@ -34,6 +34,7 @@ from omnimatte_cli.training.blends import (
     validate_blends,
 )
 from omnimatte_cli.training.cutouts import CutoutPool, matting_loss, validate_cutouts
+from omnimatte_cli.training.machine import Machine
 from omnimatte_cli.training.objectives import Terms, coordination_loss, ownership_loss
 from omnimatte_cli.training.photos import PhotoPool
 from omnimatte_cli.training.pool import Pool
@@ -52,39 +53,6 @@ from omnimatte_cli.training.widen import deepen, widen
 LOG_STEPS = 50  # steps that a line of the log averages over
 TIED_POSITION_STD = 0.9  # of positions that are tied at the start
 TIED_SHARPNESS = 2.0  # gain of the tied projections: how sharply a token finds its own place
-
-
-@dataclass(frozen=True)
-class Machine:
-    """This process among those that train together (torchrun sets RANK and WORLD_SIZE)."""
-
-    rank: int
-    world: int
-    device: torch.device
-
-    @classmethod
-    def join(cls, device: torch.device) -> Machine:
-        world = int(os.environ.get("WORLD_SIZE", "1"))
-        if world == 1:
-            return cls(0, 1, device)
-        rank = int(os.environ["RANK"])
-        if device.type == "cuda":
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-            torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        return cls(rank, world, device)
-
-    def agree(self, wish: bool) -> bool:
-        """Whether any process wishes it: all stop at the same step, or some wait for ever."""
-        if self.world == 1:
-            return wish
-        wishes = torch.tensor([float(wish)], device=self.device)
-        dist.all_reduce(wishes, dist.ReduceOp.MAX)
-        return bool(wishes)
-
-    def leave(self) -> None:
-        if self.world > 1:
-            dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
@@ -178,17 +146,36 @@ def pretrain(
     out: folder that the run keeps its state, log and sheets in; a run that is there is resumed.
     start_from: weights to begin with. stop_after: seconds after which the run saves and stops; the
     same command goes on with it. An interrupt saves likewise, and is raised after that. Returns the
-    weights' path.
+    weights' path. Raises OutputError where another run, not of this training, works in `out`.
     """
     machine = Machine.join(device)
-    device, main = machine.device, machine.rank == 0
     if machine.world > 1 and recipe.lasting is not None:  # clocks differ, and so would the rates
         raise OptionError("--set lasting is for one process; give --steps.")
-    net = new_network(recipe).to(device)
+    net = new_network(recipe).to(machine.device)
     before = 0  # clips that the weights to begin with were trained on
     if start_from is not None:
         before = warm_start(net, start_from, recipe)
     out.mkdir(parents=True, exist_ok=True)
+    with working_in(out / ".pretrain") if machine.rank == 0 else contextlib.nullcontext():
+        _train(recipe, net, out, machine, progress, before, stop_after)
+    machine.leave()
+    return out / "weights.safetensors"
+
+
+def _train(
+    recipe: AnyRecipe,
+    net: nn.Module,
+    out: Path,
+    machine: Machine,
+    progress: Progress,
+    before: int,
+    stop_after: float | None,
+) -> None:
+    """Train a network from a run's state in `out`, or from its beginning; as `pretrain` says.
+
+    before: clips that it was trained on before this run.
+    """
+    device, main = machine.device, machine.rank == 0
     ema = {k: v.detach().clone() for k, v in net.state_dict().items()}
     optimiser = torch.optim.AdamW(
         net.parameters(),
@@ -269,8 +256,6 @@ def pretrain(
                 if main:
                     progress.say(f"Saved at step {done}; the same command goes on.")
                 break
-    machine.leave()
-    return out / "weights.safetensors"
 
 
 def averaged(net: nn.Module, ema: dict[str, Tensor]) -> nn.Module:
