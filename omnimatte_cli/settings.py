@@ -129,7 +129,7 @@ class SolveSettings:
     """Numerics that every method shares; set with `--set`."""
 
     plate_passes: int = option(
-        2, "estimates of the plate; the later ones leave out what objects own"
+        3, "estimates of the plate; the later ones leave out what objects own"
     )
     exact_layers: bool = option(
         False,

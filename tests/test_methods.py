@@ -44,7 +44,7 @@ def test_a_number_of_passes_is_that_of_plates_as_it_was_at_first() -> None:
     settings = Settings(passes=("1", "body"))
     assert settings.passes == ("body",)
     assert registry.choose(settings, "cpu").solve.plate_passes == 1
-    assert registry.choose(Settings(), "cpu").solve.plate_passes == 2
+    assert registry.choose(Settings(), "cpu").solve.plate_passes == 3
     for number, message in (("9", "plate_passes must be from 1 to 5"), ("-1", "--passes takes")):
         with pytest.raises(OptionError, match=message):
             registry.choose(Settings(passes=(number,)), "cpu")

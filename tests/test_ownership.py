@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from omnimatte_cli.arrays import Masks, Plate
+from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.matte import predict as owners
 from omnimatte_cli.matte.likeness import likeness
 from omnimatte_cli.matte.network import CONTEXT, OwnerNet, join_channels, join_levels
@@ -33,8 +34,10 @@ from omnimatte_cli.matte.predict import (
 from omnimatte_cli.matte.resolve import resolve_frame
 from omnimatte_cli.matte.still import average_static
 from omnimatte_cli.media.samples import FrameSamples
-from omnimatte_cli.plate.refine import owned_pixels, refine_plate
+from omnimatte_cli.plate.estimate import clean_plate
+from omnimatte_cli.plate.refine import leave_far, owned_pixels, refine_plate
 from omnimatte_cli.progress import Silent
+from omnimatte_cli.shot import Shot
 from omnimatte_cli.tensors import ClipTensors
 
 
@@ -321,6 +324,60 @@ def test_the_second_plate_loses_its_ghost() -> None:
     everything = Ownership(always, 0 * nobody)
     kept = refine_plate(FrameSamples.of(frames), first, owned_in(everything), packed, Silent())
     assert np.array_equal(kept.image, ghost)  # no free sample anywhere: the first plate stays
+
+
+def test_another_look_finds_more_only_beside_what_was_found() -> None:
+    """The rest of a shadow, one half of which was found before; nothing far from it and masks."""
+    size, t = (50, 80), 3
+    before = np.zeros((2, t, *size), np.float16)
+    before[0, :, 20:24, 10:20] = 1
+    claims = before.copy()
+    claims[0, :, 20:24, 20:22] = 0.9  # its rest, two pixels of a reach of two
+    claims[1, :, 40:44, 60:64] = 0.8  # elsewhere
+    claims[1, :, 2:6, 30:34] = 0.7  # beside a mask
+    masks = np.zeros((t, *size), bool)
+    masks[:, 6:10, 30:40] = True
+    found = Ownership(claims.copy(), (1 - claims.sum(0)).astype(np.float16))
+    known = Ownership(before, (1 - before.sum(0)).astype(np.float16))
+    leave_far(found, known, masks)
+    expected = claims.copy()
+    expected[1, :, 40:44, 60:64] = 0
+    expected[1, :, 2:4, 30:34] = 0
+    assert np.array_equal(found.weights, expected)
+    assert np.allclose(found.weights.sum(0, dtype=float) + found.unowned, 1, atol=2e-3)
+
+
+def test_the_third_plate_loses_what_the_second_had_of_a_shadow() -> None:
+    """Over the second plate the rest of a shadow is seen, over the third nothing more; what is
+    claimed far away, as wrong plates would have it, is in all plates as it was."""
+    t, size = 12, (64, 96)
+    frames = np.full((t, *size, 3), 160, np.uint8)
+    frames[:8, 40:46, 20:32] = 80
+    frames[:8, 10:16, 70:82] = 80
+    masks = np.zeros((1, t, *size), bool)
+    masks[0, :, 30:38, 14:20] = True
+    shot = Shot(
+        Fraction(12), frames, Masks.from_arrays(masks, ["thing"]), masks, FrameSamples.of(frames),
+        lambda: iter(frames), Camera.static(t, size),
+    )  # fmt: skip
+    looks: list[np.ndarray] = []
+
+    def find(plates: np.ndarray) -> Ownership:
+        looks.append(plates[0])
+        claims = np.zeros((1, t, *size), np.float16)
+        claims[0, :8, 38:48, 18 : 30 if len(looks) == 1 else 34] = 1
+        if len(looks) > 1:
+            claims[0, :8, 8:18, 68:84] = 1
+        return Ownership(claims, (1 - claims[0]).astype(np.float16))
+
+    plates = []
+    for passes in (1, 2, 3):
+        looks.clear()
+        plates.append(clean_plate(shot, passes, find, None, (), Silent()).image)
+    assert [int(plate[43, 31, 0]) for plate in plates] == [80, 80, 160]
+    assert [int(plate[43, 25, 0]) for plate in plates] == [80, 160, 160]
+    assert [int(plate[13, 76, 0]) for plate in plates] == [80, 80, 80]
+    assert all(np.array_equal(look, plate) for look, plate in zip(looks, plates[:2], strict=True))
 
 
 def test_a_mask_has_no_holes_whatever_the_network_says() -> None:

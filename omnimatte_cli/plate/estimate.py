@@ -1,8 +1,8 @@
 """The clean plate of a shot, whatever its camera does.
 
 A camera that stands still in steady light has one plate, the masked median. Where camera or light
-move, every frame has a plate of its own. Either is estimated twice: at first outside the masks,
-then also without the pixels that the objects' effects own.
+move, every frame has a plate of its own. Either is estimated three times: at first outside the
+masks, then also without the pixels that the objects' effects own, as is seen over the plate before.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from omnimatte_cli.plate.median import (
 )
 from omnimatte_cli.plate.parallax import ground_in_parallax
 from omnimatte_cli.plate.passing import without_passing
-from omnimatte_cli.plate.refine import owned_pixels, refine_plate
+from omnimatte_cli.plate.refine import leave_far, owned_pixels, refine_plate
 from omnimatte_cli.plate.resting import resting_effects
 from omnimatte_cli.plate.temporal import FramePlate, frame_plates
 from omnimatte_cli.progress import Progress
@@ -117,8 +117,9 @@ def clean_plate(
         plate = estimate_plate(shot.samples, shot.masks, progress, medians=medians)
         if find_owners is None:
             return plate
+        look = looking(shot, find_owners)
         for _ in range(passes - 1):
-            found = find_owners(working_plates(plate, shot.size, len(shot)))
+            found = look(working_plates(plate, shot.size, len(shot)))
             taken = owner_pixels(shot, camera, found, shot.full_size)
             plate = refine_plate(shot.samples, plate, taken, shot.masks, progress, medians)
         return plate
@@ -127,10 +128,10 @@ def clean_plate(
     log.info("Every frame gets a plate of its own: the %s.", why)
     ownership = shot.first_look if passes > 1 else None
     if find_owners is not None:
+        look = looking(shot, find_owners, ownership)
         for _ in range(passes - 1 - (ownership is not None)):
             progress.stage("plate", len(shot))
-            small = working_frame_plates(shot, camera, ownership, progress)
-            ownership = find_owners(small)
+            ownership = look(working_frame_plates(shot, camera, ownership, progress))
     progress.stage("plate", len(shot))
     hidden = grown(shot.masks)
     owned = None if ownership is None else owner_pixels(shot, camera, ownership, shot.full_size)
@@ -139,6 +140,23 @@ def clean_plate(
     )
     first = longest_stretch(camera).start
     return written(plates, shot.size, folder, numbers, progress, first)
+
+
+def looking(shot: Shot, find_owners: FindOwners, before: Ownership | None = None) -> FindOwners:
+    """Who owns each change, look after look: each finds more only beside what the last one found.
+
+    before: the last look so far.
+    """
+
+    def look(plates: np.ndarray) -> Ownership:
+        nonlocal before
+        found = find_owners(plates)
+        if before is not None:
+            leave_far(found, before, grown_array(shot.small))
+        before = found
+        return found
+
+    return look
 
 
 def light_changes(shot: Shot) -> bool:

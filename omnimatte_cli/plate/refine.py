@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Masks, Plate, Size, at_most, frame_or_static
-from omnimatte_cli.matte.box import Box, bounding_box
+from omnimatte_cli.matte.box import Box, bounding_box, disc
 from omnimatte_cli.matte.ownership import Ownership, possible, upsample
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.plate.fill import fill_hole, fringed
@@ -15,8 +16,10 @@ from omnimatte_cli.plate.median import Coverage, Medians, clear_of, grown_mask, 
 from omnimatte_cli.plate.relit import LOOKS, Look, relit
 from omnimatte_cli.plate.traces import traces
 from omnimatte_cli.progress import Progress
+from omnimatte_cli.scratch import EVERY, release
 
 TAKEN = 0.5  # a pixel owned by more than this is no sample of the plate
+FURTHER = 0.04  # of the height: how far from what is owned another look may find more
 FEWEST = 3  # samples that a refined plate needs at a pixel; else the first one stays
 
 
@@ -29,6 +32,27 @@ def owned_pixels(ownership: Ownership, t: int, size: Size) -> np.ndarray:
     if box is not None:
         found[box.slices] = upsample(share[None], size, box)[0] > TAKEN
     return found
+
+
+def leave_far(ownership: Ownership, before: Ownership, hidden: np.ndarray) -> None:
+    """Take from the objects, in place, what is far from all that they owned before.
+
+    before: an ownership over other plates of the same frames. hidden: grown masks, (T, h, w) bool.
+    What is taken is unowned.
+    What a look at better plates finds beside the rest of a shadow is the end of it. What it finds
+    elsewhere are mostly places where those plates are worse, made without frames that were wrongly
+    owned there: each look would find more of them.
+    """
+    size = hidden.shape[1], hidden.shape[2]
+    reach = disc(round(FURTHER * size[0]))
+    for t, masks in enumerate(hidden):
+        known = owned_pixels(before, t, size) | masks
+        far = cv2.dilate(known.view(np.uint8), reach) == 0
+        mine = ownership.weights[:, t]
+        ownership.unowned[t] += np.where(far, mine.sum(0, dtype=np.float32), 0).astype(np.float16)
+        ownership.weights[:, t] = np.where(far, 0, mine)
+        if t % EVERY == 0:
+            release(ownership.weights, ownership.unowned, before.weights, before.unowned, hidden)
 
 
 def refine_plate(
