@@ -16,8 +16,20 @@ from omnimatte_cli.matte.matting_network import INPUTS, MattingNet
 from omnimatte_cli.methods import weights
 from omnimatte_cli.progress import Silent
 from omnimatte_cli.synth import cutouts, figures
-from omnimatte_cli.synth.cutouts import PLANES, SHEET, Studio, make_sheets
-from omnimatte_cli.synth.figures import HEIGHTS, Pencil, person, random_figure
+from omnimatte_cli.synth.cutouts import PLANES, SHEET, Studio, make_sheets, panelled, rounded
+from omnimatte_cli.synth.figures import (
+    FEET,
+    GLASS,
+    HEIGHTS,
+    MAIN,
+    PARTS,
+    THINGS,
+    Figure,
+    Pencil,
+    car,
+    person,
+    random_figure,
+)
 from omnimatte_cli.synth.rough import OFF_PIXELS, RIGHT, rough_mask
 from omnimatte_cli.training.cutouts import (
     make_chunk,
@@ -66,9 +78,9 @@ def test_figures_have_outlines_in_the_picture() -> None:
     shares, heights = [], []
     for _ in range(60):
         figure = random_figure(rng, 64)
-        assert figure.shape.shape == (128, 128) and set(np.unique(figure.shape)) <= {0, 1}
+        assert figure.parts.shape == (128, 128) and figure.parts.max() < PARTS
         assert figure.feet.ndim == 2 and len(figure.feet)
-        shares.append(figure.shape.mean())
+        shares.append((figure.parts > 0).mean())
         heights.append(figure.height / 64)
     assert np.mean([0 < s < 1 for s in shares]) > 0.8
     assert HEIGHTS[0] <= min(heights) < 0.4 and 1.5 < max(heights) <= HEIGHTS[1]
@@ -84,7 +96,7 @@ def test_hands_hold_things() -> None:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(figures, "HELD", share)
                 person(np.random.default_rng(seed), pencil, np.array([128.0, 128]), 160.0)
-            total += int(pencil.canvas.sum())
+            total += int((pencil.canvas > 0).sum())
         drawn[share] = total
     assert drawn[1.0] > 1.05 * drawn[0.0]
 
@@ -112,6 +124,50 @@ def test_bodies_wear_shoes_and_stand_in_their_shadows(
         return float(np.mean([x[..., :3][x[..., 8] > 250].sum() for x in found]))
 
     assert brightness(1.0) < brightness(0.0)
+
+
+def test_parts_of_bodies_have_colours_of_their_own(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Limbs have theirs where a body is dressed, a little beyond its outline, too."""
+    pencil = Pencil(128)
+    car(np.random.default_rng(0), pencil, np.array([64.0, 64]), 90.0)
+    assert {MAIN, FEET, THINGS, GLASS} <= set(np.unique(pencil.canvas))
+    figure = Figure(pencil.canvas, np.array(pencil.feet) / 2, 45.0)
+    parts = figure.nearest_part
+    assert np.array_equal(parts[figure.cover == 1], figure.parts[::2, ::2][figure.cover == 1])
+    assert (parts[cv2.dilate(figure.cover, np.ones((9, 9))) > 0] > 0).all()
+    monkeypatch.setattr(cutouts, "DRESSED", 1.0)
+    monkeypatch.setattr(cutouts, "ROUNDED", 0.0)
+    ground = np.full((64, 64, 3), 0.5, np.float32)
+    between, within = [], []
+    for seed in range(30):
+        body = studio._body(np.random.default_rng(seed), ground, figure).mean(-1)
+        means = [body[(figure.parts[::2, ::2] == part)].mean() for part in (MAIN, GLASS)]
+        between.append(abs(means[0] - means[1]))
+        within.append(body[figure.parts[::2, ::2] == GLASS].std())
+    assert np.mean(between) > 1.5 * np.mean(within)
+
+
+def test_bodies_are_lit_from_one_side_and_have_panes() -> None:
+    side = np.zeros((128, 128), np.uint8)
+    side[32:96, 32:96] = MAIN
+    figure = Figure(side, np.array([[32.0, 48]]), 32.0)
+    for seed in range(5):
+        light = rounded(np.random.default_rng(seed), figure)
+        assert np.allclose(light, -light[::-1, ::-1], atol=1e-4)  # of a square: dark where not lit
+        assert 0.02 < np.abs(light).max() < 3 and np.abs(light[32, 32]) < 1e-3
+    ground = np.zeros((64, 64, 3), np.float32)
+    ground[:, 32:] = 0.8
+    body = np.full((64, 64, 3), 0.3, np.float32)
+    seen = np.concatenate(
+        [
+            panelled(np.random.default_rng(s), body, ground, figure)[16:48, 40:48, 0]
+            for s in range(40)
+        ]
+    )
+    pieces = seen[seen > 0.4]
+    assert 0.005 < len(pieces) / seen.size < 0.3 and 0.5 < np.median(pieces) < 0.95
 
 
 def test_masks_are_rough_but_near() -> None:

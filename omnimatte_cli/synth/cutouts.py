@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.synth.clips import clouds, fill, leaves, noise_field, outline, palette, pattern
-from omnimatte_cli.synth.figures import Figure, random_figure
+from omnimatte_cli.synth.figures import PARTS, Figure, random_figure
 from omnimatte_cli.synth.rough import rough_mask
 
 SHEET = 384  # pixels a side of the pictures that grounds and bodies are cut from
@@ -25,6 +25,9 @@ SOFTNESS = ((0.4, 0.35), (0.7, 0.4), (1.2, 0.18), (2.2, 0.07))  # sigma of an ou
 # Of the bodies that throw shadows, the share that have no colours of their own where they stand,
 # and the share that stand in those shadows.
 BAREFOOT, SHADED_BODY = 0.5, 0.4
+DRESSED = 0.5  # share of the bodies whose limbs have colours of their own
+ROUNDED = 0.4  # share of the bodies that are lit from one side
+PANELLED = 0.25  # share of the bodies with panes or signs in the colour of the ground behind them
 GRAIN = (0.0, 0.004, 0.01, 0.02)  # deviation of the noise
 LENS = ((0.0, 0.3), (0.35, 0.3), (0.6, 0.25), (0.9, 0.15))  # sigma of the blur, its share
 
@@ -45,7 +48,8 @@ class Studio:
         figure = random_figure(rng, self.side)
         alpha = softened(rng, figure)
         light = lit(rng, figure)
-        body = self._shod(rng, self._body(rng, ground), ground, figure)
+        body = self._shod(rng, self._body(rng, ground, figure), ground, figure)
+        body = panelled(rng, body, ground, figure) if rng.random() < PANELLED else body
         if rng.random() < SHADED_BODY:  # stands in the shadow that it throws
             body = body * (1 - np.float32(rng.uniform(0.3, 1)) * (1 - light))
         scene = ground * light
@@ -61,7 +65,7 @@ class Studio:
         if rng.random() < 0.25:  # another body before this one
             front = random_figure(rng, self.side)
             hiding = softened(rng, front)
-            frame = over(self._body(rng, ground), hiding, frame)
+            frame = over(self._body(rng, ground, front), hiding, frame)
             alpha, rest = alpha * (1 - hiding), hiding
             sizes = height, front.height
             if rng.random() < 0.5:  # which is the one that is asked for
@@ -110,21 +114,27 @@ class Studio:
         fill(there, corners, 1.0)
         return over(x, cv2.GaussianBlur(there, (0, 0), 0.6), below)
 
-    def _body(self, rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
+    def _body(
+        self, rng: np.random.Generator, ground: np.ndarray, figure: Figure | None = None
+    ) -> np.ndarray:
         """A body's colours, (S, S, 3): some patches, dark ones and the ground's own among them."""
         texture = self._patch(rng, (0.3, 1.5))
         texture = texture - texture.mean((0, 1))
         side, count = self.side, int(rng.integers(1, 5))
-        field = smooth(rng, side, int(rng.integers(2, 7)))
-        field += np.linspace(0, rng.uniform(0, 6), side, dtype=np.float32)[:, None]
-        steps = np.quantile(field, np.sort(rng.uniform(0, 1, count - 1)))
-        names = np.digitize(field, steps)
+        if figure is not None and rng.random() < DRESSED:
+            names = rng.integers(0, count, PARTS)[figure.nearest_part]
+        else:
+            field = smooth(rng, side, int(rng.integers(2, 7)))
+            field += np.linspace(0, rng.uniform(0, 6), side, dtype=np.float32)[:, None]
+            names = np.digitize(field, np.quantile(field, np.sort(rng.uniform(0, 1, count - 1))))
         out = np.empty_like(texture)
         for i in range(count):
             contrast = np.float32(rng.choice([0.1, 0.4, 1.0]))
             colour = patch_colour(rng, ground).astype(np.float32)
             out[names == i] = (colour + contrast * texture)[names == i]
         folds = rng.choice([0.05, 0.15, 0.35]) * smooth(rng, side, int(rng.integers(2, 12)))
+        if figure is not None and rng.random() < ROUNDED:
+            folds = folds + rounded(rng, figure)
         return np.clip(out * np.exp(folds)[..., None].astype(np.float32), 0.005, 1)
 
     def _shod(
@@ -147,7 +157,7 @@ class Studio:
         side = self.side
         out: np.ndarray = ground
         if rng.random() < 0.3:  # filled in behind the body, which never leaves
-            near = cv2.resize(figure.shape, (side, side), interpolation=cv2.INTER_AREA)
+            near = (figure.cover >= 0.5).astype(np.uint8)
             wide = cv2.dilate(near, np.ones((7, 7), np.uint8)).astype(np.float32)
             hole = cv2.GaussianBlur(wide, (0, 0), rng.uniform(0.5, 3))
             luck = rng.random()
@@ -215,6 +225,34 @@ def patch_colour(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
     y, x = rng.integers(len(ground), size=2)
     light = 1.0 if rng.random() < 0.3 else rng.uniform(0.5, 1.3)
     return np.asarray(ground[y, x] * light + rng.normal(0, rng.choice([0.005, 0.04]), 3))
+
+
+def rounded(rng: np.random.Generator, figure: Figure) -> np.ndarray:
+    """Logarithm of the light on a body that is lit from one side, (S, S) float32."""
+    sigma = max(1.0, figure.height * rng.uniform(0.02, 0.12))
+    height = cv2.GaussianBlur(figure.cover, (0, 0), sigma)
+    angle = rng.uniform(0, 2 * math.pi)
+    turn = math.cos(angle), math.sin(angle)
+    slopes = (cv2.Sobel(height, cv2.CV_32F, *way, scale=0.125) for way in ((1, 0), (0, 1)))
+    across, down = (way * slope for way, slope in zip(turn, slopes, strict=True))
+    return np.asarray(np.float32(rng.uniform(0.5, 3) * sigma) * (across + down))
+
+
+def panelled(
+    rng: np.random.Generator, body: np.ndarray, ground: np.ndarray, figure: Figure
+) -> np.ndarray:
+    """A body's colours (S, S, 3) with pieces in those of the ground behind them: number plates,
+    windscreens, stripes."""
+    rows, columns = np.nonzero(figure.cover > 0.9)
+    behind = cv2.GaussianBlur(ground, (0, 0), rng.uniform(2, 10))
+    behind = behind * np.float32(rng.uniform(0.7, 1.15))
+    there = np.zeros(body.shape[:2], np.float32)
+    for _ in range(int(rng.integers(1, 4)) if len(rows) else 0):
+        k = int(rng.integers(len(rows)))
+        size = figure.height * rng.uniform(0.015, 0.09)
+        fill(there, outline(rng, np.array([columns[k], rows[k]], float), size), 1.0)
+    texture = body - cv2.GaussianBlur(body, (0, 0), 4)
+    return over(behind + texture, cv2.GaussianBlur(there, (0, 0), 0.5), body)
 
 
 def smooth(rng: np.random.Generator, side: int, cells: int) -> np.ndarray:

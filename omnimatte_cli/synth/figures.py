@@ -16,41 +16,57 @@ import numpy as np
 from omnimatte_cli.synth.clips import fill, outline
 
 TWICE = 2  # how much larger the canvas is than the picture
-HEIGHTS = (0.22, 2.6)  # of the picture's side: log-uniform
+HEIGHTS = (0.15, 2.2)  # of the picture's side: log-uniform
 HOLE = 0.2  # share of the figures that one can look through
 HELD = 0.12  # share of the hands that hold something
 RAGGED = (0.0, 0.5, 1.5, 4.0)  # pixels of the canvas that an outline wavers by
-# Of a car, in half lengths and half heights.
+# Of a car, in half lengths and half heights: bodywork, windows, and a number plate.
 BODYWORK = ((-1, 0), (-1, -1), (-0.6, -1.1), (-0.4, -2), (0.35, -2), (0.6, -1), (1, -0.9), (1, 0))
+WINDOWS = (
+    ((-0.53, -1.15), (-0.38, -1.85), (-0.05, -1.85), (-0.05, -1.15)),
+    ((0.0, -1.15), (0.0, -1.85), (0.33, -1.85), (0.52, -1.15)),
+)
+SIGN = ((-0.2, -0.25), (-0.2, -0.55), (0.2, -0.55), (0.2, -0.25))
+# Parts of a body, of which each may have a colour of its own.
+MAIN, HEAD, LEGS, FEET, ARMS, THINGS, GLASS = range(1, 8)
+PARTS = GLASS + 1  # and what is no part
+NEAR = 15  # pixels, of the square in which a part is near
 TUMBLED = 0.2  # share of the figures that do not stand upright
 
 
 @dataclass(frozen=True)
 class Figure:
-    """shape: (2 S, 2 S) uint8, 0 or 1. feet: (K, 2) x and y in pixels of the picture, where it
-    touches the ground. height: in pixels of the picture."""
+    """parts: (2 S, 2 S) uint8, 0 where it is not. feet: (K, 2) x and y in pixels of the picture,
+    where it touches the ground. height: in pixels of the picture."""
 
-    shape: np.ndarray
+    parts: np.ndarray
     feet: np.ndarray
     height: float
 
     @cached_property
     def cover(self) -> np.ndarray:
         """How much of each of the picture's pixels it covers, (S, S) float32 in [0, 1]."""
-        side = len(self.shape) // TWICE
-        there = self.shape.astype(np.float32)
+        side = len(self.parts) // TWICE
+        there = (self.parts > 0).astype(np.float32)
         return cv2.resize(there, (side, side), interpolation=cv2.INTER_AREA)
+
+    @cached_property
+    def nearest_part(self) -> np.ndarray:
+        """The part at each of the picture's pixels, or one that is near, (S, S) uint8."""
+        there = np.ascontiguousarray(self.parts[::TWICE, ::TWICE])
+        return np.where(there, there, cv2.dilate(there, np.ones((NEAR, NEAR), np.uint8)))
 
 
 class Pencil:
-    """Draws on one canvas, in sixteenths of a pixel."""
+    """Draws on one canvas, in sixteenths of a pixel, one part of a body after the other."""
 
     def __init__(self, side: int) -> None:
         self.canvas = np.zeros((side, side), np.uint8)
+        self.part = MAIN
         self.feet: list[np.ndarray] = []
 
-    def polygon(self, corners: np.ndarray, value: int = 1) -> None:
-        fill(self.canvas, corners, value)
+    def polygon(self, corners: np.ndarray) -> None:
+        fill(self.canvas, corners, self.part)
 
     def limb(self, start: np.ndarray, end: np.ndarray, first: float, last: float) -> None:
         """A line with round ends, `first` and `last` its radii."""
@@ -61,7 +77,9 @@ class Pencil:
         self.polygon(np.array([*sides, start - across * first]))
         for place, radius in ((start, first), (end, last)):
             x, y = (round(float(v) * 16) for v in place)
-            cv2.circle(self.canvas, (x, y), max(1, round(radius * 16)), 1, -1, cv2.LINE_8, 4)
+            cv2.circle(
+                self.canvas, (x, y), max(1, round(radius * 16)), self.part, -1, cv2.LINE_8, 4
+            )
 
     def ellipse(
         self, centre: np.ndarray, long: float, short: float, angle: float, line: int
@@ -70,7 +88,7 @@ class Pencil:
         place, axes = (
             tuple(round(float(v) * 16) for v in pair) for pair in (centre, (long, short))
         )
-        cv2.ellipse(self.canvas, place, axes, angle, 0, 360, 1, line, cv2.LINE_8, 4)
+        cv2.ellipse(self.canvas, place, axes, angle, 0, 360, self.part, line, cv2.LINE_8, 4)
 
 
 def turned(angle: float) -> np.ndarray:
@@ -87,7 +105,13 @@ def person(rng: np.random.Generator, pencil: Pencil, centre: np.ndarray, height:
     hip, neck = centre + at(0, 0.02), centre + at(rng.normal(0, 0.04), -0.32)
     width = rng.uniform(0.07, 0.12) * height
     pencil.limb(hip, neck, width * rng.uniform(0.7, 1.1), width)
+    pencil.part = HEAD
     pencil.limb(neck + at(0, -0.08), neck + at(0, -0.1), 0.062 * height, 0.062 * height)
+    if rng.random() < 0.3:  # a peak
+        brim, size = neck + at(rng.choice([-1, 1]) * 0.1, -0.12), rng.uniform(0.008, 0.02) * height
+        pencil.part = THINGS
+        pencil.limb(neck + at(0, -0.13), brim, size, size)
+    pencil.part = MAIN
     if rng.random() < 0.3:  # a coat, a skirt
         hem = hip + at(0, rng.uniform(0.05, 0.25))
         pencil.limb(neck, hem, width * 0.8, width * rng.uniform(1.2, 2))
@@ -96,15 +120,19 @@ def person(rng: np.random.Generator, pencil: Pencil, centre: np.ndarray, height:
         knee = hip + at(0.04 * side, 0) + 0.24 * height * turned(angle)
         foot = knee + 0.24 * height * turned(angle - abs(rng.normal(0, 0.4)))
         toe = foot + at(rng.choice([-1, 1]) * rng.uniform(0.03, 0.09), 0.012)
+        pencil.part = LEGS
         pencil.limb(hip + at(0.045 * side, 0), knee, 0.055 * height, 0.042 * height)
         pencil.limb(knee, foot, 0.042 * height, 0.026 * height)
+        pencil.part = FEET
         pencil.limb(foot, toe, 0.026 * height, 0.02 * height)
         pencil.feet.append(foot)
         angle = rng.normal(0, 0.7) + 0.2 * side
         shoulder = neck + np.array([side * width * 0.8, 0.03 * height])
         elbow = shoulder + 0.17 * height * turned(angle)
         hand = elbow + 0.17 * height * turned(angle + rng.normal(0, 0.8))
+        pencil.part = MAIN
         pencil.limb(shoulder, elbow, 0.034 * height, 0.028 * height)
+        pencil.part = ARMS
         pencil.limb(elbow, hand, 0.028 * height, 0.022 * height)
         if rng.random() < HELD:
             thing(rng, pencil, hand, height)
@@ -112,6 +140,7 @@ def person(rng: np.random.Generator, pencil: Pencil, centre: np.ndarray, height:
 
 def thing(rng: np.random.Generator, pencil: Pencil, hand: np.ndarray, height: float) -> None:
     """A stick, a bag or a racket in a hand (2,); `height` as a person's is."""
+    pencil.part = THINGS
     end = hand + rng.uniform(0.05, 0.35) * height * turned(rng.uniform(-math.pi, math.pi))
     thick = rng.uniform(0.006, 0.02) * height
     pencil.limb(hand, end, thick, thick)
@@ -139,16 +168,21 @@ def animal(rng: np.random.Generator, pencil: Pencil, centre: np.ndarray, height:
             up = np.array([0, -thick])
             pencil.limb(base + 0.9 * up, base + 1.3 * up, thick * 0.4, thick * 0.15)
     head = front + at(rng.uniform(0.1, 0.35), -rng.uniform(-0.05, 0.4))
+    pencil.part = HEAD
     pencil.limb(front, head, thick * 0.5, thick * 0.3)
     pencil.limb(head, head + at(0.13, 0.04), thick * 0.3, thick * 0.2)
+    pencil.part = LEGS
     for share in (-0.5, -0.38, 0.38, 0.5):
         top, angle = centre + at(share * length, -0.02), rng.normal(0, 0.25)
         knee = top + 0.22 * unit * turned(angle)
         foot = knee + 0.22 * unit * turned(angle + rng.normal(0, 0.3))
         pencil.limb(top, knee, 0.06 * unit, 0.035 * unit)
+        pencil.part = FEET if rng.random() < 0.5 else LEGS
         pencil.limb(knee, foot, 0.032 * unit, 0.025 * unit)
+        pencil.part = LEGS
         pencil.feet.append(foot)
     angle = rng.normal(0.6, 0.6)
+    pencil.part = THINGS
     tail = back + 0.3 * unit * np.array([-way * math.cos(angle), math.sin(angle)])
     pencil.limb(back, tail, 0.03 * unit, 0.012 * unit)
 
@@ -157,6 +191,12 @@ def car(rng: np.random.Generator, pencil: Pencil, centre: np.ndarray, height: fl
     """Bodywork on two wheels, 1.2 times `height` long."""
     length, tall = 0.6 * height, height * rng.uniform(0.14, 0.25)
     pencil.polygon(centre + np.array(BODYWORK) * (length, tall))
+    pencil.part = GLASS
+    for window in WINDOWS:
+        pencil.polygon(centre + np.array(window) * (length, tall))
+    pencil.part = THINGS
+    pencil.polygon(centre + np.array(SIGN) * (length, tall))
+    pencil.part = FEET
     for x in (-0.6, 0.6):
         wheel = centre + np.array([x * length, 0])
         pencil.limb(wheel, wheel, 0.45 * tall, 0.45 * tall)
@@ -172,8 +212,9 @@ def blob(rng: np.random.Generator, pencil: Pencil, centre: np.ndarray, height: f
 
 def heap(rng: np.random.Generator, pencil: Pencil, centre: np.ndarray, height: float) -> None:
     """Some shapes over each other."""
-    for _ in range(int(rng.integers(2, 6))):
+    for part in range(1, int(rng.integers(3, 7))):
         place = centre + rng.normal(0, 0.25, 2) * height
+        pencil.part = part
         pencil.polygon(outline(rng, place, height * rng.uniform(0.1, 0.35)))
     pencil.feet.append(centre + np.array([0, 0.3 * height]))
 
@@ -200,7 +241,8 @@ def random_figure(rng: np.random.Generator, side: int) -> Figure:
     draw(rng, pencil, centre, height)
     if rng.random() < HOLE:
         place = centre + rng.normal(0, 0.15, 2) * height
-        pencil.polygon(outline(rng, place, height * rng.uniform(0.04, 0.12)), 0)
+        pencil.part = 0
+        pencil.polygon(outline(rng, place, height * rng.uniform(0.04, 0.12)))
     shape: np.ndarray = pencil.canvas
     wave = float(rng.choice(RAGGED)) * rng.uniform(0.3, 1)
     if wave:

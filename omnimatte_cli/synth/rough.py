@@ -16,7 +16,7 @@ OFF = 0.03  # of the figure's height, that a mask is off by on average, and its 
 OFF_PIXELS = (1.5, 9.0)
 CARELESS = 0.2  # share of the masks that are three times as far off
 EVERYWHERE = 0.45  # share of the masks whose whole outline is off; of the rest, parts of it are
-OPENED, GROWN, SHRUNK, WAVERING = 0.25, 0.4, 0.2, 0.6  # shares of them to which that happens
+OPENED, GROWN, SHRUNK, WAVERING = 0.25, 0.35, 0.3, 0.6  # shares of them to which that happens
 CLOSED, PIECES, SHADED, COARSE = 0.4, 0.5, 0.3, 0.2  # shares of all
 ADDED = 0.75  # share of the wrong pieces that are too much, not too little
 BLURRED = 0.3  # share of the masks that are soft
@@ -65,7 +65,7 @@ def off_everywhere(rng: np.random.Generator, mask: np.ndarray, off: float) -> np
     if luck < GROWN:
         mask = cv2.dilate(mask, disc(radius))
     elif luck < GROWN + SHRUNK:
-        mask = cv2.erode(mask, disc(min(radius, 4)))
+        mask = cv2.erode(mask, disc(min(radius, 6)))
     if rng.random() < WAVERING:
         mask = wavering(rng, mask, off * rng.uniform(0.2, 0.9), rng.uniform(4, 40))
     return mask
