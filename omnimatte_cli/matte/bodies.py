@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from omnimatte_cli.device import autocast
 from omnimatte_cli.matte.box import bounding_box
-from omnimatte_cli.matte.matting_network import HALO, STRIDE, MattingNet, fused
+from omnimatte_cli.matte.matting_network import HALO, INPUTS, STRIDE, MattingNet, features, fused
 from omnimatte_cli.matte.ownership import smoothstep
 
 # Of the mean side, the root of a picture's area: how far outside of its mask a body may be, and as
@@ -86,25 +87,30 @@ class Matting:
         as the network takes it."""
         h, w = mask.shape
         other = others.max(0) if len(others) else np.zeros_like(mask)
-        planes = [frame, plate, np.stack([mask, other], -1).astype(np.float32)]
         down, right = (-n % (STRIDE * less) for n in (h, w))
-        wide = [
-            cv2.copyMakeBorder(np.ascontiguousarray(p), 0, down, 0, right, cv2.BORDER_REFLECT)
-            for p in planes
-        ]
+        planes = np.empty((1, INPUTS, h + down, w + right), np.float32)
+        for k, plane in enumerate((*cv2.split(frame), *cv2.split(plate), mask, other)):
+            whole = np.asarray(plane, np.float32)
+            cv2.copyMakeBorder(whole, 0, down, 0, right, cv2.BORDER_REFLECT, planes[0, k])
+        given = torch.from_numpy(planes)
         with torch.inference_mode(), autocast(torch.device("cpu")):
-            seen = torch.from_numpy(np.concatenate(wide, -1)).permute(2, 0, 1)[None]
-            said = self.net.look(seen, less)
-            strips = [self._strip(seen, said, top) for top in range(0, h, STRIP)]
-        found = torch.cat(strips, 2)[0, 0, :h, :w]
-        return np.asarray(smoothstep(found.numpy(), *SURE), np.float32)
+            small = computed(features(F.avg_pool2d(given, less) if less > 1 else given))
+            said = self.net.look(small, less).to(small.dtype)
+            strips = []
+            for top in range(0, h, STRIP):  # full size takes memory
+                rows = slice(max(0, top - HALO), top + STRIP + HALO)
+                seen = small[:, :, rows] if less == 1 else computed(features(given[:, :, rows]))
+                found = self.net.decide(seen, said[:, :, rows])
+                found = found[:, :, top - rows.start :][:, :, :STRIP]
+                strips.append(torch.sigmoid(found.float()))
+        alpha = torch.cat(strips, 2)[0, 0, :h, :w]
+        return np.asarray(smoothstep(alpha.numpy(), *SURE), np.float32)
 
-    def _strip(self, seen: Tensor, said: Tensor, top: int) -> Tensor:
-        """Alpha of some rows, (1, 1, STRIP or fewer, W): full size takes memory."""
-        first = max(0, top - HALO)
-        rows = slice(first, top + STRIP + HALO)
-        found = self.net.decide(seen[:, :, rows], said[:, :, rows])
-        return torch.sigmoid(found[:, :, top - first :][:, :, :STRIP].float())
+
+def computed(x: Tensor) -> Tensor:
+    """(B, C, H, W) as convolutions take it: in the type that they compute in, channels last."""
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    return x.to(dtype, memory_format=torch.channels_last)
 
 
 def without_holes(

@@ -49,11 +49,16 @@ class MattingNet(nn.Module):
     def forward(self, planes: Tensor, less: int = 1) -> Tensor:
         """less: a power of two, how many times as small a picture the U-Net sees; H and W are
         multiples of that times STRIDE."""
-        return self.decide(planes, self.look(planes, less))
+        seen = features(planes)
+        small = seen if less == 1 else features(F.avg_pool2d(planes, less))
+        return self.decide(seen, self.look(small, less))
 
-    def look(self, planes: Tensor, less: int) -> Tensor:
-        """What the U-Net says of every pixel, (B, SAID, H, W)."""
-        x = self.stem(features(F.avg_pool2d(planes, less)))
+    def look(self, seen: Tensor, less: int) -> Tensor:
+        """What the U-Net says of every pixel, (B, SAID, H, W).
+
+        seen: features of a picture that is `less` times as small.
+        """
+        x = self.stem(seen)
         levels = [x]
         for down in self.down:
             x = down(x)
@@ -62,9 +67,9 @@ class MattingNet(nn.Module):
             x = up(level + enlarged(across(x), 2))
         return enlarged(self.out(x), 2 * less)
 
-    def decide(self, planes: Tensor, said: Tensor) -> Tensor:
-        """Logits of alpha from that; pixels know of those up to HALO away."""
-        return cast(Tensor, self.head(torch.cat([features(planes), said], 1)))
+    def decide(self, seen: Tensor, said: Tensor) -> Tensor:
+        """Logits of alpha from features and that; pixels know of those up to HALO away."""
+        return cast(Tensor, self.head(torch.cat([seen, said], 1)))
 
 
 class Residual(nn.Module):
