@@ -17,6 +17,7 @@ from omnimatte_cli.compose.edits import Appearance
 from omnimatte_cli.deliver.picture import PictureWriter
 from omnimatte_cli.deliver.read import BODY, FinishedResult
 from omnimatte_cli.errors import OptionError, VideoError
+from omnimatte_cli.matte.box import disc
 from omnimatte_cli.matte.compositing import lay_over, merge
 from omnimatte_cli.matte.metrics import PSNR
 from omnimatte_cli.media.images import IMAGE_SUFFIXES
@@ -202,7 +203,7 @@ def weakening(result: FinishedResult, names: tuple[str, ...]) -> tuple[Weaken, s
     strange = [name for name in names if name not in masks.names]
     if strange:
         raise OptionError(f"--shadow {strange[0]}: there is no mask of it any more.")
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * GROWN + 1,) * 2)
+    kernel = disc(GROWN)
 
     def weaken(name: str, t: int, rgba: np.ndarray, factor: float) -> np.ndarray:
         mask = masks.at(masks.names.index(name), t).astype(np.float32)

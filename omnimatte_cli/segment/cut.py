@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from omnimatte_cli.matte.box import disc
 from omnimatte_cli.segment.prompts import Prompt
 
 DOT = 0.008  # share of the picture's width around a point that surely is the object
@@ -84,7 +85,7 @@ def complete(frame: np.ndarray, mask: np.ndarray, others: np.ndarray, seed: int)
     if area < SMALL:
         return mask
     radius = int(np.clip(NEAR * np.sqrt(area), 2, 14))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    kernel = disc(radius)
     labels = np.full(mask.shape, cv2.GC_BGD, np.uint8)
     labels[cv2.dilate(mask.astype(np.uint8), kernel) > 0] = cv2.GC_PR_BGD
     labels[mask] = cv2.GC_PR_FGD

@@ -15,6 +15,7 @@ import numpy as np
 
 from omnimatte_cli.arrays import Size, channel_max, unpack_mask
 from omnimatte_cli.camera.model import Camera, project
+from omnimatte_cli.matte.box import disc
 from omnimatte_cli.scratch import EVERY, release, scratch_array
 from omnimatte_cli.segment import motion
 from omnimatte_cli.segment.backdrop import REACH, TOLERANCE
@@ -140,8 +141,7 @@ class Known:
 
     def __init__(self, masks: np.ndarray) -> None:
         self.masks = masks
-        radius = max(1, round(GROWTH * masks.shape[2]))
-        self.kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
+        self.kernel = disc(max(1, round(GROWTH * masks.shape[2])))
 
     def at(self, t: int) -> np.ndarray:
         """In frame t, (h, w) bool."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from omnimatte_cli.camera.flow import backward_flow, warp_mask
 from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.matte.box import disc
 from omnimatte_cli.segment.colours import colour_bins, colour_histogram, similarity
 from omnimatte_cli.segment.motion import Frames
 from omnimatte_cli.segment.parting import part_backwards, share
@@ -48,8 +49,7 @@ class Tracker:
         self.current: dict[int, np.ndarray] = {}  # masks in the previous frame by track number
         self.merged: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         self.absorbed: dict[int, int] = {}  # pieces found out in this frame, to their objects
-        gap = max(round(GAP * size[1]) // 2, 1) * 2 + 1
-        self.reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (gap, gap))
+        self.reach = disc(max(round(GAP * size[1]) // 2, 1))
 
     def advance(self, frame: np.ndarray, foreground: np.ndarray) -> None:
         """The next frame (h, w, 3) uint8 with its foreground (h, w) bool."""

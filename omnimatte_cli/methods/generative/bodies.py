@@ -20,6 +20,7 @@ from omnimatte_cli.arrays import (
     pack_mask,
     to_float,
 )
+from omnimatte_cli.matte.box import disc
 from omnimatte_cli.matte.resolve import SMOOTHING
 from omnimatte_cli.methods.generative.closed_form import WINDOW, window_alpha
 from omnimatte_cli.methods.generative.solos import SoloError
@@ -54,8 +55,7 @@ def guess_body(solo: np.ndarray, plates: np.ndarray) -> np.ndarray:
     the body, in its largest connected part. Rough: a mask is better.
     """
     height = solo.shape[1]
-    side = 2 * max(1, round(height * BODY_CLOSE)) + 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    kernel = disc(max(1, round(height * BODY_CLOSE)))
     out = np.zeros(solo.shape[:3], bool)
     for t, frame in enumerate(solo):
         error = unshadowed(to_float(frame), to_float(frame_or_static(plates, t)))
