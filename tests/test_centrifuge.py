@@ -72,7 +72,6 @@ from omnimatte_cli.methods.centrifuge.spectra import FASTEST, Pair, Spectrum, li
 from omnimatte_cli.progress import Silent
 
 DATA = Path(__file__).parent / "data"
-STEP = 1e-4  # length of a step of the paper's network, whose maps are tiny here and gradients steep
 TINY = replace(MINI, stem=0.1, mixed=0.05, decoder=0.2)
 
 
@@ -170,25 +169,26 @@ def test_outputs_are_changes_of_the_input_and_corrections_are_added() -> None:
 
 
 @pytest.mark.slow
-def test_one_training_step_of_the_paper_network() -> None:
-    """All 36.6 M parameters get a gradient, and a step against it lowers the loss."""
+def test_the_paper_network_learns() -> None:
+    """All 36.6 M parameters get a gradient, and a few steps of Adam lower the loss.
+
+    Along the gradient itself a step is either lost in rounding or too long, as a CPU has it: maps
+    are tiny here, and gradients steep.
+    """
     torch.manual_seed(0)
     net = Centrifuge(PAPER)
     truth = torch.rand(2, 2, 8, 3, 32, 32)
     blend = truth.mean(1)
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
     losses = []
-    for _ in range(2):
-        net.zero_grad(set_to_none=True)
+    for _ in range(5):
+        optimiser.zero_grad(set_to_none=True)
         loss = separation_loss(truth, net(blend)).mean()
         losses.append(float(loss.detach()))
         loss.backward()
-        length = nn.utils.clip_grad_norm_(net.parameters(), STEP)
-        assert bool(length.isfinite())
-        with torch.no_grad():
-            for p in net.parameters():
-                assert p.grad is not None
-                p -= p.grad
-    assert losses[1] < losses[0]
+        assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in net.parameters())
+        optimiser.step()
+    assert losses[-1] < 0.95 * losses[0], losses
 
 
 def panned(large: np.ndarray, speed: tuple[float, float], size: tuple[int, int, int]) -> Tensor:
