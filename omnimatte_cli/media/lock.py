@@ -80,6 +80,8 @@ def working_in(path: Path) -> Iterator[Path]:
 
 
 def _empty(folder: Path) -> None:
+    if not folder.is_dir():  # somebody has removed it
+        return
     for path in [p for p in folder.iterdir() if p.name != LOCK]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

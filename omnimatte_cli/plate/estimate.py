@@ -147,12 +147,13 @@ def looking(shot: Shot, find_owners: FindOwners, before: Ownership | None = None
 
     before: the last look so far.
     """
+    hidden = cache(lambda: grown_array(shot.small))
 
     def look(plates: np.ndarray) -> Ownership:
         nonlocal before
         found = find_owners(plates)
         if before is not None:
-            leave_far(found, before, grown_array(shot.small))
+            leave_far(found, before, hidden())
         before = found
         return found
 

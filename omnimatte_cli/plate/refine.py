@@ -37,14 +37,14 @@ def owned_pixels(ownership: Ownership, t: int, size: Size) -> np.ndarray:
 def leave_far(ownership: Ownership, before: Ownership, hidden: np.ndarray) -> None:
     """Take from the objects, in place, what is far from all that they owned before.
 
-    before: an ownership over other plates of the same frames. hidden: grown masks, (T, h, w) bool.
-    What is taken is unowned.
+    ownership: `unowned` is (T, h, w), and what is taken goes to it. before: an ownership over other
+    plates of the same frames. hidden: grown masks, (T, h, w) bool.
     What a look at better plates finds beside the rest of a shadow is the end of it. What it finds
     elsewhere are mostly places where those plates are worse, made without frames that were wrongly
     owned there: each look would find more of them.
     """
     size = hidden.shape[1], hidden.shape[2]
-    reach = disc(round(FURTHER * size[0]))
+    reach = disc(max(1, FURTHER * size[0]))
     for t, masks in enumerate(hidden):
         known = owned_pixels(before, t, size) | masks
         far = cv2.dilate(known.view(np.uint8), reach) == 0

@@ -252,7 +252,8 @@ def panelled(
         size = figure.height * rng.uniform(0.015, 0.09)
         fill(there, outline(rng, np.array([columns[k], rows[k]], float), size), 1.0)
     texture = body - cv2.GaussianBlur(body, (0, 0), 4)
-    return over(behind + texture, cv2.GaussianBlur(there, (0, 0), 0.5), body)
+    panes = np.clip(behind + texture, 0.005, 1)
+    return over(panes, cv2.GaussianBlur(there, (0, 0), 0.5), body)
 
 
 def smooth(rng: np.random.Generator, side: int, cells: int) -> np.ndarray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 EFFECTS = ("shadow", "reflection", "both", "mixed")  # that scenes are rendered with
 
 # Raised when the same seed gives another scene: 2 brought horizons and brighter reflections, 3
-# things that are thrown and more standing mirrors.
+# things that are thrown and more standing mirrors. Of scenes alone: a run on cutouts that is
+# resumed with a newer version of the tool goes on with its cutouts.
 SCENES_VERSION = 3
 
 # Scenes of training, of validation and of written datasets never share a seed.

@@ -146,7 +146,7 @@ def pretrain(
     out: folder that the run keeps its state, log and sheets in; a run that is there is resumed.
     start_from: weights to begin with. stop_after: seconds after which the run saves and stops; the
     same command goes on with it. An interrupt saves likewise, and is raised after that. Returns the
-    weights' path. Raises OutputError where another run, not of this training, works in `out`.
+    weights' path. Raises OutputError where another run works in `out`.
     """
     machine = Machine.join(device)
     if machine.world > 1 and recipe.lasting is not None:  # clocks differ, and so would the rates
@@ -156,7 +156,15 @@ def pretrain(
     if start_from is not None:
         before = warm_start(net, start_from, recipe)
     out.mkdir(parents=True, exist_ok=True)
-    with working_in(out / ".pretrain") if machine.rank == 0 else contextlib.nullcontext():
+    with contextlib.ExitStack() as scope:
+        refused: OutputError | None = None
+        if machine.rank == 0:
+            try:
+                scope.enter_context(working_in(out / ".pretrain"))
+            except OutputError as error:
+                refused = error
+        if machine.agree(refused is not None):  # none waits for the others for ever
+            raise refused or OutputError(f"{out} is not to be had: the first process says why.")
         _train(recipe, net, out, machine, progress, before, stop_after)
     machine.leave()
     return out / "weights.safetensors"
