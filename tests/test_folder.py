@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -19,7 +20,7 @@ from omnimatte_cli.media import folder as module
 from omnimatte_cli.media.atomic import replacing, write_text
 from omnimatte_cli.media.folder import MARK, add_to_list, output_folder, state_path
 from omnimatte_cli.media.listing import read_list
-from omnimatte_cli.media.lock import WorkFolder
+from omnimatte_cli.media.lock import WorkFolder, working_in
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -385,3 +386,12 @@ def test_a_folder_that_owners_come_and_go_in_is_claimed_or_not_and_nothing_else(
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(come_and_go, range(4))) > 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_removed_meanwhile_hides_no_error(tmp_path: Path) -> None:
+    work = tmp_path / "out" / ".work"
+    work.parent.mkdir()
+    with pytest.raises(RuntimeError, match="what went wrong"), working_in(work):
+        shutil.rmtree(work.parent)
+        raise RuntimeError("what went wrong")
+    assert not work.parent.exists()

@@ -171,15 +171,14 @@ def animal(rng: np.random.Generator, pencil: Pencil, centre: np.ndarray, height:
     pencil.part = HEAD
     pencil.limb(front, head, thick * 0.5, thick * 0.3)
     pencil.limb(head, head + at(0.13, 0.04), thick * 0.3, thick * 0.2)
-    pencil.part = LEGS
     for share in (-0.5, -0.38, 0.38, 0.5):
+        pencil.part = LEGS
         top, angle = centre + at(share * length, -0.02), rng.normal(0, 0.25)
         knee = top + 0.22 * unit * turned(angle)
         foot = knee + 0.22 * unit * turned(angle + rng.normal(0, 0.3))
         pencil.limb(top, knee, 0.06 * unit, 0.035 * unit)
         pencil.part = FEET if rng.random() < 0.5 else LEGS
         pencil.limb(knee, foot, 0.032 * unit, 0.025 * unit)
-        pencil.part = LEGS
         pencil.feet.append(foot)
     angle = rng.normal(0.6, 0.6)
     pencil.part = THINGS
@@ -243,15 +242,15 @@ def random_figure(rng: np.random.Generator, side: int) -> Figure:
         place = centre + rng.normal(0, 0.15, 2) * height
         pencil.part = 0
         pencil.polygon(outline(rng, place, height * rng.uniform(0.04, 0.12)))
-    shape: np.ndarray = pencil.canvas
+    parts: np.ndarray = pencil.canvas
     wave = float(rng.choice(RAGGED)) * rng.uniform(0.3, 1)
     if wave:
-        shape = wavering(rng, shape, wave, rng.uniform(2, 12))
+        parts = wavering(rng, parts, wave, rng.uniform(2, 12))
     angle = rng.uniform(-180, 180) if rng.random() < TUMBLED else math.degrees(rng.normal(0, 0.12))
     turn = cv2.getRotationMatrix2D((canvas / 2, canvas / 2), angle, 1)
-    shape = cv2.warpAffine(shape, turn, (canvas, canvas), flags=cv2.INTER_NEAREST)
+    parts = cv2.warpAffine(parts, turn, (canvas, canvas), flags=cv2.INTER_NEAREST)
     feet = np.array(pencil.feet) @ turn[:, :2].T + turn[:, 2]
-    return Figure(shape, feet / TWICE, height / TWICE)
+    return Figure(parts, feet / TWICE, height / TWICE)
 
 
 def wavering(rng: np.random.Generator, shape: np.ndarray, size: float, cell: float) -> np.ndarray:
