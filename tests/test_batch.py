@@ -21,7 +21,7 @@ from omnimatte_cli.batch.plan import Config, Job, make_jobs, plan, read_config, 
 from omnimatte_cli.batch.records import Record, read_record, write_record
 from omnimatte_cli.cli import app
 from omnimatte_cli.commands.batch import parse_devices, to_flags
-from omnimatte_cli.errors import InputError
+from omnimatte_cli.errors import InputError, OptionError
 from omnimatte_cli.media.listing import write_list
 from omnimatte_cli.remote import url_of
 from omnimatte_cli.settings import parse_share
@@ -216,6 +216,59 @@ def test_changed_masks_are_changed_input(tmp_path: Path) -> None:
     (tmp_path / "in" / "a.masks" / "x" / "0.png").write_text("x")
     keys.append(jobs_of(tmp_path, "a")[0].key)
     assert keys[0] != keys[1] == jobs_of(tmp_path, "a")[0].key
+
+
+def test_files_named_without_a_folder_are_input_too(tmp_path: Path, monkeypatch) -> None:
+    touch(tmp_path / "a.mp4", tmp_path / "a.masks" / "0.png", tmp_path / "plate.png")
+    monkeypatch.chdir(tmp_path)
+
+    def key() -> str:
+        shots = find_shots(["a.mp4"])
+        flags = {"--background": ("plate.png",)}
+        return make_jobs(shots, tmp_path / "out", flags, Config({}), to_flags)[0].key
+
+    keys = [key()]
+    (tmp_path / "a.masks" / "0.png").write_text("x")
+    keys.append(key())
+    (tmp_path / "plate.png").write_text("x")
+    keys.append(key())
+    assert len(set(keys)) == 3 and key() == keys[2]
+
+
+def test_a_batch_replaces_only_what_it_has_written(stub: None, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def overwrites(*names: str) -> list[bool]:
+        steps = plan(jobs_of(tmp_path, *names), out, retry_failed=True)
+        return ["--overwrite" in s.job.flags for s in steps]
+
+    touch(out / "bad" / "mine.png")  # somebody's, which is why it fails
+    run_all(tmp_path, "a", "bad", "crash")
+    assert overwrites("a", "bad", "crash", "new") == [True, False, False, False]
+    assert read_record(out, "a").written
+    # What a killed batch left is its own where nothing was before, and else not.
+    for name, written in (("i", True), ("bad", False)):
+        job = jobs_of(tmp_path, name)[0]
+        write_record(out, run.begun(job, out))
+        assert overwrites(name) == [written]
+
+
+def test_masks_that_a_result_holds_are_not_the_users(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4", tmp_path / "a" / "masks" / "0.png")
+    assert find_shots([str(tmp_path / "a.mp4")])[0].masks == tmp_path / "a" / "masks"
+    write_list(tmp_path / "a")
+    assert find_shots([str(tmp_path / "a.mp4")])[0].masks is None
+
+
+def test_no_is_said_to_what_is_on_by_default(tmp_path: Path) -> None:
+    assert to_flags({"strangers": False}, tmp_path) == {"--no-strangers": ()}
+    assert to_flags({"mend_masks": "false", "exact": False}, tmp_path) == {"--no-mend-masks": ()}
+    given = CliRunner().invoke(
+        app, ["batch", str(tmp_path), "-o", str(tmp_path / "o"), "--no-report", "--no-strangers"]
+    )
+    assert "no shots" in " ".join(given.output.split())  # and not: no such option
+    with pytest.raises(OptionError, match="bogus"):
+        to_flags({"bogus": False}, tmp_path)
 
 
 def test_shards_are_all_shots_each_once(tmp_path: Path) -> None:

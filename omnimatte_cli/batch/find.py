@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omnimatte_cli.errors import InputError
 from omnimatte_cli.media.images import list_images, natural_key
-from omnimatte_cli.media.listing import MARK
+from omnimatte_cli.media.listing import MARK, is_signed
 from omnimatte_cli.media.read import MIN_FRAMES, VIDEO_SUFFIXES
 from omnimatte_cli.remote import url_of
 
@@ -167,7 +167,8 @@ def find_masks(shot: Path, root: Path, masks_dir: Path | None) -> Path | None:
         places += [stem / n for n in MASK_FOLDERS]
         alone = sum(is_shot(p) for p in shot.parent.iterdir() if p.name not in MASK_FOLDERS) == 1
         places += [shot.parent / n for n in MASK_FOLDERS if alone]
-    return next((place for place in places if place.is_dir()), None)
+    # Those in a result are what the tool has made of a shot without any.
+    return next((p for p in places if p.is_dir() and not is_signed(p.parent)), None)
 
 
 def _with_endings(stem: Path) -> list[Path]:

@@ -149,7 +149,7 @@ def job_key(source: Path, flags: Flags) -> str:
     """
     counted = {k: v for k, v in flags.items() if k not in WITHOUT_EFFECT}
     named = [Path(v) for values in counted.values() for v in values]
-    paths = [p for p in named if "/" in str(p) and p.exists()]
+    paths = [p for p in named if p.exists()]
     urls = (url_of(p) for p in (source, *named))
     stamps = {url: stamp(open_place(url)) for url in urls if url is not None}
     return make_key([source, *paths], {**counted, **stamps})
@@ -165,8 +165,8 @@ def _step(job: Job, record: Record | None, retry_failed: bool) -> Step:
         return Step(job, True, "new", None)  # is said again each time
     if record is None:
         return Step(job, True, "new", None)
-    # What a batch has written, it may replace.
-    job = replace(job, flags={**job.flags, "--overwrite": ()})
+    if record.written:  # what a batch has written, it may replace
+        job = replace(job, flags={**job.flags, "--overwrite": ()})
     if record.key != job.key:
         return Step(job, True, "changed", record)
     if record.state == "done":

@@ -10,7 +10,7 @@ from typing import Any
 
 from omnimatte_cli.batch.plan import Job
 from omnimatte_cli.batch.records import Record, write_record
-from omnimatte_cli.batch.run import run_shot
+from omnimatte_cli.batch.run import nothing_at, run_shot
 from omnimatte_cli.errors import MissingLibraryError, OmnimatteError
 
 
@@ -96,8 +96,8 @@ def _absolute(job: Job, folder: Path) -> Job:
         )
         for flag, values in job.flags.items()
     }
-    # What a worker that was lost has put in place may be replaced.
-    flags.setdefault("--overwrite", ())
+    if nothing_at(folder / job.out):  # what a worker that was lost has put in place is replaced
+        flags.setdefault("--overwrite", ())
     return replace(job, source=folder / job.source, out=folder / job.out, flags=flags)
 
 

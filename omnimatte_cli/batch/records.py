@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +22,9 @@ State = Literal["done", "failed", "interrupted", "skipped", "planned"]
 class Record:
     """One shot's last run.
 
-    key: of its input and options. exit_code: of `omnimatte decompose`; below 0, the signal that
-    killed it. seconds: of wall time. psnr: of layers over plate, dB. memory_mb: at its peak.
+    key: of its input and options. written: whether `out` is what this batch once wrote. exit_code:
+    of `omnimatte decompose`; below 0, the signal that killed it. seconds: of wall time. psnr: of
+    layers over plate, dB. memory_mb: at its peak.
     """
 
     shot: str
@@ -32,6 +33,7 @@ class Record:
     source: str
     out: str
     error: str | None = None
+    written: bool = False
     exit_code: int | None = None
     seconds: float | None = None
     frames: int | None = None
@@ -63,7 +65,8 @@ def read_record(out: Path, shot: str) -> Record | None:
         record = Record(**{k: v for k, v in facts.items() if k in known})
     except (OSError, ValueError, TypeError, AttributeError):
         return None
-    return Record(**{**asdict(record), "objects": tuple(record.objects)})
+    written = record.written or record.state == "done"  # earlier versions did not say so
+    return replace(record, objects=tuple(record.objects), written=written)
 
 
 def is_finished(record: Record) -> bool:

@@ -111,11 +111,11 @@ def _run_once(
     time_limit: float | None,
     control: Control,
 ) -> Record:
+    begin = begun(job, out)
+    record = replace(begin, state="failed", error=job.wrong, written=was_written(out, job))
     if job.wrong is not None:
-        record = Record(job.shot, "failed", job.key, str(job.source), str(job.out), job.wrong)
         write_record(out, record)
         return record
-    record = Record(job.shot, "failed", job.key, str(job.source), str(job.out))
     log = record_path(out, job.shot, ".log")
     start = time.monotonic()
     try:
@@ -128,7 +128,7 @@ def _run_once(
             )  # fmt: skip
             if process is None:
                 return replace(record, state="interrupted", error="Not begun.")
-            write_record(out, replace(record, state="interrupted", error="Was cut off."))
+            write_record(out, begin)
             try:
                 late = _wait(process, time_limit)
             finally:
@@ -139,8 +139,29 @@ def _run_once(
         return replace(record, error=f"It cannot be run: {error.strerror} ({error.filename}).")
     record = replace(record, seconds=round(time.monotonic() - start, 2))
     record = _judge(record, process.returncode, text, log, time_limit if late else None)
+    if record.state == "interrupted":
+        record = replace(record, written=begin.written)
     write_record(out, record)
     return record
+
+
+def begun(job: Job, out: Path) -> Record:
+    """The record of a job that is running. What appears where nothing is now comes from it, however
+    it ends."""
+    written = was_written(out, job) or nothing_at(job.out)
+    places = str(job.source), str(job.out)
+    return Record(job.shot, "interrupted", job.key, *places, "Was cut off.", written)
+
+
+def was_written(out: Path, job: Job) -> bool:
+    """Whether the batch that writes below `out` once made what is at the job's place."""
+    earlier = read_record(out, job.shot)
+    return earlier is not None and earlier.written
+
+
+def nothing_at(place: Path) -> bool:
+    """Whether there is no folder, or an empty one."""
+    return not place.exists() or (place.is_dir() and not any(place.iterdir()))
 
 
 def program() -> list[str]:
@@ -188,6 +209,7 @@ def described(record: Record, facts: dict[str, Any]) -> Record:
     return replace(
         record,
         state="done",
+        written=True,
         frames=facts["input"]["frames"],
         megapixels=round(width * height / 1e6, 4),
         objects=tuple(facts["objects"]["names"]),

@@ -14,9 +14,16 @@ import typer
 
 from omnimatte_cli.commands.common import Quiet, Verbose, friendly, set_up_logging
 from omnimatte_cli.commands.decompose import GROUPS, HelpSet, decompose
-from omnimatte_cli.commands.options import Group, flags_of, is_repeated, takes, values_of
+from omnimatte_cli.commands.options import (
+    Group,
+    fields_of,
+    flags_of,
+    is_repeated,
+    takes,
+    values_of,
+)
 from omnimatte_cli.errors import OptionError
-from omnimatte_cli.options import check
+from omnimatte_cli.options import check, flag_of
 from omnimatte_cli.progress import terminal_progress
 from omnimatte_cli.remote import url_of
 from omnimatte_cli.settings import MaskSettings, Settings, parse_share
@@ -232,7 +239,10 @@ def to_flags(table: Mapping[str, Any], folder: Path) -> Flags:
         elif value is True or (isinstance(value, str) and value.lower() == "true"):
             flags[flag] = ()
         elif value is False or (isinstance(value, str) and value.lower() == "false"):
-            continue
+            if flag in negatable_flags():
+                flags["--no-" + flag.removeprefix("--")] = ()
+            else:
+                check_flags({flag: ()})  # or a wrong name would pass
         elif isinstance(value, list) and flag in repeated_flags():
             flags[flag] = tuple(map(_text, value))
         else:
@@ -243,11 +253,16 @@ def to_flags(table: Mapping[str, Any], folder: Path) -> Flags:
     return flags
 
 
+def negatable_flags() -> set[str]:
+    """Flags of `decompose` that have an opposite, "--no-" and the rest."""
+    shown = (f for group in GROUPS.values() for f, _ in fields_of(group))
+    pairs = (flag_of(f).partition("/") for f in shown)
+    return {yes for yes, _, no in pairs if no}
+
+
 def repeated_flags() -> set[str]:
     """Flags of `decompose` that may be repeated."""
     from dataclasses import fields
-
-    from omnimatte_cli.options import flag_of
 
     classes = [group[0] if isinstance(group, tuple) else group for group in GROUPS.values()]
     return {flag_of(f) for cls in classes for f in fields(cls) if is_repeated(f)}

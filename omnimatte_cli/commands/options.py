@@ -36,7 +36,7 @@ def takes(**groups: Group) -> Callable[[Callable[..., None]], Callable[..., None
         signature = inspect.signature(command, eval_str=True)
         options: dict[str, inspect.Parameter] = {}
         for group in groups.values():
-            for f, kind in _fields_of(group):
+            for f, kind in fields_of(group):
                 options.setdefault(f.name, _parameter(f, kind))
         mine = [p for p in signature.parameters.values() if p.name not in groups]
         parameters = [
@@ -58,7 +58,7 @@ def takes(**groups: Group) -> Callable[[Callable[..., None]], Callable[..., None
 def values_of(groups: Mapping[str, Group], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The values of each group's fields from what the command line gave. Raises OptionError."""
     return {
-        name: {f.name: _value(f, kind, given) for f, kind in _fields_of(group)}
+        name: {f.name: _value(f, kind, given) for f, kind in fields_of(group)}
         for name, group in groups.items()
     }
 
@@ -69,14 +69,15 @@ def flags_of(
     """The command line that gives these values: each flag with its texts, defaults left out."""
     flags: dict[str, tuple[str, ...]] = {}
     for name, group in groups.items():
-        for f, _ in _fields_of(group):
+        for f, _ in fields_of(group):
             value = values[name][f.name]
             if value is None or value == f.default:
                 continue
             if is_repeated(f):
                 flags[flag_of(f)] = tuple(value)
             elif isinstance(value, bool):
-                flags[flag_of(f)] = ()
+                yes, _, no = flag_of(f).partition("/")
+                flags[yes if value else no] = ()
             elif f.name == "size":
                 flags[flag_of(f)] = (f"{value[1]}x{value[0]}",)
             elif isinstance(value, tuple):
@@ -86,7 +87,7 @@ def flags_of(
     return flags
 
 
-def _fields_of(group: Group) -> list[tuple[Field, Any]]:
+def fields_of(group: Group) -> list[tuple[Field, Any]]:
     """The fields of a group that are options of the command line, with their types."""
     cls, names = group if isinstance(group, tuple) else (group, None)
     kinds = types_of(cls)
