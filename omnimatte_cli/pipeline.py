@@ -206,7 +206,7 @@ def decompose_shot(
     )
     method = registry.make(choice, run)
     info, shot = read_shot(source, folder / "masks", settings, timer, masks=masks)
-    check_pass_names(shot.masks.names, settings.passes)
+    check_pass_names(shot.masks.names, settings.passes, settings.formats)
     log.info("Working size: %dx%d, on %s.", *shot.size[::-1], device)
     log.info("The ownership network sees every frame with those %d apart.", shot.frame_stride)
     if shot.dtype == np.uint16 and not DEEP_FORMATS.intersection(settings.formats):
@@ -366,7 +366,7 @@ def write_background(
         plate = clean_plate(shot, passes, owners, plates, info.frame_numbers, progress)
         if not plate.valid.all():
             progress.say(unseen_warning(plate))
-        write_plates(place, plate, shot, info.fps, settings.ffmpeg, progress)
+        write_plates(place, plate, shot, info, settings.ffmpeg, progress)
     return plate
 
 

@@ -19,6 +19,7 @@ from omnimatte_cli.deliver import picture
 from omnimatte_cli.deliver.linear import to_linear
 from omnimatte_cli.deliver.read import read_result
 from omnimatte_cli.errors import OptionError, ResultError
+from omnimatte_cli.media.listing import write_list
 from omnimatte_cli.media.lock import WorkFolder
 from omnimatte_cli.media.read import iter_frames, probe
 from tests.conftest import encode
@@ -222,6 +223,7 @@ def test_effects_alone_are_weakened_by_the_passes(tmp_path: Path) -> None:
         body[whole[..., 3] < 0.9] = 0
         shadow[whole[..., 3] >= 0.9] = 0
         write_png(out / "passes/ball/body" / f"{t:05d}.png", body)
+        write_png(out / "passes/ball/reflection" / f"{t:05d}.png", 0 * whole)
         write_png(out / "passes/ball/shadow" / f"{t:05d}.png", shadow)
     result = read_result(out)
     weaken, note = weakening(result, ("ball",))
@@ -379,6 +381,19 @@ def test_mistakes_are_named_before_any_work(
     assert done.exit_code == 2
     assert words in " ".join(done.stderr.split()), done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_read_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "result").mkdir()
+    out, film = make_result(tmp_path / "result"), tmp_path / "ground.mp4"
+    write_list(out)
+    encode(film, np.full((3, *SIZE, 3), 90, np.uint8))
+    before = film.read_bytes()
+    for read in (out / "layers" / "ball", out / "layers", film):
+        done = run(out, "-o", read, "--background", film, "--overwrite")
+        assert done.exit_code == 2 and "is read" in " ".join(done.stderr.split())
+    assert film.read_bytes() == before
+    assert len(list((out / "layers" / "ball").iterdir())) == FRAMES
 
 
 @pytest.mark.parametrize("more", [[], ["--format", "png16"], ["--format", "mp4"]])

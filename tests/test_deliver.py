@@ -23,6 +23,7 @@ from omnimatte_cli.deliver.nuke import nuke_script, quoted
 from omnimatte_cli.deliver.result import ResultWriter
 from omnimatte_cli.deliver.writer import Delivery
 from omnimatte_cli.media.codecs import ColourTags, Timing
+from omnimatte_cli.media.listing import files_in, write_list
 from omnimatte_cli.media.read import iter_frames
 from tests.results import (
     FRAMES,
@@ -111,6 +112,10 @@ def test_an_overwritten_format_holds_the_new_frames_alone(tmp_path: Path) -> Non
     (out / "exr/notes.txt").write_text("mine")
     done = convert(out, "exr", "--overwrite")
     assert done.exit_code == 2 and "notes.txt" in done.stderr and (out / "exr/notes.txt").exists()
+    (out / "exr/notes.txt").rename(out / "exr/mine.exr")  # whose name says nothing
+    write_list(out, [f for f in files_in(out) if "mine" not in f])
+    done = convert(out, "exr", "--overwrite")
+    assert done.exit_code == 2 and "mine.exr" in done.stderr and (out / "exr/mine.exr").exists()
 
 
 def test_layers_that_are_there_get_scripts_alone(tmp_path: Path) -> None:

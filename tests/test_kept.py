@@ -18,12 +18,15 @@ from omnimatte_cli.deliver.read import read_result
 from omnimatte_cli.deliver.result import ResultWriter
 from omnimatte_cli.deliver.source import describe_input, read_input
 from omnimatte_cli.deliver.writer import delivery_of
+from omnimatte_cli.errors import OutputError
 from omnimatte_cli.matte.resolve import Layers
 from omnimatte_cli.media.codecs import ColourTags
 from omnimatte_cli.media.ffmpeg import find_ffmpeg
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import VideoInfo, iter_frames, probe
+from omnimatte_cli.pipeline import write_background
 from omnimatte_cli.progress import Silent
+from omnimatte_cli.settings import Settings
 from tests.conftest import ffmpeg, write_masks
 from tests.results import make_result
 
@@ -322,3 +325,26 @@ def test_numbers_with_gaps_make_no_scripts(tmp_path: Path) -> None:
     (out / "manifest.json").write_text(json.dumps(facts))
     finish_result(out, ("png",), False, said)
     assert "gaps" in said.words and not (out / "layers.nk").exists()
+
+
+def test_plates_keep_shape_times_colours_and_numbers(tmp_path: Path) -> None:
+    tags = ("-colorspace", "bt2020nc", "-color_primaries", "bt2020", "-color_trc", "arib-std-b67")
+    film = tmp_path / "v.mp4"
+    source(film, "setsar=4/3,format=yuv420p10", *X264, *tags, size=(48, 64))
+    settings = Settings(camera="static", ffmpeg=find_ffmpeg(None), start_frame=1001)
+    info = probe(film)
+    write_background(film, settings, tmp_path / "plate.mov")
+    got = probe(tmp_path / "plate.mov")
+    assert got.sar == info.sar == Fraction(4, 3)
+    assert got.tags == info.tags and got.fps == info.fps
+    write_background(film, settings, tmp_path / "plates")
+    names = sorted(p.name for p in (tmp_path / "plates").glob("*.png"))
+    assert names == [f"{n:05d}.png" for n in range(1001, 1009)]
+
+
+def test_a_plate_does_not_replace_its_video(tmp_path: Path) -> None:
+    film = source(tmp_path / "v.mp4", "format=yuv420p", *X264)
+    before = film.read_bytes()
+    with pytest.raises(OutputError, match="is what is read"):
+        write_background(film, Settings(camera="static", overwrite=True), film)
+    assert film.read_bytes() == before

@@ -20,6 +20,7 @@ from omnimatte_cli.errors import OptionError, VideoError
 from omnimatte_cli.matte.box import disc
 from omnimatte_cli.matte.compositing import lay_over, merge
 from omnimatte_cli.matte.metrics import PSNR
+from omnimatte_cli.matte.passes import PASSES
 from omnimatte_cli.media.images import IMAGE_SUFFIXES
 from omnimatte_cli.media.read import iter_frames, read_still
 from omnimatte_cli.progress import Progress
@@ -192,7 +193,7 @@ def weakening(result: FinishedResult, names: tuple[str, ...]) -> tuple[Weaken, s
     By the passes where the result has them, else by the masks, grown and softened. Raises
     OptionError where there are neither.
     """
-    if all(BODY in result.passes(name) for name in names):
+    if all(set(PASSES) <= set(result.passes(name)) for name in names):
         return lambda name, t, rgba, factor: body_over_effects(result, name, t, factor), None
     masks = result.masks
     if masks is None:

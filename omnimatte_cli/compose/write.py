@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from omnimatte_cli.deliver.picture import open_pictures, picture_places
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.deliver.writer import times_note
 from omnimatte_cli.errors import OutputError
+from omnimatte_cli.media.listing import read_list
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.settings import parse_colour
 
@@ -40,7 +42,9 @@ def write_composition(
     Raises OptionError and OutputError before any work.
     """
     places = picture_places(out, settings.formats, settings.transparent)
-    check_output(out, settings.overwrite, result)
+    ground = settings.background
+    read = [] if ground is None or ground.startswith("#") else [Path(ground)]
+    check_output(out, settings.overwrite, result, read)
     composition, note = compose_result(result, settings)
     if note:
         progress.say(note)
@@ -80,10 +84,21 @@ def compose_result(
     return Composition(result, appearances, ground, transparent, clean, weaken), note
 
 
-def check_output(out: Path, overwrite: bool, result: FinishedResult) -> None:
-    """Raise OutputError before any work where `out` would hurt the result or another's files."""
-    if out.resolve() in (result.folder.resolve(), result.source.resolve()):
+def check_output(
+    out: Path, overwrite: bool, result: FinishedResult, read: Sequence[Path] = ()
+) -> None:
+    """Raise OutputError before any work where `out` would hurt the result or another's files.
+
+    read: what is read besides the result and its source.
+    """
+    place, home = out.resolve(), result.folder.resolve()
+    if place in (home, result.source.resolve(), *(path.resolve() for path in read)):
         raise OutputError(f"{out} is what is read: choose another name.")
+    if place.is_relative_to(home):
+        inside = place.relative_to(home).as_posix()
+        listed = read_list(home) or frozenset()
+        if any(name == inside or name.startswith(f"{inside}/") for name in listed):
+            raise OutputError(f"{out} is part of the result that is read: choose another name.")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise OutputError(f"{out} exists and is not empty: choose another, or --overwrite it.")
     if out.is_file() and not overwrite:

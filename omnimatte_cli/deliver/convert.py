@@ -12,6 +12,7 @@ from omnimatte_cli.errors import OutputError
 from omnimatte_cli.interrupt import ignored_interrupts
 from omnimatte_cli.media.codecs import CODECS
 from omnimatte_cli.media.folder import add_to_list
+from omnimatte_cli.media.listing import read_list
 from omnimatte_cli.media.lock import working_in
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.settings import parse_colour
@@ -35,7 +36,7 @@ def convert_result(
         raise OutputError(f"{source} is what is read, and keeps its numbers: give --out.")
     folders = [out / LAYER_FOLDERS[form] for form in new]
     for folder in folders:
-        check_folder(folder, settings.overwrite)
+        check_folder(folder, settings.overwrite, read_list(out))
     numbers = result.input.frame_numbers
     if start_frame is not None:
         numbers = tuple(range(start_frame, start_frame + result.frames))
@@ -62,14 +63,22 @@ def convert_result(
     return folders + write_scripts(out, formats, result, info, numbers, progress, clean)
 
 
-def check_folder(folder: Path, overwrite: bool) -> None:
-    """Raise OutputError if a format's folder may not be replaced: unasked, or not ours alone."""
+def check_folder(folder: Path, overwrite: bool, listed: frozenset[str] | None = None) -> None:
+    """Raise OutputError if a format's folder may not be replaced: unasked, or not ours alone.
+
+    listed: what the tool has written into the folder around it; None where that is not known.
+    """
     if folder.is_file():
         raise OutputError(f"{folder} is a file: move it away.")
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not overwrite:
         raise OutputError(f"{folder} exists and is not empty: move it away, or --overwrite it.")
-    strange = [p for p in folder.rglob("*") if p.is_file() and p.suffix not in WRITTEN]
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    if listed is None:
+        strange = [p for p in files if p.suffix not in WRITTEN]
+    else:
+        names = {p: p.relative_to(folder.parent).as_posix() for p in files}
+        strange = [p for p in files if names[p] not in listed]
     if strange:
         raise OutputError(f"{folder} also holds {strange[0].name}, which is not of this tool.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from omnimatte_cli.camera.model import write_camera
 from omnimatte_cli.errors import OutputError
 from omnimatte_cli.media.encode import VideoWriter, check_file, write_image
 from omnimatte_cli.media.folder import output_folder
-from omnimatte_cli.media.read import VIDEO_SUFFIXES
+from omnimatte_cli.media.read import VIDEO_SUFFIXES, VideoInfo
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.shot import Shot
 
@@ -39,6 +38,8 @@ def plate_target(
         return
     suffixes = sorted(VIDEO_SUFFIXES) if out.suffix.lower() in VIDEO_SUFFIXES else None
     check_file(out, overwrite, suffixes)
+    if any(out.resolve() == path.resolve() for path in inputs):
+        raise OutputError(f"{out} is what is read: choose another name.")
     yield out
 
 
@@ -46,21 +47,22 @@ def write_plates(
     place: Path,
     plate: Plate,
     shot: Shot,
-    fps: Fraction,
+    info: VideoInfo,
     ffmpeg: Path | None,
     progress: Progress,
 ) -> None:
     """Write a plate to an image file, or that of every frame to a video file or into a folder.
 
-    place: from `plate_target`.
+    place: from `plate_target`. info: of the shot, whose times, colours and frame numbers they get.
     """
     frames = itertools.islice(plate.stream(), len(shot))
     if place.is_dir():
-        for t, image in enumerate(frames):
-            write_image(place / f"{t:05d}.png", image)
+        for number, image in zip(info.frame_numbers, frames, strict=True):
+            write_image(place / f"{number:05d}.png", image)
     elif place.suffix.lower() in VIDEO_SUFFIXES:
         dtype = plate.image.dtype
-        with VideoWriter(place, shot.full_size, fps, ffmpeg, dtype=dtype) as video:
+        size, timing, tags = shot.full_size, info.timing, info.tags
+        with VideoWriter(place, size, timing, ffmpeg, dtype=dtype, tags=tags) as video:
             for image in frames:
                 video.write(image)
     else:

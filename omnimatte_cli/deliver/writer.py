@@ -179,8 +179,18 @@ def frame_layers(frame: FrameOutput) -> dict[str, np.ndarray]:
     return found | {f"{name}_{part}": rgba for (name, part), rgba in frame.passes.items()}
 
 
-def check_pass_names(names: Sequence[str], passes: Sequence[str]) -> None:
-    """Raise MaskError where an object is called as another's pass is in files: "object_pass"."""
+def check_pass_names(
+    names: Sequence[str], passes: Sequence[str], formats: Sequence[str] = ()
+) -> None:
+    """Raise MaskError where an object is called as another's pass is in files: "object_pass", or
+    as its matte is where a format has one beside it."""
+    if "mp4" in formats:
+        for name in names:
+            if f"{name}_matte" in names:
+                raise MaskError(
+                    f"The object {name}_matte has the name that the matte of {name} gets in MP4: "
+                    "rename its masks, or choose another --format."
+                )
     for name in names:
         for part in passes:
             if f"{name}_{part}" in names:
