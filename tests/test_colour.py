@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from omnimatte_cli.errors import VideoError
+from omnimatte_cli.errors import InputError, VideoError
 from omnimatte_cli.media.colour import ColourFacts, tone_map
+from omnimatte_cli.media.images import read_deep
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import iter_frames, probe
 from tests.conftest import encode, ffmpeg, write_masks
@@ -163,6 +164,56 @@ def film(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(exist_ok=True)
     file = oiio.ImageOutput.create(str(path))
     assert file and file.open(str(path), spec) and file.write_image(image) and file.close()
+
+
+def test_a_data_window_is_put_into_the_picture(tmp_path: Path) -> None:
+    import OpenImageIO as oiio
+
+    whole = np.random.default_rng(0).uniform(0, 1, (20, 30, 3)).astype(np.float32)
+    for t, (top, left, height, width) in enumerate(
+        ((4, 6, 10, 12), (-2, -3, 25, 40), (0, 0, 20, 30))
+    ):
+        part = np.zeros((height, width, 3), np.float32)
+        rows, columns = (np.arange(height) + top), (np.arange(width) + left)
+        inside = np.ix_((rows >= 0) & (rows < 20), (columns >= 0) & (columns < 30))
+        shown = np.ix_(rows[(rows >= 0) & (rows < 20)], columns[(columns >= 0) & (columns < 30)])
+        part[inside] = whole[shown]
+        spec = oiio.ImageSpec(width, height, 3, oiio.FLOAT)
+        spec.x, spec.y, spec.full_width, spec.full_height = left, top, 30, 20
+        spec.channelnames = tuple(f"beauty.{c}" for c in "RGB")  # a layer of its own
+        file = oiio.ImageOutput.create(str(tmp_path / f"{t}.exr"))
+        assert file.open(str(tmp_path / f"{t}.exr"), spec) and file.write_image(part)
+        assert file.close()
+        meant = np.zeros_like(whole)
+        meant[shown] = whole[shown]
+        got = read_deep(tmp_path / f"{t}.exr")
+        assert got is not None
+        np.testing.assert_array_equal(got[..., ::-1], meant)
+
+
+def test_one_of_several_layers_is_not_guessed(tmp_path: Path) -> None:
+    import OpenImageIO as oiio
+
+    spec = oiio.ImageSpec(8, 6, 6, oiio.HALF)
+    spec.channelnames = tuple(f"{layer}.{c}" for layer in ("beauty", "diffuse") for c in "RGB")
+    path = tmp_path / "0.exr"
+    file = oiio.ImageOutput.create(str(path))
+    assert file.open(str(path), spec) and file.write_image(np.ones((6, 8, 6), np.float32))
+    assert file.close()
+    with pytest.raises(InputError, match="file of its own"):
+        read_deep(path)
+
+
+def test_colours_under_transparency_are_as_they_are_stored(tmp_path: Path) -> None:
+    height, width = SHAPE
+    sizes = width.to_bytes(2, "little") + height.to_bytes(2, "little")
+    header = bytes([0, 0, 2, *[0] * 9]) + sizes + bytes([32, 40])  # BGRA, the top row first
+    (tmp_path / "in").mkdir()
+    for t, alpha in enumerate((0, 60, 255)):
+        pixels = bytes([220, 60, 40, alpha]) * (width * height)
+        (tmp_path / "in" / f"{t}.tga").write_bytes(header + pixels)
+    got = np.stack(list(iter_frames(tmp_path / "in")))
+    np.testing.assert_array_equal(got, np.broadcast_to(np.uint8([40, 60, 220]), got.shape))
 
 
 @pytest.mark.parametrize("suffix", ["exr", "dpx", "tga", "tiff"])

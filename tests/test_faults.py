@@ -9,6 +9,7 @@ import json
 import logging
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from omnimatte_cli import decompose, shot
 from omnimatte_cli.api import make_settings
 from omnimatte_cli.cli import app
 from omnimatte_cli.errors import MaskError, OptionError, OutputError, VideoError
+from omnimatte_cli.masks.names import read_names
 from omnimatte_cli.media.folder import state_path
 from omnimatte_cli.methods.base import Run
 from omnimatte_cli.pipeline import write_background
@@ -141,6 +143,24 @@ def test_a_gap_in_a_sequences_numbers_is_said(tmp_path: Path) -> None:
     assert any("missing" in s or "gap" in s for s in heard.said), json.dumps(heard.said)
 
 
+def test_names_that_are_no_names_are_left_alone(tmp_path: Path) -> None:
+    video, masks = scene(4)
+    path, folder = write_clip(tmp_path, video, masks)
+    (folder / "block").rename(tmp_path / "labels")
+    odd = [{"name": "a", "id": 1, "color": ["a", "b", "c"]}, {"name": "b", "id": 2, "color": [1]}]
+    facts = {"categories": odd, "segments_info": [{"id": 5, "category_id": [1]}]}
+    (tmp_path / "labels" / "x.json").write_text(json.dumps(facts))
+    (tmp_path / "labels" / "deep.json").write_text("[" * 100_000)
+    assert read_names(tmp_path / "labels") == {1: "a", 2: "b"}
+    for image in (tmp_path / "labels").glob("*.png"):  # two labels
+        labels = cv2.imread(str(image), cv2.IMREAD_GRAYSCALE) // 255 * 7
+        labels[:4, :4] = 9
+        cv2.imwrite(str(image), labels)
+    (tmp_path / "labels" / "labels.txt").write_text("7: ???\n9: corner\n")
+    _, found = shot.read_shot(path, None, Settings(masks=tmp_path / "labels"), Silent())
+    assert sorted(found.masks.names) == ["corner", "object7"]
+
+
 def test_an_object_called_as_anothers_pass_is_refused_before_the_work(tmp_path: Path) -> None:
     video, masks = scene(3)
     encode(tmp_path / "v.mkv", video, "-c:v", "ffv1", "-pix_fmt", "gbrp")
@@ -149,4 +169,8 @@ def test_an_object_called_as_anothers_pass_is_refused_before_the_work(tmp_path: 
     given = {"masks": tmp_path / "masks", "camera": "static"}
     with pytest.raises(MaskError, match="dog_body has the name that the body pass of dog gets"):
         decompose(tmp_path / "v.mkv", tmp_path / "out", passes=("body",), **given)
+    for path in (tmp_path / "masks").rglob("dog_body"):
+        path.rename(path.with_name("dog_matte"))
+    with pytest.raises(MaskError, match="dog_matte has the name that the matte of dog gets"):
+        decompose(tmp_path / "v.mkv", tmp_path / "out", formats=("mp4",), **given)
     assert not (tmp_path / "out").exists()

@@ -251,7 +251,7 @@ def _objects(
         else:
             _check_plausible(source, name, held)
         packed = tuple(held[t].packed if t in held else nothing for t in range(frames))
-        plain = folder_name(name) if reading.labels else name
+        plain = folder_name(name) or f"object{value}" if reading.labels else name
         if reading.labels and several:
             plain = f"{source.name}_{plain}"
         found[_free(plain, found)] = packed

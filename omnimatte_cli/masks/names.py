@@ -77,7 +77,7 @@ def _from_text(path: Path) -> dict[int, str]:
 def _from_json(path: Path) -> dict[int, str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, ValueError):
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError):
         return {}  # some other tool's file, which need not be ours to understand
     found: dict[int, str] = {}
     categories: dict[int, str] = {}
@@ -87,7 +87,7 @@ def _from_json(path: Path) -> dict[int, str]:
             continue
         if isinstance(colour, str) and re.fullmatch("#?[0-9a-fA-F]{6}", colour):
             found[int(colour.lstrip("#"), 16)] = name
-        elif isinstance(colour, list) and len(colour) == 3:
+        elif isinstance(colour, list) and is_colour(colour):
             found[_code(*colour)] = name
         if isinstance(number, int):
             categories[number] = name
@@ -96,10 +96,15 @@ def _from_json(path: Path) -> dict[int, str]:
         for segment in _segments(content):
             # COCO panoptic: id = R + 256 G + 65536 B.
             number, category = segment.get("id"), segment.get("category_id")
-            if isinstance(number, int) and category in categories:
+            if isinstance(number, int) and isinstance(category, int) and category in categories:
                 red, green, blue = number & 255, number >> 8 & 255, number >> 16 & 255
                 found[_code(red, green, blue)] = categories[category]
     return found
+
+
+def is_colour(levels: list[Any]) -> bool:
+    """Whether a JSON list is a colour of three levels."""
+    return len(levels) == 3 and all(isinstance(x, int) and 0 <= x <= 255 for x in levels)
 
 
 def _entries(content: Any) -> Iterator[dict[str, Any]]:

@@ -165,7 +165,13 @@ class FileReader:
                 continue
             self.first = index if self.first is None else self.first
             deep = facts.colour.depth > 8 if self.deep is None else self.deep
-            image = to_rgb(frame, reformatter, self.alpha, deep)
+            try:
+                image = to_rgb(frame, reformatter, self.alpha, deep)
+            except av.error.FFmpegError as error:
+                raise VideoError(
+                    f"{self.path}: the colours of frame {index} cannot be turned into RGB (matrix "
+                    f"{facts.colour.matrix}, {frame.format.name}): write it with BT.709 first."
+                ) from error
             image = cropped(image, facts.crop)
             if options.tone_map and facts.colour.hdr:
                 image[..., :3] = tone_map(np.ascontiguousarray(image[..., :3]), facts.colour)

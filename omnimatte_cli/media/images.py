@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from omnimatte_cli.errors import MissingProgramError
+from omnimatte_cli.errors import InputError, MissingProgramError
 from omnimatte_cli.media.limits import check_size, image_size
 
 FILM_SUFFIXES = frozenset((".exr", ".dpx", ".cin", ".tga"))  # OpenCV reads none of them
@@ -132,21 +132,57 @@ def _read_film(path: Path) -> np.ndarray | None:
         raise MissingProgramError(
             f"{path} needs the package OpenImageIO: pip install 'omnimatte[film]'."
         ) from error
-    file = oiio.ImageInput.open(os.fspath(path))
+    asked = oiio.ImageSpec()
+    asked.attribute("oiio:UnassociatedAlpha", 1)  # colours as they are stored
+    file = oiio.ImageInput.open(os.fspath(path), asked)
     if file is None:
         oiio.geterror()  # or it is printed when the program ends
         return None
     try:
         spec = file.spec()
-        check_size(path, (spec.height, spec.width))
+        for size in ((spec.height, spec.width), (spec.full_height, spec.full_width)):
+            check_size(path, size)
         pixels = file.read_image(0, 0, 0, spec.nchannels, _type_of(spec, oiio))
+        pixels = pixels if pixels is None else displayed(pixels, spec)
     finally:
         file.close()
     if pixels is None:
         return None
     places = {name.lower(): i for i, name in enumerate(spec.channelnames)}
     wanted = [places[c] for c in "bgra" if c in places]
+    layers = sorted({name[:-2] for name in places if name.endswith((".r", ".g", ".b"))})
+    if len(wanted) < 3 and layers:
+        # Of one layer its colours; of several nobody has said which.
+        if len(layers) > 1:
+            raise InputError(
+                f"{path} has the channels {', '.join(spec.channelnames)}, and none of them are R, "
+                "G and B: write the layer that is meant into a file of its own."
+            )
+        named = (f"{layers[0]}.{c}" for c in "bgra")
+        wanted = [places[name] for name in named if name in places]
     return np.ascontiguousarray(pixels[..., wanted if len(wanted) >= 3 else 0])
+
+
+def displayed(pixels: np.ndarray, spec: Any) -> np.ndarray:
+    """What a picture's display window shows of its data window, (H, W, C), 0 outside of that.
+
+    pixels: (h, w, C), the data window. spec: OpenImageIO's of the file.
+    """
+    full = spec.full_height, spec.full_width
+    top, left = spec.y - spec.full_y, spec.x - spec.full_x
+    if min(full) < 1 or ((top, left) == (0, 0) and full == pixels.shape[:2]):
+        return pixels
+    out = np.zeros((*full, pixels.shape[2]), pixels.dtype)
+    rows, columns = (
+        slice(max(0, start), min(whole, start + size))
+        for start, whole, size in zip((top, left), full, pixels.shape, strict=False)
+    )
+    if rows.start < rows.stop and columns.start < columns.stop:
+        part = pixels[
+            rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+        ]
+        out[rows, columns] = part
+    return out
 
 
 def _type_of(spec: Any, oiio: Any) -> Any:
