@@ -253,6 +253,18 @@ def test_a_batch_replaces_only_what_it_has_written(stub: None, tmp_path: Path) -
         assert overwrites(name) == [written]
 
 
+def test_a_shot_that_is_listed_twice_has_one_set_of_options(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4")
+    listed = tmp_path / "shots.csv"
+    listed.write_text("shot,seed\na.mp4,1\na.mp4,1\n")
+    assert [s.options for s in find_shots([str(listed), str(tmp_path / "a.mp4")])] == [
+        {"seed": "1"}
+    ]
+    listed.write_text("shot,seed\na.mp4,1\na.mp4,2\n")
+    with pytest.raises(InputError, match="listed twice"):
+        find_shots([str(listed)])
+
+
 def test_masks_that_a_result_holds_are_not_the_users(tmp_path: Path) -> None:
     touch(tmp_path / "a.mp4", tmp_path / "a" / "masks" / "0.png")
     assert find_shots([str(tmp_path / "a.mp4")])[0].masks == tmp_path / "a" / "masks"

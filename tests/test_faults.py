@@ -20,6 +20,7 @@ from omnimatte_cli.cli import app
 from omnimatte_cli.errors import MaskError, OptionError, OutputError, VideoError
 from omnimatte_cli.masks.names import read_names
 from omnimatte_cli.media.folder import state_path
+from omnimatte_cli.media.images import list_images
 from omnimatte_cli.methods.base import Run
 from omnimatte_cli.pipeline import write_background
 from omnimatte_cli.progress import Silent
@@ -133,6 +134,14 @@ def test_a_sequences_rate_is_said_and_can_be_given(tmp_path: Path) -> None:
     assert info.fps == 24 and any("24 per second" in s and "--fps" in s for s in heard.said)
     info, _ = shot.read_shot(tmp_path / "in", None, Settings(fps="30000/1001"), Silent())
     assert (info.fps.numerator, info.fps.denominator) == (30000, 1001)
+
+
+@pytest.mark.parametrize("rest", ["", " ", "_"])
+def test_what_has_no_number_comes_first(rest: str, tmp_path: Path) -> None:
+    names = ["mask.png", *(f"mask{rest}{n}.png" for n in (1, 2, 10))]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [p.name for p in list_images(tmp_path)] == names
 
 
 def test_a_gap_in_a_sequences_numbers_is_said(tmp_path: Path) -> None:

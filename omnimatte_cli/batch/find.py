@@ -42,7 +42,13 @@ def find_shots(sources: Sequence[str], masks_dir: Path | None = None) -> list[Fo
     found: list[tuple[Path, Path, dict[str, str]]] = []  # root, shot, options
     for source in sources:
         found += _expand(source)
-    unique = {path.resolve(): (root, path, options) for root, path, options in found}
+    unique: dict[Path, tuple[Path, Path, dict[str, str]]] = {}
+    for root, path, options in found:
+        before = unique.setdefault(path.resolve(), (root, path, options))
+        if before[2] and options and before[2] != options:
+            raise InputError(f"{path} is listed twice with different options: remove one.")
+        if options:
+            unique[path.resolve()] = root, path, options
     if not unique:
         raise InputError(f"There are no shots in {', '.join(sources)}.")
     shots = []

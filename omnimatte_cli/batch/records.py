@@ -61,12 +61,12 @@ def read_record(out: Path, shot: str) -> Record | None:
     """The last record of a shot; None where there is none that can be read."""
     try:
         facts = json.loads(record_path(out, shot).read_text(encoding="utf-8"))
+        facts.setdefault("written", facts.get("state") == "done")  # earlier versions did not say
         known = {f.name for f in fields(Record)}
         record = Record(**{k: v for k, v in facts.items() if k in known})
     except (OSError, ValueError, TypeError, AttributeError):
         return None
-    written = record.written or record.state == "done"  # earlier versions did not say so
-    return replace(record, objects=tuple(record.objects), written=written)
+    return replace(record, objects=tuple(record.objects))
 
 
 def is_finished(record: Record) -> bool:

@@ -30,9 +30,15 @@ def wxh(shape: tuple[int, ...]) -> str:
 
 
 def natural_key(name: str) -> tuple:
-    """Sorting key under which numbers count as numbers: 2 comes before 10."""
-    parts = re.split(r"(\d+)", name)
-    return tuple((int(p), "") if p.isdecimal() else (-1, p) for p in parts if p), name
+    """Sorting key under which numbers count as numbers: 2 comes before 10, and what has none, as
+    `mask.png`, before what has one, as `mask1.png`."""
+
+    def counted(text: str) -> tuple:
+        parts = re.split(r"(\d+)", text)
+        return tuple((int(p), "") if p.isdecimal() else (-1, p) for p in parts if p)
+
+    stem, suffix = os.path.splitext(name)
+    return (counted(stem), counted(suffix)), name
 
 
 def list_images(folder: Path) -> list[Path]:
