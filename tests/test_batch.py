@@ -249,7 +249,7 @@ def test_a_batch_replaces_only_what_it_has_written(stub: None, tmp_path: Path) -
     # What a killed batch left is its own where nothing was before, and else not.
     for name, written in (("i", True), ("bad", False)):
         job = jobs_of(tmp_path, name)[0]
-        write_record(out, run.begun(job, out))
+        write_record(out, run.begun(run.unfinished(job, out)))
         assert overwrites(name) == [written]
 
 

@@ -166,6 +166,13 @@ def film(path: Path, image: np.ndarray) -> None:
     assert file and file.open(str(path), spec) and file.write_image(image) and file.close()
 
 
+def test_a_matrix_without_a_way_to_rgb_is_named(tmp_path: Path, clip) -> None:
+    tag = ("-x264-params", "colormatrix=YCgCo", "-pix_fmt", "yuv420p")
+    path = encode(tmp_path / "v.mp4", clip[0], "-c:v", "libx264", *tag)
+    with pytest.raises(VideoError, match=r"frame 0 cannot be turned into RGB \(matrix ycgco"):
+        list(iter_frames(path))
+
+
 def test_a_data_window_is_put_into_the_picture(tmp_path: Path) -> None:
     import OpenImageIO as oiio
 

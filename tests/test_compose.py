@@ -215,6 +215,14 @@ def test_effects_alone_are_weakened_by_the_masks(out: Path) -> None:
     assert got[far][0, 3] == pytest.approx(0.25, abs=0.04)
 
 
+def test_passes_without_effects_are_not_all_of_a_layer(tmp_path: Path) -> None:
+    out = make_result(tmp_path)
+    for t in range(FRAMES):
+        write_png(out / "passes/ball/body" / f"{t:05d}.png", 0 * layers_at(t)[0])
+    _, note = weakening(read_result(out), ("ball",))
+    assert note and "masks" in note
+
+
 def test_effects_alone_are_weakened_by_the_passes(tmp_path: Path) -> None:
     out = make_result(tmp_path)
     for t in range(FRAMES):
@@ -389,10 +397,13 @@ def test_what_is_read_is_not_written(tmp_path: Path) -> None:
     write_list(out)
     encode(film, np.full((3, *SIZE, 3), 90, np.uint8))
     before = film.read_bytes()
-    for read in (out / "layers" / "ball", out / "layers", film):
+    masks = tmp_path / "result" / "masks"
+    for read in (out / "layers" / "ball", out / "layers", film, masks, masks / "ball"):
         done = run(out, "-o", read, "--background", film, "--overwrite")
-        assert done.exit_code == 2 and "is read" in " ".join(done.stderr.split())
+        said = " ".join(done.stderr.split())
+        assert done.exit_code == 2 and ("is read" in said or "among the masks" in said)
     assert film.read_bytes() == before
+    assert len(list((masks / "ball").iterdir())) == FRAMES
     assert len(list((out / "layers" / "ball").iterdir())) == FRAMES
 
 

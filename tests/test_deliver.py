@@ -118,6 +118,16 @@ def test_an_overwritten_format_holds_the_new_frames_alone(tmp_path: Path) -> Non
     assert done.exit_code == 2 and "mine.exr" in done.stderr and (out / "exr/mine.exr").exists()
 
 
+def test_an_object_called_as_anothers_matte_is_refused_before_the_work(tmp_path: Path) -> None:
+    out = make_result(tmp_path)
+    (out / "layers/box").rename(out / "layers/ball_matte")
+    manifest = out / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"box"', '"ball_matte"'))
+    done = convert(out, "mp4")
+    assert done.exit_code == 2 and "the matte of ball" in " ".join(done.stderr.split())
+    assert not (out / "mp4").exists()
+
+
 def test_layers_that_are_there_get_scripts_alone(tmp_path: Path) -> None:
     out = make_result(tmp_path)
     before = {p: p.read_bytes() for p in (out / "layers").rglob("*.png")}

@@ -44,10 +44,10 @@ def find_shots(sources: Sequence[str], masks_dir: Path | None = None) -> list[Fo
         found += _expand(source)
     unique: dict[Path, tuple[Path, Path, dict[str, str]]] = {}
     for root, path, options in found:
-        before = unique.setdefault(path.resolve(), (root, path, options))
-        if before[2] and options and before[2] != options:
+        before = unique.get(path.resolve())
+        if before is not None and options and before[2] not in ({}, options):
             raise InputError(f"{path} is listed twice with different options: remove one.")
-        if options:
+        if before is None or options:
             unique[path.resolve()] = root, path, options
     if not unique:
         raise InputError(f"There are no shots in {', '.join(sources)}.")

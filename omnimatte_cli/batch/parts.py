@@ -14,7 +14,7 @@ from pathlib import Path
 from omnimatte_cli.batch.estimate import read_length
 from omnimatte_cli.batch.plan import Job, Step, job_key, plan
 from omnimatte_cli.batch.records import FOLDER, Record, record_path, write_record
-from omnimatte_cli.batch.run import described, was_written
+from omnimatte_cli.batch.run import described, unfinished
 from omnimatte_cli.deliver.join import join_parts
 from omnimatte_cli.errors import OmnimatteError
 from omnimatte_cli.progress import Silent
@@ -59,10 +59,8 @@ class Parts:
     def _join(self, shot: str) -> None:
         job, found = self.waiting.pop(shot)
         records = [r for r in found.values() if r is not None]
-        written = was_written(self.out, job)
-        record = Record(shot, "failed", job.key, str(job.source), str(job.out), written=written)
         seconds = round(sum(r.seconds or 0 for r in records), 2)
-        record = replace(record, seconds=seconds)
+        record = replace(unfinished(job, self.out), seconds=seconds)
         wrong = next((r for r in records if r.state != "done"), None)
         if wrong is not None:
             part = wrong.shot.rpartition("/")[2].replace("of", " of ")

@@ -10,7 +10,7 @@ from typing import Any
 
 from omnimatte_cli.batch.plan import Job
 from omnimatte_cli.batch.records import Record, write_record
-from omnimatte_cli.batch.run import nothing_at, run_shot
+from omnimatte_cli.batch.run import nothing_at, run_shot, unfinished
 from omnimatte_cli.errors import MissingLibraryError, OmnimatteError
 
 
@@ -62,7 +62,7 @@ def run_ray(
             try:
                 record = ray.get(ready)
             except RayError as error:
-                record = _lost(job, error)
+                record = _lost(unfinished(job, here), error)
                 write_record(here, record)
             each(record)
     finally:
@@ -101,8 +101,6 @@ def _absolute(job: Job, folder: Path) -> Job:
     return replace(job, source=folder / job.source, out=folder / job.out, flags=flags)
 
 
-def _lost(job: Job, error: Exception) -> Record:
+def _lost(record: Record, error: Exception) -> Record:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return Record(
-        job.shot, "failed", job.key, str(job.source), str(job.out), f"Its worker was lost: {reason}"
-    )
+    return replace(record, error=f"Its worker was lost: {reason}")

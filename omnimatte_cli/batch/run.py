@@ -19,6 +19,7 @@ from typing import Any
 
 from omnimatte_cli.batch.plan import Job
 from omnimatte_cli.batch.records import Record, is_finished, read_record, record_path, write_record
+from omnimatte_cli.media.listing import is_empty
 
 PROGRAM = (sys.executable, "-m", "omnimatte_cli.batch.child")
 OTHER_PROGRAM = "OMNIMATTE_BATCH_PROGRAM"  # variable that names another one, for tests
@@ -111,8 +112,8 @@ def _run_once(
     time_limit: float | None,
     control: Control,
 ) -> Record:
-    begin = begun(job, out)
-    record = replace(begin, state="failed", error=job.wrong, written=was_written(out, job))
+    record = replace(unfinished(job, out), error=job.wrong)
+    begin = begun(record)
     if job.wrong is not None:
         write_record(out, record)
         return record
@@ -145,23 +146,24 @@ def _run_once(
     return record
 
 
-def begun(job: Job, out: Path) -> Record:
-    """The record of a job that is running. What appears where nothing is now comes from it, however
-    it ends."""
-    written = was_written(out, job) or nothing_at(job.out)
-    places = str(job.source), str(job.out)
-    return Record(job.shot, "interrupted", job.key, *places, "Was cut off.", written)
-
-
-def was_written(out: Path, job: Job) -> bool:
-    """Whether the batch that writes below `out` once made what is at the job's place."""
+def unfinished(job: Job, out: Path) -> Record:
+    """The record of a job that has made nothing. out: the folder that the batch writes below."""
     earlier = read_record(out, job.shot)
-    return earlier is not None and earlier.written
+    written = earlier is not None and earlier.written
+    places = str(job.source), str(job.out)
+    return Record(job.shot, "failed", job.key, *places, written=written)
+
+
+def begun(record: Record) -> Record:
+    """The same while it is made. What appears where nothing is now comes from it, however it
+    ends."""
+    written = record.written or nothing_at(Path(record.out))
+    return replace(record, state="interrupted", error="Was cut off.", written=written)
 
 
 def nothing_at(place: Path) -> bool:
-    """Whether there is no folder, or an empty one."""
-    return not place.exists() or (place.is_dir() and not any(place.iterdir()))
+    """Whether there is no folder, or one with nothing in it."""
+    return not place.exists() or (place.is_dir() and is_empty(place))
 
 
 def program() -> list[str]:

@@ -255,17 +255,14 @@ def to_flags(table: Mapping[str, Any], folder: Path) -> Flags:
 
 def negatable_flags() -> set[str]:
     """Flags of `decompose` that have an opposite, "--no-" and the rest."""
-    shown = (f for group in GROUPS.values() for f, _ in fields_of(group))
-    pairs = (flag_of(f).partition("/") for f in shown)
+    pairs = (flag_of(f).partition("/") for group in GROUPS.values() for f, _ in fields_of(group))
     return {yes for yes, _, no in pairs if no}
 
 
 def repeated_flags() -> set[str]:
     """Flags of `decompose` that may be repeated."""
-    from dataclasses import fields
-
-    classes = [group[0] if isinstance(group, tuple) else group for group in GROUPS.values()]
-    return {flag_of(f) for cls in classes for f in fields(cls) if is_repeated(f)}
+    shown = (f for group in GROUPS.values() for f, _ in fields_of(group))
+    return {flag_of(f) for f in shown if is_repeated(f)}
 
 
 def _text(value: Any) -> str:

@@ -94,6 +94,9 @@ def check_output(
     place, home = out.resolve(), result.folder.resolve()
     if place in (home, result.source.resolve(), *(path.resolve() for path in read)):
         raise OutputError(f"{out} is what is read: choose another name.")
+    masks = result.mask_folder
+    if masks is not None and place.is_relative_to(masks.resolve()):
+        raise OutputError(f"{out} is among the masks of the result: choose another name.")
     if place.is_relative_to(home):
         inside = place.relative_to(home).as_posix()
         listed = read_list(home) or frozenset()

@@ -8,6 +8,7 @@ from omnimatte_cli.deliver.formats import LAYER_FOLDERS, open_writers
 from omnimatte_cli.deliver.options import ConvertSettings
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.deliver.scripts import write_scripts
+from omnimatte_cli.deliver.writer import check_pass_names
 from omnimatte_cli.errors import OutputError
 from omnimatte_cli.interrupt import ignored_interrupts
 from omnimatte_cli.media.codecs import CODECS
@@ -34,6 +35,7 @@ def convert_result(
     new = [f for f in dict.fromkeys(formats) if (out / LAYER_FOLDERS[f]).resolve() != source]
     if len(new) < len(set(formats)) and start_frame is not None:
         raise OutputError(f"{source} is what is read, and keeps its numbers: give --out.")
+    check_pass_names(result.names, (), new)
     folders = [out / LAYER_FOLDERS[form] for form in new]
     for folder in folders:
         check_folder(folder, settings.overwrite, read_list(out))

@@ -69,15 +69,20 @@ class FinishedResult:
         """The number of the first frame in file names."""
         return self.input.first_number
 
+    @property
+    def mask_folder(self) -> Path | None:
+        """Where the masks are that the result was made with, or None where they are gone."""
+        given = self.manifest["objects"].get("masks")
+        places = [self.folder / MASKS, *([Path(given)] if given else [])]
+        return next((p for p in places if p.exists()), None)
+
     @cached_property
     def masks(self) -> Masks | None:
         """The masks that the result was made with, or None where they are gone.
 
         Raises MaskError where others are in their place.
         """
-        given = self.manifest["objects"].get("masks")
-        places = [self.folder / MASKS, *([Path(given)] if given else [])]
-        folder = next((p for p in places if p.exists()), None)
+        folder = self.mask_folder
         if folder is None:
             return None
         options = self.input.options

@@ -149,11 +149,11 @@ def _read_film(path: Path) -> np.ndarray | None:
         for size in ((spec.height, spec.width), (spec.full_height, spec.full_width)):
             check_size(path, size)
         pixels = file.read_image(0, 0, 0, spec.nchannels, _type_of(spec, oiio))
-        pixels = pixels if pixels is None else displayed(pixels, spec)
     finally:
         file.close()
     if pixels is None:
         return None
+    pixels = displayed(pixels, spec)
     places = {name.lower(): i for i, name in enumerate(spec.channelnames)}
     wanted = [places[c] for c in "bgra" if c in places]
     layers = sorted({name[:-2] for name in places if name.endswith((".r", ".g", ".b"))})
@@ -184,10 +184,9 @@ def displayed(pixels: np.ndarray, spec: Any) -> np.ndarray:
         for start, whole, size in zip((top, left), full, pixels.shape, strict=False)
     )
     if rows.start < rows.stop and columns.start < columns.stop:
-        part = pixels[
-            rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
-        ]
-        out[rows, columns] = part
+        y, x = rows.start - top, columns.start - left
+        shown = out[rows, columns]
+        shown[:] = pixels[y : y + shown.shape[0], x : x + shown.shape[1]]
     return out
 
 
