@@ -91,6 +91,11 @@ TWO_WITH_ALPHA = np.concatenate(
 VOID_RING = np.stack([cv2.dilate(o.astype(np.uint8), np.ones((15, 15))) for o in objects()[0]])
 RING = np.stack([cv2.dilate(o.astype(np.uint8), np.ones((5, 5))) for o in ONE])
 
+SPECKS = np.zeros((FRAMES, *SIZE), bool)
+SPECKS[:, 60, 5] = SPECKS[2, 4:6, 90:92] = True
+GREY_ON_NOTHING = np.stack(
+    [*[np.maximum(levels(1, 2), np.uint8(1))] * 3, (levels(1, 2) > 0) * np.uint8(255)], -1
+)
 SERIES: dict[str, tuple[np.ndarray, tuple[int, ...], float]] = {
     # images, which blobs, least IoU
     "two levels": (shade(ONE, 40, 90), (0,), 1),
@@ -100,6 +105,8 @@ SERIES: dict[str, tuple[np.ndarray, tuple[int, ...], float]] = {
     "trimap": (np.maximum(shade(ONE, 0, 255), VOID_RING * np.uint8(120)), (0,), 1),
     "alpha of a cutout": (CUTOUT, (0,), 1),
     "colours behind alpha": (TWO_WITH_ALPHA, (0, 1), 1),
+    "specks of level 1": (np.where(SPECKS, np.uint8(1), shade(ONE, 0, 255)), (0,), 1),
+    "grey labels on transparency": (GREY_ON_NOTHING, (0, 1), 1),
     "labels 0 1 2": (levels(1, 2), (0, 1), 1),
     "labels 0 1 2 3 in 16 bit": (levels(1, 2, 3).astype(np.uint16), (0, 1, 2), 1),
     "instance numbers in 16 bit": (
@@ -193,6 +200,26 @@ def test_videos(count: int, pixels: np.ndarray, args: str, tmp_path: Path) -> No
     wide = pixels.repeat(3, 1).repeat(3, 2)
     encode(tmp_path / "m.mp4", wide, *args.split())
     check(load(tmp_path / "m.mp4"), tuple(range(count)), 0.85)
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [("-c:v ffv1 -pix_fmt gray", "m.mkv"), ("-c:v png -pix_fmt gray", "m.mov"),
+     ("-c:v huffyuv -pix_fmt yuv422p", "m.avi"), ("-c:v rawvideo -pix_fmt gray", "m.nut")],
+)  # fmt: skip
+def test_small_labels_of_a_codec_that_loses_nothing(args: str, name: str, tmp_path: Path) -> None:
+    labels = levels(1, 2, 4) if "gray" in args else levels(1, 3, 7)
+    encode(tmp_path / name, np.repeat(labels[..., None], 3, -1), *args.split())
+    check(load(tmp_path / name), (0, 1, 2), 1)
+
+
+def test_deep_labels_of_a_codec_that_loses_nothing(tmp_path: Path) -> None:
+    raw = ["-f", "rawvideo", "-pix_fmt", "gray16le", "-s", f"{SIZE[1]}x{SIZE[0]}", "-i", "pipe:"]
+    from tests.conftest import ffmpeg
+
+    data = levels(1, 2, 3).astype("<u2").tobytes()
+    ffmpeg(*raw, "-c:v", "ffv1", "-pix_fmt", "gray16le", str(tmp_path / "m.mkv"), data=data)
+    check(load(tmp_path / "m.mkv"), (0, 1, 2), 1)
 
 
 @pytest.mark.parametrize("codec", ["libvpx-vp9", "libvpx"])
@@ -339,6 +366,14 @@ def test_several_mattes_in_one_folder_are_refused(tmp_path: Path) -> None:
     write_masks(tmp_path / "m", objects()[0], name="car_{:04d}.png")
     write_masks(tmp_path / "m", objects()[1], name="van_{:04d}.png")
     refused(tmp_path / "m", "both", "folder of its own")
+
+
+def test_files_that_nobody_reads_are_named(tmp_path: Path) -> None:
+    write_masks(tmp_path / "m" / "car", shade(ONE, 0, 255))
+    np.save(tmp_path / "m" / "dog.npy", ONE)
+    (tmp_path / "m" / "readme.txt").write_text("masks")
+    (note,) = load(tmp_path / "m").notes
+    assert "dog.npy" in note and "readme" not in note
 
 
 def test_inverted(tmp_path: Path) -> None:

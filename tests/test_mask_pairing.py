@@ -86,3 +86,20 @@ def test_masks_of_the_displayed_size(tmp_path: Path) -> None:
     tall = write_masks(tmp_path / "tall" / "car", MASKS.repeat(2, 1))
     with pytest.raises(MaskError, match="displayed 128x36"):
         load_masks(tall.parent, info.frames, info.size, video=info)
+
+
+def test_masks_of_another_part_are_refused(tmp_path: Path) -> None:
+    """Masks of a video's part may count from anywhere, but not as other frames of that video."""
+    video = encode(tmp_path / "v.mkv", VIDEO, "-c:v", "ffv1")
+    info = probe(video, options=ReadOptions(first=1, stop=4))
+    for first, fits in ((0, True), (1, True), (2, True), (3, False), (101, True)):
+        masks = write_masks(tmp_path / str(first) / "car", MASKS[1:4], first).parent
+        if fits:
+            loaded = load_masks(masks, 3, info.size, video=info)
+            np.testing.assert_array_equal(np.stack([loaded.at(0, t) for t in range(3)]), MASKS[1:4])
+        else:
+            with pytest.raises(MaskError, match="another part: frames 1 to 3"):
+                load_masks(masks, 3, info.size, video=info)
+    whole = write_masks(tmp_path / "whole" / "car", MASKS, 1001).parent
+    loaded = load_masks(whole, 3, info.size, video=info)
+    np.testing.assert_array_equal(np.stack([loaded.at(0, t) for t in range(3)]), MASKS[1:4])

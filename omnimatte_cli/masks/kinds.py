@@ -31,6 +31,7 @@ TRIMAP = (0.35, 0.65)  # share of the range in which a trimap's unknown band lie
 TRIMAP_RIM = 0.9  # share of the brightest area's rim that is such a band
 UNKNOWN = 255  # number of no label: a smoothed edge
 FLAT_OBJECTS = 0.2  # share of the objects' pixels that lie in flat areas after a lossy codec
+SPECKS = 0.02  # share of the brightest level's pixels up to which others are specks, no objects
 BLACK_SHARE = 0.05  # share of the pixels from which black is the background, not an object
 VOC_VOID = 0xE0E0C0  # the colour of "not labelled" in PASCAL VOC
 
@@ -88,6 +89,10 @@ def decide(studies: list[Study], lossy: bool) -> Reading:
     if has_alpha:
         if coloured and (reading := _colour_map(studies, lossy, least=2)):
             return reading
+        if not coloured:  # labels in grey, the background transparent
+            reading = _grey_map(Counts.sum([s.grey for s in studies]), studies, lossy, full)
+            if reading is not None and len(reading.labels) > 1:
+                return reading
         low, high = min(a for a, _ in alphas), max(b for _, b in alphas)
         return Reading("alpha", (low + high) / 2)
     if coloured:
@@ -128,6 +133,12 @@ def _grey_map(grey: Counts, studies: list[Study], lossy: bool, full: int) -> Rea
     if levels is None or len(levels) < 3:
         return None
     low, high = levels[0], levels[-1]
+    if high in (255, full) and len(levels) <= SMALL_LABELS and not _evenly_spaced(levels):
+        between = sum(grey.within(v, v) for v in levels[1:-1])
+        if between <= SPECKS * grey.within(high, high):
+            stray = ", ".join(map(str, levels[1:-1]))
+            note = f"Level {stray}: a few pixels beside the object's level {high}, no object."
+            return Reading("grey", (low + high) / 2, notes=(note,))
     if not lossy and len(levels) < len(grey.values):
         edge = 0
     if len(levels) == 3:

@@ -19,13 +19,21 @@ import numpy as np
 
 from omnimatte_cli.errors import MaskError, VideoError
 from omnimatte_cli.masks.pictures import Picture
-from omnimatte_cli.media.images import list_images, natural_key, pictures_in, read_deep
+from omnimatte_cli.media.images import (
+    IMAGE_SUFFIXES,
+    list_images,
+    natural_key,
+    pictures_in,
+    read_deep,
+)
 from omnimatte_cli.media.numbers import NAMED, frame_numbers, number_images
 from omnimatte_cli.media.options import ReadOptions
-from omnimatte_cli.media.read import VIDEO_SUFFIXES, iter_frames, read_palette
+from omnimatte_cli.media.read import VIDEO_SUFFIXES, is_lossless, iter_frames, read_palette
 from omnimatte_cli.scratch import EVERY, trim
 
 WORKERS = 3  # threads that decode images; more gain nothing
+# Suffixes of what lies beside masks and is none: names, orders, licences, databases of systems.
+NOTES = frozenset((".txt", ".json", ".xml", ".csv", ".md", ".yaml", ".yml", ".log", ".ini", ".db"))
 LOSSY_SUFFIXES = VIDEO_SUFFIXES | {".jpg", ".jpeg", ".webp"}
 FEW = 0.5  # share of the frames that have a mask, up to which it was drawn in a few on purpose
 IGNORED_FOLDERS = frozenset({"__MACOSX", "@eaDir", "ImageSets", "JPEGImages"})
@@ -40,7 +48,8 @@ class Wanted:
 
     part: (first, total) where only a part of the video is read. only: frames of which masks are
     needed, None for all. first_number: the number that the first frame bears in file names.
-    root: the folder of all masks.
+    root: the folder of all masks. anew: the numbers that frames get by --start-frame; masks that
+    the tool has made bear them.
     """
 
     frames: int
@@ -51,6 +60,7 @@ class Wanted:
     only: frozenset[int] | None = None
     first_number: int = 0
     root: Path | None = None
+    anew: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,8 @@ class Source:
     def lossy(self) -> bool:
         """Whether a codec may have changed the levels."""
         first = next((f for f in self.files if f), self.path)
-        return first.suffix.lower() in LOSSY_SUFFIXES
+        kept = not self.files and self._keeps_levels
+        return first.suffix.lower() in LOSSY_SUFFIXES and not kept
 
     def file(self, t: int) -> Path:
         """The file that frame t is in."""
@@ -91,7 +102,9 @@ class Source:
         skip = self.wanted.part[0] if self.is_whole and self.wanted.part else 0
         stop = max(wanted, default=-1) + 1 + skip
         try:
-            pictures = enumerate(iter_frames(self.path, stop, alpha=True), start=-skip)
+            deep = False if self.lossy else None
+            frames_of = iter_frames(self.path, stop, alpha=True, deep=deep)
+            pictures = enumerate(frames_of, start=-skip)
             found = []
             for t, image in pictures:
                 if t % EVERY == 0:
@@ -102,6 +115,13 @@ class Source:
         except VideoError as error:
             hint = "" if self.lossy else " Masks are a folder of images, or a video."
             raise MaskError(f"Object '{self.name}': {error}{hint}") from error
+
+    @cached_property
+    def _keeps_levels(self) -> bool:
+        try:
+            return is_lossless(self.path)
+        except VideoError:  # whoever reads it says so
+            return False
 
     @cached_property
     def is_whole(self) -> bool:
@@ -151,6 +171,9 @@ def find_sources(folder: Path, wanted: Wanted, notes: list[str]) -> list[Source]
     folders, videos = _entries(folder)
     images = list_images(folder)
     with_images = [p for p in folders if list_images(p)]
+    if strange := _of_no_use(folder):
+        some = ", ".join(p.name for p in strange[:NAMED]) + ", ..." * (len(strange) > NAMED)
+        notes.append(f"Left out, for they are neither images nor videos: {some} (in {folder}).")
     if images and not videos and not with_images:
         return [_series(folder.resolve().name, folder, wanted)]
     if images:
@@ -188,6 +211,13 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
     return folders, [p for p in videos if p.stem.lower() != "preview"]
 
 
+def _of_no_use(folder: Path) -> list[Path]:
+    """Files beside masks that nobody reads and that are no notes either: NumPy's, say."""
+    files = (p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    known = VIDEO_SUFFIXES | IMAGE_SUFFIXES | NOTES
+    return sorted(p for p in files if p.suffix.lower() not in known)
+
+
 def _descend(folder: Path) -> Path:
     """The folder itself, or the one folder in it that holds all objects."""
     while not list_images(folder):
@@ -213,7 +243,7 @@ def _series(name: str, folder: Path, wanted: Wanted) -> Source:
         folder = folders[0]
         files = list_images(folder)
     try:
-        paired = number_images(files, wanted.frames, wanted.numbers, wanted.names, wanted.part)
+        paired = _paired(files, wanted)
     except ValueError as error:
         if wanted.only is not None:
             return Source(name, folder, wanted, _those(name, files, wanted))
@@ -231,10 +261,24 @@ def _series(name: str, folder: Path, wanted: Wanted) -> Source:
     return Source(name, folder, wanted, tuple(paired))
 
 
+def _paired(files: list[Path], wanted: Wanted) -> list[Path]:
+    """The file of each frame, by the video's numbers, or by those of --start-frame where the files
+    bear exactly these. Raises ValueError."""
+    try:
+        return number_images(files, wanted.frames, wanted.numbers, wanted.names, wanted.part)
+    except ValueError:
+        numbers = frame_numbers([p.stem for p in files])
+        if wanted.anew is None or numbers is None or sorted(numbers) != list(wanted.anew):
+            raise
+        return [path for _, path in sorted(zip(numbers, files, strict=True))]
+
+
 def _those(name: str, files: list[Path], wanted: Wanted) -> tuple[Path | None, ...]:
     """The images of the frames that are needed, by the numbers of the frames; None for others."""
     numbers = wanted.numbers or range(wanted.first_number, wanted.first_number + wanted.frames)
     found = dict(zip(frame_numbers([p.stem for p in files]) or (), files, strict=False))
+    if wanted.anew is not None and not any(numbers[t] in found for t in wanted.only or ()):
+        numbers = wanted.anew
     for t in sorted(wanted.only or ()):
         if numbers[t] not in found:
             known = ", ".join(map(str, sorted(found)[:NAMED])) or "no number"
@@ -264,7 +308,7 @@ def _by_frame(folders: list[Path], wanted: Wanted) -> list[Source]:
     """One series for each file name that occurs in the folders of the frames."""
     folders = sorted(folders, key=lambda p: natural_key(p.name))
     try:
-        paired = number_images(folders, wanted.frames, wanted.numbers, wanted.names, wanted.part)
+        paired = _paired(folders, wanted)
     except ValueError as error:
         raise MaskError(f"Folders of frames: {error}") from error
     held = [{p.stem: p for p in list_images(folder)} for folder in paired]
@@ -274,7 +318,7 @@ def _by_frame(folders: list[Path], wanted: Wanted) -> list[Source]:
 
 
 def _of_video(image: np.ndarray) -> Picture:
-    """A frame (H, W, 4) uint8 RGBA as a picture; alpha that says nothing is left out."""
-    if (image[..., 3] == 255).all():
+    """A frame (H, W, 4) RGBA, uint8 or uint16, as a picture, without alpha that says nothing."""
+    if (image[..., 3] == np.iinfo(image.dtype).max).all():
         return Picture(cv2.cvtColor(image, cv2.COLOR_RGBA2BGR))
     return Picture(cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA))

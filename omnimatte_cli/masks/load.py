@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from omnimatte_cli.arrays import Masks, Size, pack_mask
+from omnimatte_cli.arrays import ALPHABETICAL, Masks, Size, pack_mask
 from omnimatte_cli.errors import MaskError, NoObjectError, OptionError
 from omnimatte_cli.masks import kinds
 from omnimatte_cli.masks.kinds import NoMaskError, Reading
@@ -68,7 +68,13 @@ def load_masks(
             for name, packed in _read(source, size, shown, names, len(sources) > 1, notes).items():
                 objects[_free(name, objects)] = packed
             progress.step(done, source.name)
-    ranks, order_source = read_order(folder, tuple(objects), frames, order, wanted.part)
+    try:
+        ranks, order_source = read_order(folder, tuple(objects), frames, order, wanted.part)
+    except MaskError as error:
+        if only is None:
+            raise
+        progress.say(f"The order is guessed anew: {error}")
+        ranks, order_source = np.tile(np.arange(len(objects)), (frames, 1)), ALPHABETICAL
     masks = Masks(tuple(objects), size, ranks, tuple(objects.values()), order_source)
     if wanted.part is not None:
         masks = masks.part(0, frames)
@@ -87,7 +93,8 @@ def _wanted(frames: int, video: VideoInfo | None, options: ReadOptions) -> Wante
         return Wanted(frames, options=options)
     part = (video.first, video.total) if video.total != frames else None
     number = video.first_number
-    return Wanted(frames, video.numbers, video.names, part, options, first_number=number)
+    anew = video.frame_numbers if video.options.start_frame is not None else None
+    return Wanted(frames, video.numbers, video.names, part, options, None, number, None, anew)
 
 
 @dataclass(frozen=True)

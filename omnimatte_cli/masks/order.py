@@ -9,6 +9,8 @@ import numpy as np
 from omnimatte_cli.arrays import ALPHABETICAL
 from omnimatte_cli.errors import MaskError
 
+ORDER_FILE = "order.txt"  # in the masks folder
+
 
 def read_order(
     folder: Path,
@@ -27,7 +29,7 @@ def read_order(
         words = [w.strip() for w in option.split(",") if w.strip()]
         row = _ranks(words, names, "--order", numbers=False)
         return np.tile(row, (frames, 1)), "option"
-    path = folder / "order.txt"
+    path = folder / ORDER_FILE
     if not path.is_file():
         return np.tile(np.arange(len(names)), (frames, 1)), ALPHABETICAL
     try:
@@ -48,7 +50,7 @@ def read_order(
         _ranks(words_of(line, names), names, f"{path}, line {i}", numbers=True)
         for i, line in enumerate(lines, start=above + 1)
     ]
-    return np.stack(rows), "order.txt"
+    return np.stack(rows), ORDER_FILE
 
 
 def words_of(line: str, names: tuple[str, ...]) -> list[str]:

@@ -53,13 +53,16 @@ class Picture:
         return int(np.iinfo(self.image.dtype).max)
 
     def grey(self) -> np.ndarray:
-        """Levels (H, W): the brightest of the colours."""
+        """Levels (H, W): the brightest of the colours, 0 where the picture is transparent."""
         if self.image.ndim == 2:
             return self.image
         channels = cv2.split(self.image)
         grey = channels[0]
         for channel in channels[1:3] if len(channels) > 2 else ():
             grey = cv2.max(grey, channel)
+        alpha = self.alpha()
+        if alpha is not None and alpha.min() < self.full:
+            grey = np.where(alpha > self.full // 2, grey, grey.dtype.type(0))
         return grey
 
     def alpha(self) -> np.ndarray | None:

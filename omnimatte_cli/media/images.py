@@ -7,9 +7,11 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 
@@ -21,6 +23,7 @@ LOG_SUFFIXES = frozenset((".dpx", ".cin"))
 IMAGE_SUFFIXES = FILM_SUFFIXES | frozenset(
     (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm", ".jp2")
 )
+SQUASHED = 0.1  # pixels flatter than this, or as narrow, are an error in a header
 ORIENTED_SUFFIXES = frozenset((".jpg", ".jpeg", ".webp"))  # cameras turn them by an EXIF tag
 
 
@@ -113,7 +116,22 @@ def read_deep(path: Path) -> np.ndarray | None:
     if image is not None and image.dtype == np.uint8 and suffix in ORIENTED_SUFFIXES:
         oriented = read_image(path, cv2.IMREAD_COLOR)
         image = oriented if image.ndim == 3 and image.shape[2] == 3 else image
+    if image is not None and suffix in (".tif", ".tiff") and image.dtype == np.uint8:
+        image = _not_darkened(path, image)
     return image.astype(np.float32) if image is not None and image.dtype.kind == "f" else image
+
+
+def _not_darkened(path: Path, image: np.ndarray) -> np.ndarray:
+    """A TIFF of 8 bits, BGRA, with the colours that are stored: OpenCV multiplies them by alpha."""
+    if image.ndim != 3 or image.shape[2] != 4 or image[..., 3].min() == 255:
+        return image
+    try:
+        with av.open("file:" + os.path.abspath(path)) as container:
+            stored = next(container.decode(video=0)).to_ndarray(format="bgra")
+    except (av.error.FFmpegError, OSError, ValueError, StopIteration):
+        return image
+    same = stored.shape == image.shape and np.array_equal(stored[..., 3], image[..., 3])
+    return stored if same else image  # another picture of the file, or one that is turned
 
 
 def encode_linear(image: np.ndarray) -> np.ndarray:
@@ -167,6 +185,22 @@ def _read_film(path: Path) -> np.ndarray | None:
         named = (f"{layers[0]}.{c}" for c in "bgra")
         wanted = [places[name] for name in named if name in places]
     return np.ascontiguousarray(pixels[..., wanted if len(wanted) >= 3 else 0])
+
+
+def pixel_aspect(path: Path) -> Fraction:
+    """Width by height of a pixel on screen, as a film format's header says; 1 where none does."""
+    if path.suffix.lower() not in FILM_SUFFIXES:
+        return Fraction(1)
+    import OpenImageIO as oiio
+
+    file = oiio.ImageInput.open(os.fspath(path))
+    if file is None:
+        oiio.geterror()
+        return Fraction(1)
+    said = file.spec().getattribute("PixelAspectRatio")
+    file.close()
+    known = isinstance(said, float) and SQUASHED < said < 1 / SQUASHED
+    return Fraction(said).limit_denominator(1000) if known else Fraction(1)
 
 
 def displayed(pixels: np.ndarray, spec: Any) -> np.ndarray:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 CONVENTIONAL = (0, 1)  # numbers from which tools count when they know no others
+MANY = 3  # files whose names are alike but for numbers are a sequence
 NAMED = 4  # at most this many missing numbers are named
 
 
@@ -37,10 +39,10 @@ def doubled(files: Sequence[Path]) -> tuple[Path, Path, int] | None:
     """Two files that bear one number and else other names: two sequences in one folder.
 
     PNGs beside JPEGs, frames beside their masks, two takes. Names that differ in digits alone may
-    be time stamps.
+    be time stamps, but not where a word stands before the digits: shot_v001.0001, cam2_0001.
     """
     numbers = frame_numbers([p.stem for p in files])
-    kinds = [re.sub(r"\d+", "#", p.name) for p in files]
+    kinds = [_kind(p) for p in files]
     if numbers is None or len(set(kinds)) == 1:
         return None
     seen: dict[int, tuple[Path, str]] = {}
@@ -49,6 +51,34 @@ def doubled(files: Sequence[Path]) -> tuple[Path, Path, int] | None:
         if before != kind:
             return other, path, number
     return None
+
+
+def _kind(path: Path) -> str:
+    """A name with "#" for its digits, but for those that a word stands before, as a take's; the
+    last ones are the frame's in any case."""
+    stem = path.stem
+    runs = list(re.finditer(r"\d+", stem))
+    for run in reversed(runs):
+        word = re.search(r"(?:^|[^0-9A-Za-z])[A-Za-z]+$", stem[: run.start()])
+        if word is None or run is runs[-1]:
+            stem = f"{stem[: run.start()]}#{stem[run.end() :]}"
+    return stem + path.suffix
+
+
+def odd_one(files: Sequence[Path]) -> Path | None:
+    """The file that is named otherwise than all the others: a clean plate beside numbered frames.
+
+    The suffix does not count (a frame may have been painted over), nor does a missing number:
+    `frame.png` goes before `frame (1).png`.
+    """
+    kinds = [re.sub(r"\d+", "#", p.stem).lower() for p in files]
+    usual, most = Counter(kinds).most_common(1)[0]
+    bare = re.sub(r"[\s_.(-]*#\)?", "", usual)
+    if most < MANY or "#" not in usual:
+        return None
+    others = [(k, p) for k, p in zip(kinds, files, strict=True) if k not in (usual, bare)]
+    single = [p for k, p in others if kinds.count(k) == 1]
+    return single[0] if single and len(single) == len(others) else None
 
 
 def gaps_note(numbers: Sequence[int]) -> str | None:
@@ -101,9 +131,15 @@ def number_images(
         if paired is not None:
             return paired
     first = min(by_number)
-    if slack and len(by_number) == slack[1] != frames and first in CONVENTIONAL:
+    if slack and len(by_number) == slack[1] != frames:
         first += slack[0]
         by_number = {n: p for n, p in by_number.items() if first <= n < first + frames}
+    if slack and not slack[0] <= first <= slack[0] + 1 and 1 < first < slack[1]:
+        last = slack[0] + frames - 1
+        raise ValueError(
+            f"{by_number[first]} is of another part: frames {slack[0]} to {last} are wanted "
+            f"({count})."
+        )
     # Fewer files than frames, and the first numbers absent: they are what is missing.
     start = first if first <= 1 or len(by_number) >= frames else 0
     for t in range(frames):

@@ -12,17 +12,18 @@ import numpy as np
 from omnimatte_cli.arrays import Size, eight_bits, full_scale
 from omnimatte_cli.errors import VideoError
 from omnimatte_cli.media.colour import ColourFacts
-from omnimatte_cli.media.container import ALPHA_NOTE, Facts, Picture, within_times
+from omnimatte_cli.media.container import ALPHA_NOTE, Facts, Picture, squashed_note, within_times
 from omnimatte_cli.media.images import (
     IMAGE_SUFFIXES,
     LOG_SUFFIXES,
     encode_linear,
     list_images,
+    pixel_aspect,
     quiet_opencv,
     read_deep,
     wxh,
 )
-from omnimatte_cli.media.numbers import doubled, gaps_note, unique_numbers
+from omnimatte_cli.media.numbers import doubled, gaps_note, odd_one, unique_numbers
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.patience import patient
 
@@ -47,6 +48,11 @@ class FolderReader:
             raise VideoError(
                 f"{pair[0]} and {pair[1]} are both frame {pair[2]}: a folder holds the images of "
                 "one video, each once. Move the others elsewhere."
+            )
+        if odd := odd_one(self.files):
+            raise VideoError(
+                f"{odd} is named otherwise than the other images: a folder holds the images of one "
+                "video. Move it elsewhere, or name it as they are."
             )
         self.numbers = unique_numbers([p.stem for p in self.files])
         self.facts.codec = self.files[0].suffix[1:].lower()
@@ -99,6 +105,9 @@ class FolderReader:
         bits = 16 if image.dtype != np.uint8 else 8
         transfer = "linear" if linear else "unknown"
         facts.colour = ColourFacts("gbr", "pc", "unknown", transfer, bits)
+        facts.sar = pixel_aspect(self.files[0])
+        if facts.sar != 1:
+            facts.notes.append(squashed_note(facts.sar))
         facts.pixel_format = "rgb24" if bits == 8 else "rgbf32" if linear else "rgb48"
         if linear:
             facts.notes.append(
