@@ -286,3 +286,44 @@ def test_numbers_of_images(tmp_path: Path) -> None:
     uneven = write_masks(tmp_path / "t", video[:3], name="16900012345{}7.png")
     (uneven / "1690001234507.png").rename(uneven / "1690001233503.png")
     assert not any("missing" in n for n in probe(uneven).notes)
+
+
+def test_a_tiff_of_eight_bits_keeps_its_colours_under_transparency(tmp_path: Path) -> None:
+    from PIL import Image
+
+    rgba = np.random.default_rng(2).integers(0, 256, (24, 32, 4), np.uint8)
+    for t, how in enumerate((None, "tiff_lzw", "tiff_deflate")):
+        Image.fromarray(rgba).save(tmp_path / f"{t}.tif", compression=how)
+    for got in iter_frames(tmp_path, alpha=True):
+        np.testing.assert_array_equal(got, rgba)
+
+
+@pytest.mark.parametrize("suffix", ["exr", "dpx"])
+def test_pixels_of_film_formats_that_are_not_square(suffix: str, tmp_path: Path) -> None:
+    import OpenImageIO as oiio
+
+    for t in range(3):
+        path = tmp_path / f"{t}.{suffix}"
+        spec = oiio.ImageSpec(32, 24, 3, oiio.HALF if suffix == "exr" else oiio.UINT16)
+        spec.attribute("PixelAspectRatio", 2.0)
+        file = oiio.ImageOutput.create(str(path))
+        assert file.open(str(path), spec)
+        assert file.write_image(np.full((24, 32, 3), 0.25 * t, np.float32)) and file.close()
+    info = probe(tmp_path)
+    assert info.sar == 2 and any("not square (2:1)" in note for note in info.notes)
+
+
+@pytest.mark.parametrize("primaries", ["bt2020", "smpte432"])
+def test_tone_mapping_by_the_primaries_of_the_video(primaries: str) -> None:
+    """BT.709's red, written in wider primaries as PQ, is BT.709's red again."""
+    to_wide = {
+        "bt2020": [0.6274, 0.0691, 0.0164],  # ITU-R BT.2087
+        "smpte432": [0.8225, 0.0332, 0.0171],  # SMPTE EG 432-1's primaries
+    }[primaries]
+    light = np.array(to_wide) * 0.5 * 203 / 10_000
+    m1, m2 = 2610 / 16384, 2523 / 4096 * 128
+    c1, c2, c3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
+    signal = ((c1 + c2 * light**m1) / (1 + c3 * light**m1)) ** m2
+    rgb = np.rint(np.tile(signal, (2, 2, 1)) * 65535).astype(np.uint16)
+    got = tone_map(rgb, ColourFacts("bt2020nc", "tv", primaries, "smpte2084", 10))[0, 0] / 65535
+    assert abs(got[0] - (1.099 * 0.5**0.45 - 0.099)) < 0.01 and max(got[1:]) < 0.02

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from omnimatte_cli.errors import OptionError, VideoError
+from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.media.boxes import Crop, read_crop
 from omnimatte_cli.media.options import ReadOptions, parse_fps, parse_frames, parse_time
 from omnimatte_cli.media.read import count_frames, iter_frames, probe, read_clip
@@ -155,6 +156,20 @@ def test_interlaced(order: str, flag: str, tmp_path: Path) -> None:
     assert probe(path, options=ReadOptions(deinterlace=True)).field_order == "progressive"
 
 
+@pytest.mark.parametrize("order", ["top", "bottom"])
+def test_fields_without_a_flag(order: str, tmp_path: Path) -> None:
+    """Nothing but the combs tells of the fields; frames without any stay as they are."""
+    video, truth = woven(order)
+    path = encode(tmp_path / "v.mkv", video, "-c:v", "ffv1", "-pix_fmt", "gbrp")
+    combed = np.abs(frames(path).astype(float) - truth).mean()
+    clean = np.abs(frames(path, deinterlace=True).astype(float) - truth).mean()
+    assert clean < 0.6 * combed
+    assert said(path, "Deinterlaced", f"{order} field first", deinterlace=True)
+    plain = encode(tmp_path / "p.mkv", truth, "-c:v", "ffv1", "-pix_fmt", "gbrp")
+    np.testing.assert_array_equal(frames(plain, deinterlace=True), truth)
+    assert said(plain, "--deinterlace", "no combs", deinterlace=True)
+
+
 # ------------------------------------------------------------------------------------------- times
 
 
@@ -188,6 +203,28 @@ def test_time_code_and_start(tmp_path: Path, clip) -> None:
     ffmpeg("-i", str(path), "-map", "0:v", "-c", "copy", "-output_ts_offset", "5", str(late))
     info = probe(late)
     assert info.start_time == pytest.approx(5, abs=1e-3) and info.times[0] == 0
+
+
+def test_frames_that_an_edit_list_hides_do_not_count(tmp_path: Path) -> None:
+    video, masks = scene(20)
+    whole = encode(tmp_path / "whole.mp4", video, *X264, "-g", "20", "-bf", "0")
+    path = tmp_path / "cut.mp4"
+    ffmpeg("-ss", "0.8", "-i", str(whole), "-c", "copy", str(path))
+    shown = len(frames(path))
+    assert shown == 12 and count_frames(path) == shown
+    assert probe(path, options=ReadOptions(first=2, stop=6)).total == shown
+    folder = write_masks(tmp_path / "masks" / "car", masks[8:])
+    info = probe(path, options=ReadOptions(first=2, stop=6))
+    assert load_masks(folder, 4, info.size, video=info).at(0, 0).any()
+
+
+def test_options_without_effect_are_said(tmp_path: Path, plain: Path, clip) -> None:
+    assert said(plain, "--fps is not used", fps=Fraction(50))
+    assert said(plain, "--tone-map is not used", tone_map=True)
+    images = write_masks(tmp_path / "images", clip[0])
+    assert said(images, "--stream is not used", stream=0)
+    assert said(images, "--deinterlace is not used", deinterlace=True)
+    assert not said(images, "not used", fps=Fraction(50))
 
 
 # ------------------------------------------------------------------------------------------- hints

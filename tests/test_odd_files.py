@@ -179,3 +179,76 @@ def test_masks_of_the_frames_that_are_asked_for_alone(tmp_path: Path) -> None:
         load_masks(tmp_path / "masks", 8, (36, 64), only=(1, 4))
     with pytest.raises(MaskError, match=r"is missing .*2 masks for 8 frames.* `masks --corrected`"):
         load_masks(tmp_path / "masks", 8, (36, 64))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("shot_v001.{:04d}.png", "shot_v002.{:04d}.png"), ("cam1_{}.png", "cam2_{}.png")],
+)
+def test_two_takes_in_one_folder_are_no_video(first: str, second: str, tmp_path: Path) -> None:
+    write_masks(tmp_path, VIDEO[:4], name=first)
+    write_masks(tmp_path, VIDEO[4:], name=second)
+    with pytest.raises(VideoError, match="are both frame 0"):
+        probe(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["plate.png", "clean_01.png"])
+def test_a_plate_beside_frames_is_no_frame(name: str, tmp_path: Path) -> None:
+    write_masks(tmp_path, VIDEO[1:], first=1001, name="shot.{}.png")
+    write_masks(tmp_path, VIDEO[:1], name=name)
+    with pytest.raises(VideoError, match=f"{name} is named otherwise"):
+        probe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a_12_00_01_24.png", "a_12_00_01_25.png", "a_12_00_02_00.png", "a_12_00_02_24.png"],
+        ["frame.png", "frame (1).png", "frame (2).png", "frame (3).png"],
+        ["a1.png", "a2.JPG", "a3.png", "a4.png"],
+    ],
+)
+def test_sequences_that_look_odd(names: list[str], tmp_path: Path) -> None:
+    for name, image in zip(names, VIDEO, strict=False):
+        assert cv2.imwrite(str(tmp_path / name), image)
+    assert probe(tmp_path).frames == 4
+
+
+def cut(path: Path, keep: float = 0.7) -> Path:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data))])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("v.y4m", "-pix_fmt yuv420p"),
+        ("v.y4m", "-pix_fmt yuv422p10 -strict -1"),
+        ("v.gif", ""),
+        ("v.ogv", "-c:v libtheora -q:v 9"),
+        ("v.wmv", "-c:v wmv2 -q:v 2"),
+    ],
+)
+def test_files_that_are_cut_off(name: str, args: str, tmp_path: Path) -> None:
+    path = encode(tmp_path / name, VIDEO, *args.split())
+    assert len([*iter_frames(path)]) == 8
+    cut(path, 0.9)
+    with pytest.raises(VideoError, match=r"cut off|cannot be decoded|damaged"):
+        list(iter_frames(path))
+
+
+def test_damage_in_the_middle_is_said(tmp_path: Path) -> None:
+    """H.264 is patched up by its decoder, so that all frames come out."""
+    video, _ = scene(40, (144, 256))
+    path = encode(tmp_path / "v.mp4", video, "-c:v", "libx264", "-g", "10", "-crf", "8")
+    data = bytearray(path.read_bytes())
+    assert not any("damaged" in note for note in probe(path).notes)
+    rng, said = np.random.default_rng(0), 0
+    for place in range(4):
+        hurt, at = bytearray(data), len(data) * (3 + place) // 8
+        hurt[at : at + 3] = rng.integers(0, 256, 3, dtype=np.uint8).tobytes()
+        path.write_bytes(hurt)
+        info = probe(path)
+        said += any("damaged in the file" in note for note in info.notes)
+    assert said >= 2  # no checksum tells about all damage

@@ -1,7 +1,7 @@
 """What FFmpeg's decoders leave aside in a container's structure: cropping, and signs of a cut file.
 
 Only headers are read: boxes of MP4 and MOV (ISO/IEC 14496-12), elements of Matroska and WebM
-(RFC 9559), the RIFF chunk of AVI.
+(RFC 9559), the RIFF chunk of AVI. ends.py tells whether files of other kinds are whole.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+from omnimatte_cli.media.ends import ENDS
 
 MP4_PARENTS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 SAMPLE_ENTRY = 78  # bytes of a visual sample entry before its boxes
@@ -54,6 +56,8 @@ def bytes_missing(path: Path, container: str) -> int:
             if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
                 promised = struct.unpack("<I", head[4:8])[0] + 8
                 return max(0, promised - size - 1)  # one byte of padding may be absent
+        elif container in ENDS:
+            return ENDS[container](file, size)
     return 0
 
 

@@ -59,7 +59,7 @@ class ColourFacts:
     @property
     def wide(self) -> bool:
         """Whether the primaries span more than BT.709's."""
-        return self.primaries in ("bt2020", "smpte431", "smpte432")
+        return self.primaries in TO_709
 
     @classmethod
     def of(cls, frame: av.VideoFrame, stream: Any = None) -> ColourFacts:
@@ -212,6 +212,12 @@ PEAK = 203.0  # cd/m2 of diffuse white in HDR, ITU-R BT.2408
 BT2020_TO_709 = np.array(  # ITU-R BT.2087, linear light
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
 )
+# SMPTE RP 431-2 (white of DCI) and EG 432-1 (white of D65) to BT.709 (white of D65), linear light:
+# from the primaries' chromaticities; DCI's white is taken for D65's, so that white stays white.
+P3_TO_709 = np.array(
+    [[1.22494, -0.22494, 0], [-0.04206, 1.04206, 0], [-0.01964, -0.07864, 1.09827]], np.float32
+)
+TO_709 = {"bt2020": BT2020_TO_709, "smpte432": P3_TO_709, "smpte431": P3_TO_709}
 KNEE = 0.8  # of diffuse white: darker light is kept as it is
 BRIGHTEST = 1000.0 / PEAK  # light that is brought to the display's white
 
@@ -227,7 +233,7 @@ def tone_map(rgb: np.ndarray, facts: ColourFacts) -> np.ndarray:
     light = _pq_light(signal) if facts.transfer == PQ else _hlg_light(signal)
     linear = light.astype(np.float32)[rgb]
     if facts.wide:
-        linear = np.maximum(cv2.transform(linear, BT2020_TO_709), 0)
+        linear = np.maximum(cv2.transform(linear, TO_709[facts.primaries]), 0)
     most = channel_max(linear)
     rolled = np.where(most > KNEE, _roll_off(most), most)
     linear *= (rolled / np.maximum(most, 1e-6))[..., None]

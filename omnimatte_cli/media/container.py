@@ -22,6 +22,7 @@ from av.video.reformatter import VideoReformatter
 from omnimatte_cli.errors import OptionError, VideoError
 from omnimatte_cli.media.boxes import NO_CROP, Crop, bytes_missing, read_crop
 from omnimatte_cli.media.colour import ColourFacts, to_rgb, tone_map
+from omnimatte_cli.media.fields import deinterlaced, order_of_fields
 from omnimatte_cli.media.images import wxh
 from omnimatte_cli.media.limits import MAX_PIXELS, check_head, check_size
 from omnimatte_cli.media.options import ReadOptions
@@ -144,7 +145,9 @@ class FileReader:
         reformatter, size, matrix, end = VideoReformatter(), None, None, Fraction(0)
         frames = self._frames(container, stream)
         if options.deinterlace:
-            frames = _deinterlaced(frames, stream, facts.field_order)
+            if facts.field_order == "progressive":  # says the header; frames may say more
+                facts.field_order = order_of_fields(self._look())
+            frames = deinterlaced(frames, stream, facts.field_order)
         for frame in frames:
             base = frame.time_base or stream.time_base
             clock = frame.pts if frame.pts is not None else frame.dts
@@ -158,7 +161,7 @@ class FileReader:
             end = (start if start is not None else end) + (length or 0)
             since = start - facts.start if start is not None and facts.start is not None else None
             if _is_past(options, index, since):
-                self.total = stream.frames or count_packets(self.path, options)
+                self.total = count_packets(self.path, options)
                 return
             if not _within(options, index, since):
                 yield None
@@ -205,7 +208,7 @@ class FileReader:
             self.facts.codec = stream.codec_context.name
         decoder.thread_type = "AUTO"
         decoder.options = {"max_pixels": str(MAX_PIXELS)}  # whatever the file's header says
-        count, broken = 0, False
+        count, broken, patched = 0, False, list[int]()
         try:
             for number, packet in enumerate(container.demux(stream)):
                 # Transport streams that were joined, or lost a packet, go on after it.
@@ -216,17 +219,35 @@ class FileReader:
                 broken = packet.is_corrupt
                 own = decoder is stream.codec_context
                 for frame in packet.decode() if own else _decoded(decoder, packet):
+                    if frame.is_corrupt:
+                        patched.append(count)
                     yield frame
                     count += 1
         except av.error.FFmpegError as error:
             raise VideoError(
                 f"{self.path} cannot be decoded at frame {count}: {reason(error)}."
             ) from error
+        finally:
+            if patched:
+                self._note_damage(patched)
+
+    def _look(self) -> Iterator[av.VideoFrame]:
+        """The frames from the first one, by another reader, for whoever has to know beforehand."""
+        other = FileReader(self.path, self.options)
+        with open_container(self.path) as container:
+            yield from other._frames(container, other._choose(container))
 
     def _note_break(self, frame: int) -> None:
         self.facts.notes.append(
             f"The recording breaks off near frame {frame} and goes on (it was joined, or packets "
             "are lost): look at the frames there."
+        )
+
+    def _note_damage(self, frames: list[int]) -> None:
+        more = f" and {len(frames) - 1} more" if len(frames) > 1 else ""
+        self.facts.notes.append(
+            f"Frame {frames[0]}{more}: damaged in the file, and patched up by the decoder. What is "
+            "wrong may last to the next key frame: look at the frames from there."
         )
 
     def _study(
@@ -247,6 +268,11 @@ class FileReader:
         if options.deinterlace:
             if facts.field_order != "progressive":
                 facts.notes.append(f"Deinterlaced ({_order(facts.field_order)}) with bwdif.")
+            else:
+                facts.notes.append(
+                    "--deinterlace: the video says nothing of fields and shows no combs, so that "
+                    "its frames stay as they are."
+                )
             facts.field_order = "progressive"
         elif facts.field_order != "progressive":
             facts.notes.append(
@@ -259,10 +285,7 @@ class FileReader:
                 "so is it here.".format(*facts.crop)
             )
         if facts.sar != 1:
-            facts.notes.append(
-                f"Pixels are not square ({facts.sar.numerator}:{facts.sar.denominator}): layers "
-                "keep the stored pixels."
-            )
+            facts.notes.append(squashed_note(facts.sar))
         if any(c.is_alpha for c in frame.format.components):
             rgba = to_rgb(frame, VideoReformatter(), True, False)
             if rgba[..., 3].min() < 255:
@@ -271,12 +294,31 @@ class FileReader:
             facts.notes.append(note)
 
 
+def codec_of(path: Path) -> str:
+    """FFmpeg's name of the codec that a video file is read with. Raises VideoError."""
+    reader = FileReader(path, ReadOptions())
+    with open_container(path) as container:
+        reader._choose(container)
+    return reader.facts.codec
+
+
 def count_packets(path: Path, options: ReadOptions) -> int:
-    """Frames of a video file by its packets, without decoding (hidden ones may count too)."""
+    """Frames of a video file by its packets, without decoding.
+
+    Those that an edit list hides are left out; other hidden ones may count.
+    """
     reader = FileReader(path, options)
     with open_container(path) as container:
         stream = reader._choose(container)
-        return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
+        if stream.frames and "mov" not in container.format.name:
+            return stream.frames
+        return sum(1 for p in container.demux(stream) if p.size and not p.is_discard)
+
+
+def squashed_note(sar: Fraction) -> str:
+    """What the user is told of pixels that are not square."""
+    shape = f"{sar.numerator}:{sar.denominator}"
+    return f"Pixels are not square ({shape}): layers keep the stored pixels."
 
 
 def within_times(options: ReadOptions, since: Fraction | None) -> bool:
@@ -344,31 +386,6 @@ def _is_past(options: ReadOptions, index: int, since: Fraction | None) -> bool:
     if options.stop is not None and index >= options.stop:
         return True
     return since is not None and options.stop_time is not None and since >= options.stop_time
-
-
-def _deinterlaced(
-    frames: Iterator[av.VideoFrame], stream: av.video.stream.VideoStream, order: str
-) -> Iterator[av.VideoFrame]:
-    """One progressive frame for each woven one, by ffmpeg's bwdif; others pass as they are."""
-    parity = {"top": "tff", "bottom": "bff"}.get(order, "auto")
-    graph = av.filter.Graph()
-    source = graph.add_buffer(template=stream)
-    bwdif = graph.add("bwdif", f"mode=send_frame:parity={parity}:deint=interlaced")
-    sink = graph.add("buffersink")
-    source.link_to(bwdif)
-    bwdif.link_to(sink)
-    graph.configure()
-    for frame in frames:
-        graph.push(frame)
-        yield from _pulled(graph)
-    graph.push(None)
-    yield from _pulled(graph)
-
-
-def _pulled(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
-    with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
-        while True:
-            yield graph.vpull()
 
 
 def _cut_off(

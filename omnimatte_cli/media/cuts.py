@@ -46,9 +46,9 @@ def find_cuts(frames: Sequence[np.ndarray] | np.ndarray) -> tuple[int, ...]:
     return tuple(cuts)
 
 
-def cuts_note(cuts: Sequence[int]) -> str:
-    """A sentence about scene cuts."""
-    which = ", ".join(map(str, cuts[:NAMED])) + (", ..." if len(cuts) > NAMED else "")
+def cuts_note(cuts: Sequence[int], first: int = 0) -> str:
+    """A sentence about scene cuts. first: the number of frame 0 in the whole video."""
+    which = ", ".join(str(first + t) for t in cuts[:NAMED]) + (", ..." if len(cuts) > NAMED else "")
     count = "A new scene begins" if len(cuts) == 1 else f"{len(cuts)} new scenes begin"
     return (
         f"{count} at frame {which}: one plate cannot serve several scenes; "

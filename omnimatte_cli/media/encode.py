@@ -185,7 +185,7 @@ def check_file(path: Path, overwrite: bool, suffixes: Sequence[str] | None = Non
         raise OutputError(f"{path} is a folder: give a file name.")
     if not path.absolute().parent.is_dir():
         raise OutputError(f"{path.parent} is not a folder: make it first.")
-    good = cv2.haveImageWriter(path.name) if suffixes is None else path.suffix in suffixes
+    good = cv2.haveImageWriter(path.name) if suffixes is None else path.suffix.lower() in suffixes
     if path.suffix == "" or not good:
         known = "a picture format such as .png" if suffixes is None else " or ".join(suffixes)
         raise OutputError(f"{path} does not end in {known}.")

@@ -9,6 +9,8 @@ from fractions import Fraction
 from omnimatte_cli.errors import OptionError
 from omnimatte_cli.settings import Settings
 
+TIME = re.compile(r"\s*(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)\s*")  # hours:minutes:seconds
+
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -74,7 +76,7 @@ def parse_frames(text: str) -> tuple[int | None, int | None]:
 
 def parse_time(text: str, option: str = "--from") -> Fraction:
     """`62`, `62.5`, `1:02.5` or `00:01:02.5` to seconds."""
-    match = re.fullmatch(r"\s*(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)\s*", text)
+    match = TIME.fullmatch(text)
     if match is None:
         raise OptionError(f"{option} {text}: write seconds or hours:minutes:seconds.")
     hours, minutes, seconds = match.groups()

@@ -21,7 +21,7 @@ from omnimatte_cli.errors import VideoError
 from omnimatte_cli.media.boxes import NO_CROP, Crop
 from omnimatte_cli.media.codecs import ColourTags, Timing
 from omnimatte_cli.media.colour import ColourFacts
-from omnimatte_cli.media.container import FileReader, Picture, count_packets
+from omnimatte_cli.media.container import FileReader, Picture, codec_of, count_packets
 from omnimatte_cli.media.cuts import cuts_note, find_cuts
 from omnimatte_cli.media.digest import sha256_of, sha256_of_files
 from omnimatte_cli.media.images import list_images, quiet_opencv, read_deep
@@ -38,8 +38,17 @@ from omnimatte_cli.scratch import EVERY, Growing, release, trim
 # What counts as a video where one is looked for; a file that is named may have any suffix.
 VIDEO_SUFFIXES = frozenset(
     (
-        *(".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
-        *(".mxf", ".ogv", ".ts", ".webm", ".wmv", ".y4m"),
+        *(".3g2", ".3gp", ".asf", ".avi", ".dv", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v"),
+        *(".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".vob"),
+        *(".webm", ".wmv", ".y4m"),
+    )
+)
+# FFmpeg's names of codecs that lose nothing, whatever their options.
+LOSSLESS = frozenset(
+    (
+        *("apng", "cllc", "dpx", "ffv1", "ffvhuff", "flashsv", "gif", "huffyuv", "lagarith"),
+        *("magicyuv", "msrle", "png", "qtrle", "r10k", "r210", "rawvideo", "tiff", "utvideo"),
+        *("v210", "v308", "v408", "v410", "wrapped_avframe", "yuv4", "zlib", "zmbv"),
     )
 )
 NOTHING = np.empty(0, np.uint8)
@@ -166,6 +175,11 @@ def read_still(path: Path) -> np.ndarray | None:
     return None if image is None else rgb_of(path, image)
 
 
+def sha256_of_input(source: Path) -> str:
+    """SHA-256 of a video file, or of the names and contents of a folder's images."""
+    return sha256_of_files(list_images(source)) if source.is_dir() else sha256_of(source)
+
+
 def count_frames(source: Path, options: ReadOptions | None = None) -> int:
     """Frames of the whole source without decoding: images, or packets of a file."""
     source = Path(source)
@@ -174,6 +188,11 @@ def count_frames(source: Path, options: ReadOptions | None = None) -> int:
         if source.is_dir()
         else count_packets(source, options or ReadOptions())
     )
+
+
+def is_lossless(path: Path) -> bool:
+    """Whether a video file's codec keeps every level. Raises VideoError where it cannot be read."""
+    return codec_of(path) in LOSSLESS
 
 
 def same_part(companion: Path, info: VideoInfo) -> ReadOptions:
@@ -291,6 +310,14 @@ def _describe(
             f"The file does not say when each frame is shown: {float(fps):g} frames per second are "
             "taken (--fps)."
         )
+    if not images and options.fps is not None and rising(pictures):
+        notes.append("--fps is not used: the file says when each frame is shown.")
+    if images and options.stream is not None:
+        notes.append("--stream is not used: a folder of images has no streams.")
+    if images and options.deinterlace:
+        notes.append("--deinterlace is not used: it is for video files.")
+    if options.tone_map and not facts.colour.hdr:
+        notes.append("--tone-map is not used: the values are neither PQ nor HLG.")
     if variable:
         notes.append("Frames follow each other unevenly: each keeps its own time.")
     first, numbers, names = 0, None, None
@@ -310,7 +337,7 @@ def _describe(
     cuts = find_cuts(small)
     release(small)
     if cuts:
-        notes.append(cuts_note(cuts))
+        notes.append(cuts_note(cuts, first))
     return VideoInfo(
         source=source,
         frames=len(pictures),
@@ -320,7 +347,7 @@ def _describe(
         times=times,
         codec=facts.codec,
         pixel_format=facts.pixel_format,
-        sha256=sha256_of_files(list_images(source)) if images else sha256_of(source),
+        sha256=sha256_of_input(source),
         kind="images" if images else "video",
         colour=facts.colour,
         sar=facts.sar,
