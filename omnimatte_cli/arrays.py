@@ -5,6 +5,7 @@ Letters: B windows, N layers, T frames, C channels, H, W. Host arrays are NumPy,
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import zlib
@@ -112,6 +113,15 @@ class Masks:
 
     def __len__(self) -> int:
         return len(self.order)
+
+    @property
+    def sha256(self) -> str:
+        """A hash of all masks with their names, in hexadecimal digits."""
+        digest = hashlib.sha256(repr((self.names, self.size)).encode())
+        for masks in self.packed:
+            for data in masks:
+                digest.update(zlib.decompress(data))  # how it is compressed depends on the library
+        return digest.hexdigest()
 
     @classmethod
     def none(cls, frames: int, size: Size) -> Masks:

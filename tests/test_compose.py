@@ -508,3 +508,17 @@ def test_a_ground_below_pixels_that_are_not_square_keeps_its_shape(tmp_path: Pat
     inside = image[..., 0] > 0.5
     assert np.ptp(np.flatnonzero(inside.any(1))) == pytest.approx(36, abs=2)  # covers 72 across
     assert np.ptp(np.flatnonzero(inside.any(0))) == pytest.approx(18, abs=2)
+
+
+def test_an_input_that_was_replaced_is_noticed(tmp_path: Path) -> None:
+    """Neither measured against, nor its sound taken: a file of the same name may be anything."""
+    made = make_result(tmp_path, sound=True)
+    source = read_result(made).source
+    encode(source, np.zeros((FRAMES, *SIZE, 3), np.uint8), "-c:v", "ffv1", "-pix_fmt", "gbrp")
+    done = run(made, "-o", tmp_path / "back.mp4")
+    assert done.exit_code == 0 and "matches the input" not in done.stdout
+    assert "not the one that was decomposed" in done.output
+    assert probe(tmp_path / "back.mp4").audio is None
+    assert CliRunner().invoke(app, ["report", str(made), "-q"]).exit_code == 0
+    page = (made / "report.html").read_text(encoding="utf-8")
+    assert "not the one that was decomposed" in page

@@ -107,6 +107,10 @@ def test_what_is_no_whole_shot_is_refused(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "other" / "manifest.json").write_text(json.dumps(facts))
     with pytest.raises(ResultError, match="not parts of one run: they differ in seed"):
         join_parts([one, tmp_path / "other", three], tmp_path / "out", Silent())
+    (tmp_path / "other" / "manifest.json").write_bytes((two / "manifest.json").read_bytes())
+    next(iter(sorted((tmp_path / "other").rglob("00004.png")))).unlink()
+    with pytest.raises(ResultError, match=r"lacks .*00004.png.*make the part again"):
+        join_parts([one, tmp_path / "other", three], tmp_path / "out", Silent())
     assert not (tmp_path / "out").exists()
     for part, words in (("4/3", "--part takes I/N"), ("1/99", "has 10 frames, not 99 parts")):
         with pytest.raises(OptionError, match=words):
@@ -122,3 +126,27 @@ def test_the_command(runs: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0 and json.loads(done.stdout)["parts"] == PARTS, done.output
     done = CliRunner().invoke(app, ["join", *parts[1:], "-o", str(tmp_path / "out2")])
     assert done.exit_code == 2 and done.stderr.startswith("Error: The part with frames 0 to 2")
+
+
+def test_parts_with_other_masks_or_another_plate_are_not_one_shot(tmp_path: Path) -> None:
+    """The paths are the same; what lies there is not."""
+    video, masks = scene(FRAMES)
+    encode(tmp_path / "v.mkv", video, "-c:v", "ffv1", "-pix_fmt", "gbrp")
+    plate = tmp_path / "plate.png"
+    for number in (1, 2):
+        write_masks(tmp_path / "masks" / "block", masks)
+        write_masks(tmp_path, video[:1], name="plate.png")
+        changed = number == 2
+        for what in ("masks", "plate"):
+            if changed and what == "masks":
+                write_masks(tmp_path / "masks" / "block", np.roll(masks, 1, 2))
+            elif changed:
+                write_masks(tmp_path / "masks" / "block", masks)
+                write_masks(tmp_path, video[1:2], name="plate.png")
+            decompose(
+                tmp_path / "v.mkv", tmp_path / f"{what}{number}", masks=tmp_path / "masks",
+                method="ownership", size=(32, 48), background=plate, part=f"{number}/2",
+            )  # fmt: skip
+    for what, key in (("masks", "objects"), ("plate", "background")):
+        with pytest.raises(ResultError, match=f"differ in {key}"):
+            join_parts([tmp_path / f"{what}{i}" for i in (1, 2)], tmp_path / "out", Silent())

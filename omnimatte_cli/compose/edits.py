@@ -18,6 +18,7 @@ from omnimatte_cli.errors import OptionError
 from omnimatte_cli.settings import parse_colour
 
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
+EMPTY = 2 / 255  # alpha below which a layer holds nothing that stands anywhere
 SAME_PLACE = 1e-3  # pixels: a smaller shift is none
 
 
@@ -91,7 +92,8 @@ class Appearance:
 def plan(edits: Edits, names: Sequence[str], frames: int) -> tuple[Appearance, ...]:
     """Appearances in the order of `names`, copies just before (so: behind) their originals.
 
-    Raises OptionError for a name that no object has, and a frame that the clip has not.
+    Raises OptionError for a name that no object has, a frame that the clip has not, and an edit
+    that cannot act.
     """
     for option, name in edits.named():
         check_name(option, name, names)
@@ -101,6 +103,7 @@ def plan(edits: Edits, names: Sequence[str], frames: int) -> tuple[Appearance, .
     both = sorted(set(edits.remove) & set(edits.only))
     if both:
         raise OptionError(f"--remove {both[0]} contradicts --only {both[0]}.")
+    check_acts(edits)
     found = []
     for name in names:
         if name in edits.remove or (edits.only and name not in edits.only):
@@ -124,6 +127,20 @@ def plan(edits: Edits, names: Sequence[str], frames: int) -> tuple[Appearance, .
                 found.append(replace(appearance, shift=shift, delay=appearance.delay + delay))
         found.append(appearance)
     return tuple(found)
+
+
+def check_acts(edits: Edits) -> None:
+    """Raise OptionError for an edit of what is not shown, and for edits that exclude each other."""
+    shown = set(edits.only)
+    for option, name in edits.named():
+        if option in ("remove", "only"):
+            continue
+        if name in edits.remove or (shown and name not in shown):
+            why = "--remove takes it away" if name in edits.remove else "--only leaves it out"
+            raise OptionError(f"--{option} {name} has nothing to act on: {why}.")
+    both = sorted(set(edits.freeze) & set(edits.speed))
+    if both:
+        raise OptionError(f"--freeze {both[0]} contradicts --speed {both[0]}.")
 
 
 def check_name(option: str, name: str, names: Sequence[str]) -> None:
@@ -223,8 +240,11 @@ def weakened_effects(rgba: np.ndarray, body: np.ndarray, factor: float) -> np.nd
 
 
 def feet_of(rgba: np.ndarray) -> tuple[float, float] | None:
-    """The point (x, y) where a layer stands: mid of its opaque pixels, at their bottom."""
-    rows, columns = np.nonzero(rgba[..., 3] > 0.5)
-    if not rows.size:
+    """The point (x, y) where a layer stands: mid of its pixels of at least half of its highest
+    alpha, at their bottom; None where it is empty."""
+    alpha = rgba[..., 3]
+    highest = float(alpha.max())
+    if highest < EMPTY:
         return None
+    rows, columns = np.nonzero(alpha > highest / 2)
     return float(columns.mean()), float(np.quantile(rows, 0.98))

@@ -14,6 +14,7 @@ from omnimatte_cli.deliver.picture import open_pictures, picture_places
 from omnimatte_cli.deliver.read import FinishedResult
 from omnimatte_cli.deliver.writer import times_note
 from omnimatte_cli.errors import OutputError
+from omnimatte_cli.media.folder import check_apart
 from omnimatte_cli.media.listing import read_list
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.settings import parse_colour
@@ -53,10 +54,12 @@ def write_composition(
             "This result has no residual plate: what no layer owns (strangers, grain) is not "
             "shown. `decompose --exact` writes one."
         )
+    if result.source.exists() and result.source_lost:
+        progress.say(f"{result.source_lost}: its sound is left out, and nothing is measured.")
     start = settings.start_frame
     info = result.delivery(
         first=result.first_number if start is None else start,
-        audio=None if settings.no_audio else result.input.audio,
+        audio=None if settings.no_audio else result.audio,
         ffmpeg=settings.ffmpeg,
     )
     if info.timing.variable and not {form for _, form in places} <= KEEP_TIMES:
@@ -92,11 +95,9 @@ def check_output(
     read: what is read besides the result and its source.
     """
     place, home = out.resolve(), result.folder.resolve()
-    if place in (home, result.source.resolve(), *(path.resolve() for path in read)):
+    if place == home:
         raise OutputError(f"{out} is what is read: choose another name.")
-    masks = result.mask_folder
-    if masks is not None and place.is_relative_to(masks.resolve()):
-        raise OutputError(f"{out} is among the masks of the result: choose another name.")
+    check_apart(out, [*result.read, *read])
     if place.is_relative_to(home):
         inside = place.relative_to(home).as_posix()
         listed = read_list(home) or frozenset()

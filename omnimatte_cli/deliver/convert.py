@@ -12,7 +12,7 @@ from omnimatte_cli.deliver.writer import check_pass_names
 from omnimatte_cli.errors import OutputError
 from omnimatte_cli.interrupt import ignored_interrupts
 from omnimatte_cli.media.codecs import CODECS
-from omnimatte_cli.media.folder import add_to_list
+from omnimatte_cli.media.folder import add_to_list, check_apart
 from omnimatte_cli.media.listing import read_list
 from omnimatte_cli.media.lock import working_in
 from omnimatte_cli.progress import Progress
@@ -36,6 +36,7 @@ def convert_result(
     if len(new) < len(set(formats)) and start_frame is not None:
         raise OutputError(f"{source} is what is read, and keeps its numbers: give --out.")
     check_pass_names(result.names, (), new)
+    check_apart(out, result.read)
     folders = [out / LAYER_FOLDERS[form] for form in new]
     for folder in folders:
         check_folder(folder, settings.overwrite, read_list(out))

@@ -21,7 +21,7 @@ from omnimatte_cli.media.codecs import CODECS, Audio, join_command
 from omnimatte_cli.media.encode import size_and_count
 from omnimatte_cli.media.ffmpeg import Feeding, try_ffmpeg
 from omnimatte_cli.media.folder import output_folder
-from omnimatte_cli.media.listing import files_in
+from omnimatte_cli.media.listing import files_in, read_list
 from omnimatte_cli.progress import Progress
 
 VIDEOS = frozenset((".mp4", ".mov", ".webm"))
@@ -45,6 +45,8 @@ def join_parts(
     program = try_ffmpeg(ffmpeg)
     found = sorted(((_read(p), p) for p in parts), key=lambda pair: pair[0]["part"]["first"])
     _check(found)
+    for _, folder in found:
+        _check_files(folder)
     folders = [folder for _, folder in found]
     with output_folder(out, overwrite, folders, progress.say) as folder:
         names: dict[str, list[Path]] = {}
@@ -83,6 +85,17 @@ def _read(folder: Path) -> dict[str, Any]:
             f"{folder} holds no part of a shot: make it with `omnimatte decompose --part`."
         ) from error
     return facts
+
+
+def _check_files(folder: Path) -> None:
+    """Whether all is there that a part's run has written."""
+    there = set(files_in(folder))
+    gone = sorted(name for name in read_list(folder) or () if name not in there)
+    if gone:
+        raise ResultError(
+            f"{folder} lacks {gone[0]}{f' and {len(gone) - 1} more' * (len(gone) > 1)}, which its "
+            "run has written: make the part again."
+        )
 
 
 def _check(found: Sequence[tuple[dict[str, Any], Path]]) -> None:

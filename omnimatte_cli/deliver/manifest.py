@@ -13,6 +13,7 @@ from omnimatte_cli.deliver.source import describe_input
 from omnimatte_cli.matte.metrics import PSNR
 from omnimatte_cli.media.atomic import write_json
 from omnimatte_cli.media.codecs import Audio
+from omnimatte_cli.media.digest import sha256_of_path
 from omnimatte_cli.media.read import VideoInfo
 from omnimatte_cli.methods.base import Separation
 from omnimatte_cli.methods.registry import Choice
@@ -36,6 +37,7 @@ def describe_masks(masks: Masks, given: Path | None) -> dict[str, Any]:
         "order": orders[0] if fixed else orders,
         "order_from": masks.order_source,
         "masks": str(given.absolute()) if given else None,
+        "sha256": masks.sha256,
         "notes": list(masks.notes),
     }
 
@@ -44,6 +46,8 @@ def describe_plate(plate: Plate, given: Path | None) -> dict[str, Any]:
     """Where the plate came from and which share of it no frame shows."""
     estimate = "masked median" if plate.moving is None else "a plate of every frame"
     facts: dict[str, Any] = {"from": str(given) if given else estimate}
+    if given is not None and given.exists():
+        facts["sha256"] = sha256_of_path(given)
     facts["unseen_share"] = round(plate.unseen_share, 6)
     facts["one_per_frame"] = plate.moving is not None
     facts["unseen_picture"] = None if plate.valid.all() else "background_unseen.png"

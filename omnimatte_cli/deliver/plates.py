@@ -14,11 +14,12 @@ from omnimatte_cli.camera.canvas import longest_stretch
 from omnimatte_cli.camera.model import write_camera
 from omnimatte_cli.errors import OutputError
 from omnimatte_cli.media.encode import VideoWriter, check_file, write_image
-from omnimatte_cli.media.folder import output_folder
+from omnimatte_cli.media.folder import check_apart, output_folder
 from omnimatte_cli.media.read import VIDEO_SUFFIXES, VideoInfo
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.shot import Shot
 
+FILMS = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".ts")  # that hold H.264
 UNSEEN_COLOUR = (255, 0, 0)  # RGB, over the dimmed plate in background_unseen.png
 
 
@@ -36,10 +37,9 @@ def plate_target(
         with output_folder(out, overwrite, inputs, progress.say) as folder:
             yield folder
         return
-    suffixes = sorted(VIDEO_SUFFIXES) if out.suffix.lower() in VIDEO_SUFFIXES else None
-    check_file(out, overwrite, suffixes)
-    if any(out.resolve() == path.resolve() for path in inputs):
-        raise OutputError(f"{out} is what is read: choose another name.")
+    suffix = out.suffix.lower()
+    check_file(out, overwrite, FILMS if suffix in VIDEO_SUFFIXES else None)
+    check_apart(out, inputs)
     yield out
 
 
@@ -59,7 +59,7 @@ def write_plates(
     if place.is_dir():
         for number, image in zip(info.frame_numbers, frames, strict=True):
             write_image(place / f"{number:05d}.png", image)
-    elif place.suffix.lower() in VIDEO_SUFFIXES:
+    elif place.suffix.lower() in FILMS:
         dtype = plate.image.dtype
         size, timing, tags = shot.full_size, info.timing, info.tags
         with VideoWriter(place, size, timing, ffmpeg, dtype=dtype, tags=tags) as video:
@@ -70,14 +70,18 @@ def write_plates(
 
 
 def still(plate: Plate, shot: Shot, progress: Progress) -> np.ndarray:
-    """One picture of the plate: itself, or the canvas that a moving camera saw, (H, W, 3)."""
-    if plate.canvas is None or shot.camera is None or not shot.camera.moving:
+    """One picture of the plate: itself, or the canvas that a moving camera saw, (H, W, 3).
+
+    Where there are cuts, that of the longest scene."""
+    camera = shot.camera
+    if plate.canvas is None or camera is None or not (camera.moving or camera.cuts):
         return plate.image
-    longest = longest_stretch(shot.camera)
+    longest = longest_stretch(camera)
     if len(longest) < len(shot):
+        first, last = shot.first + longest.start, shot.first + longest.stop - 1
         progress.say(
-            f"No single canvas holds the whole clip: the picture of the plate shows frames "
-            f"{longest.start} to {longest.stop - 1}; a folder or a video gets every frame's."
+            f"No single canvas holds the whole clip: the picture of the plate shows frames {first} "
+            f"to {last}; a folder or a video gets every frame's."
         )
     return plate.canvas
 

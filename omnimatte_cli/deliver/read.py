@@ -24,7 +24,8 @@ from omnimatte_cli.errors import ResultError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.matte.compositing import grey, lay_over, transmittance
 from omnimatte_cli.media.images import list_images, quiet_opencv, read_image
-from omnimatte_cli.media.read import VideoInfo, iter_frames
+from omnimatte_cli.media.read import VideoInfo, iter_frames, sha256_of_input
+from omnimatte_cli.media.sound import Audio
 
 MASKS = "masks"  # in a result whose masks the tool made
 PASSES = "passes"  # <result>/passes/<object>/<pass>/00000.png
@@ -75,6 +76,12 @@ class FinishedResult:
         given = self.manifest["objects"].get("masks")
         places = [self.folder / MASKS, *([Path(given)] if given else [])]
         return next((p for p in places if p.exists()), None)
+
+    @property
+    def read(self) -> tuple[Path, ...]:
+        """What a result is read with that lies outside of it: its input, and its masks."""
+        masks = self.mask_folder
+        return (self.source,) if masks is None else (self.source, masks)
 
     @cached_property
     def masks(self) -> Masks | None:
@@ -185,15 +192,35 @@ class FinishedResult:
         """Layers (N, H, W, 4) over a plate (H, W, 3), in the order of frame t."""
         return lay_over((layers[i] for i in self.order[t]), plate)
 
+    @cached_property
+    def source_lost(self) -> str | None:
+        """What has become of the input where it is not what was decomposed any more, or None."""
+        path = self.source
+        if not path.exists():
+            return f"The input, {path}, is gone"
+        try:
+            found = sha256_of_input(path)
+        except OSError as error:
+            return f"The input, {path}, cannot be read ({error.strerror})"
+        if found != self.input.sha256:
+            return f"The input, {path}, is not the one that was decomposed any more"
+        return None
+
+    @property
+    def audio(self) -> Audio | None:
+        """The input's sound, where that is still there."""
+        sound = self.input.audio
+        return None if sound is None or self.source_lost else sound
+
     def source_frames(self) -> Iterator[np.ndarray] | None:
-        """The input's frames, (H, W, 3) at its depth, or None where the video is gone."""
-        if not self.source.exists():
+        """The input's frames, (H, W, 3) at its depth, or None where the video is lost."""
+        if self.source_lost:
             return None
         return iter_frames(self.source, deep=None, options=self.input.options)
 
     def delivery(self, **facts: Any) -> Delivery:
         """What writers of this result need. facts: fields of Delivery to be different."""
-        return replace(delivery_of(self.input), **facts)
+        return replace(delivery_of(self.input), **{"audio": self.audio, **facts})
 
     def _image(
         self, folder: Path, t: int, channels: int, out: np.ndarray | None = None

@@ -275,7 +275,8 @@ def warnings_of(result: FinishedResult, found: Survey) -> list[Finding]:
     for entry in manifest.get("warnings") or []:
         if isinstance(entry, dict):
             text, frames = str(entry.get("text", "")), entry.get("frames") or []
-            out.append(Finding(text, ranges([int(f) for f in frames])))
+            numbers = [f for f in frames if isinstance(f, int)] if isinstance(frames, list) else []
+            out.append(Finding(text, ranges(numbers)))
         else:
             out.append(Finding(str(entry)))
     unseen = (manifest.get("background") or {}).get("unseen_share") or 0
@@ -315,12 +316,17 @@ def warnings_of(result: FinishedResult, found: Survey) -> list[Finding]:
         if bad:
             text = f"Frames are registered to {HIGH_RMS:g} pixels or worse: parallax is likely."
             out.append(Finding(text, ranges(bad)))
-    gone = [n for n, values in found.cover.items() if not any(values)]
+    doubted = [n for n, values in found.cover.items() if not any(values)]
+    gone = [n for n in doubted if all_empty(result, n)]  # the survey sees some frames alone
     out += [Finding(f"The layer of {name} is empty in all frames.") for name in gone]
-    if not result.source.exists():
-        text = f"The input, {result.source}, is gone: nothing is measured against it."
-        out.append(Finding(text))
+    if result.source_lost:
+        out.append(Finding(f"{result.source_lost}: nothing is measured against it."))
     return out
+
+
+def all_empty(result: FinishedResult, name: str) -> bool:
+    """Whether an object's layer is empty in every frame."""
+    return not any(result.layer(name, t)[..., 3].any() for t in range(result.frames))
 
 
 def doubtful_masks(path: Path) -> dict[str, list[int]]:
@@ -332,8 +338,14 @@ def doubtful_masks(path: Path) -> dict[str, list[int]]:
     except ValueError as error:
         raise OmnimatteError(f"{path} is damaged.") from error
     out = {}
-    for name, values in (facts.get("confidence") or {}).items():
-        low = [t for t, v in enumerate(values) if v is not None and 0 < v < LOW_CONFIDENCE]
+    known = facts.get("confidence") if isinstance(facts, dict) else None
+    for name, values in (known if isinstance(known, dict) else {}).items():
+        numbers = values if isinstance(values, list) else []
+        low = [
+            t
+            for t, v in enumerate(numbers)
+            if isinstance(v, int | float) and 0 < v < LOW_CONFIDENCE
+        ]
         if low:
             out[name] = low
     return out

@@ -14,6 +14,13 @@ def sha256_of(path: Path) -> str:
     return sha256_of_files([path], named=False)
 
 
+def sha256_of_path(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files right in a folder."""
+    if not path.is_dir():
+        return sha256_of(path)
+    return sha256_of_files(sorted(p for p in path.iterdir() if p.is_file()))
+
+
 def sha256_of_files(paths: Iterable[Path], named: bool = True) -> str:
     """SHA-256 of several files, one after the other; `named`: each one's name goes before it."""
     digest = hashlib.sha256()

@@ -31,7 +31,7 @@ from omnimatte_cli.media.listing import (
 )
 from omnimatte_cli.media.lock import WorkFolder
 
-__all__ = ["MARK", "add_to_list", "output_folder", "state_path"]
+__all__ = ["MARK", "add_to_list", "check_apart", "output_folder", "state_path"]
 
 log = logging.getLogger(__name__)
 
@@ -93,15 +93,27 @@ def state_path(out: Path, what: str = "finetune") -> Path:
 # ------------------------------------------------------------------------------------------ checks
 
 
+def check_apart(out: Path, inputs: Sequence[Path]) -> None:
+    """Raise OutputError where a file or folder that is written is one of `inputs`, or lies in one.
+
+    What lies among images or masks would be taken for one of them the next time.
+    """
+    place = out.resolve()
+    for source in (Path(s).resolve() for s in inputs):
+        if place == source:
+            raise OutputError(f"{out} is what is read: choose another name.")
+        if source.is_dir() and place.is_relative_to(source):
+            raise OutputError(
+                f"{out} lies in {source}, which is read: the next run would take it for input; "
+                "write to a place outside of it."
+            )
+
+
 def _check_place(out: Path, inputs: Sequence[Path]) -> None:
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file: give a folder to write to.")
-    for source in (Path(s).resolve() for s in inputs):
-        if source.is_dir() and out != source and out.is_relative_to(source):
-            raise OutputError(
-                f"{out} lies in {source}, which is read: the next run would take it for input; "
-                "write to a folder outside of it."
-            )
+    # One that is read itself is refused for what it holds.
+    check_apart(out, [s for s in inputs if Path(s).resolve() != out])
 
 
 def _check_content(out: Path, overwrite: bool, inputs: Sequence[Path]) -> None:
