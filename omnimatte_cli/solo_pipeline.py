@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from omnimatte_cli import device as devices
-from omnimatte_cli.arrays import Masks, Plate, Size, eight_bits, resize_frames
+from omnimatte_cli.arrays import ALPHABETICAL, Masks, Plate, Size, eight_bits, resize_frames
 from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.deliver.finish import finish_result
 from omnimatte_cli.deliver.manifest import (
@@ -110,6 +111,8 @@ def layers(
         info, masks = shot.info, shot.masks
         fit = resolved_fit(settings.options, device)
         timer.say(f"Layers: {FIT_WORDS[fit]}.")
+        if fit == "closed" and settings.steps is not None:
+            timer.say("--steps does nothing where nothing is optimised: --fit base or full.")
         made = make_layers(
             shot.clip,
             shot.solos,
@@ -153,7 +156,7 @@ def layers(
             **shot.facts,
         }
         write_manifest(folder / "manifest.json", facts)
-    for path in state.parent.glob(f"{state.name}.*"):
+    for path in state.parent.glob(f"{glob.escape(state.name)}.*"):
         path.unlink(missing_ok=True)
     report = finish_result(out, (), settings.report, timer)
     timer.finish()
@@ -198,7 +201,7 @@ def removal_shot(source: Path, settings: LayersSettings, progress: StageTimer) -
         if settings.order is not None:
             order, kind = read_order(Path(), names, info.frames, settings.order)
             masks = replace(masks, order=order, order_source=kind)
-    masks = ordered(masks, read_depth(settings.depth, info, size))
+    masks = by_depth(masks, settings, info, size, progress)
     masks = replace(masks, notes=(*masks.notes, *notes))
     for note in masks.notes:
         progress.say(note)
@@ -221,6 +224,8 @@ def owned_shot(
         device=settings.device,
         size=settings.working_size(video.probe(source, options=settings.reading).size),
         exact=settings.exact,
+        seed=settings.seed,
+        ffmpeg=settings.ffmpeg,
     )
     net = ownership_network("ownership", "auto", device)
     if net is None:
@@ -236,7 +241,7 @@ def owned_shot(
     plates = working_plates(plate, shot.size, len(shot))
     found = shot.ownership(net, plates, device, progress)
     found = pool_over_time(found, shot.frames, plates, float(shot.fps), progress)
-    masks = ordered(shot.masks, read_depth(settings.depth, info, shot.size))
+    masks = by_depth(shot.masks, settings, info, shot.size, progress)
     solos = OwnedSolos(found, masks)
     small = small_solos(solos, shot.open_frames(), plate.stream(), shot.size)
     return SoloShot(
@@ -306,6 +311,15 @@ def full_clip(shot: SoloShot, i: int) -> SmallClip:
     solo = resize_frames(solos(), size)
     plates = working_plates(shot.plate, size, shot.info.frames)
     return SmallClip(solo[None], plates, shot.masks.resized(size)[i : i + 1])
+
+
+def by_depth(
+    masks: Masks, settings: LayersSettings, info: VideoInfo, size: Size, progress: Progress
+) -> Masks:
+    """The masks in the order that the depth video says, where nothing else says one."""
+    if settings.depth is not None and masks.order_source != ALPHABETICAL:
+        progress.say(f"--depth does nothing: {masks.order_source} says which is in front.")
+    return ordered(masks, read_depth(settings.depth, info, size))
 
 
 def read_depth(path: Path | None, info: VideoInfo, size: Size) -> np.ndarray | None:

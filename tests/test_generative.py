@@ -6,6 +6,8 @@ The reference arrays are made-up clips computed by the authors' public code (and
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from omnimatte_cli.methods.generative import objective
 from omnimatte_cli.methods.generative.bodies import depth_order, guess_body, hidden_body, ordered
 from omnimatte_cli.methods.generative.closed_form import measure_noise, solo_layer, window_alpha
 from omnimatte_cli.methods.generative.detail import copy_detail, seen_alphas
-from omnimatte_cli.methods.generative.method import solo_clip
+from omnimatte_cli.methods.generative.method import run_key, solo_clip
 from omnimatte_cli.methods.generative.network import SoloUNet, colour_logits
 from omnimatte_cli.methods.generative.optimise import (
     Layer,
@@ -256,7 +258,7 @@ class Stop(Silent):
 
     def step(self, done: int, note: str = "") -> None:
         if done == 3:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_resumed_optimisation_ends_with_the_same_numbers(tmp_path: Path) -> None:
@@ -272,6 +274,33 @@ def test_a_resumed_optimisation_ends_with_the_same_numbers(tmp_path: Path) -> No
     torch.testing.assert_close(resumed.alpha, whole.alpha, rtol=0, atol=0)
     other = optimise(clip, TINY, 1, None, state, "another key")  # starts anew
     torch.testing.assert_close(other.alpha, whole.alpha, rtol=0, atol=0)
+
+
+def test_a_second_interrupt_saves_no_half_of_a_step(tmp_path: Path, monkeypatch) -> None:
+    solo, plate, body, _ = shadow_scene()
+    clip = solo_clip(solo, plate, body, torch.device("cpu"))
+    state, whole, step = tmp_path / "state.pt", optimise(clip, TINY, seed=1), torch.optim.AdamW.step
+    monkeypatch.setattr("omnimatte_cli.methods.generative.optimise.SAVE_INTERVAL", 0.0)
+
+    def interrupted(self, *args):
+        step(self, *args)
+        if state.is_file() and torch.load(state, weights_only=True)["done"] == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            optimise(clip, TINY, 1, None, state, "key")
+    assert torch.load(state, weights_only=True)["done"] == 1
+    resumed = optimise(clip, TINY, 1, None, state, "key")
+    torch.testing.assert_close(resumed.alpha, whole.alpha, rtol=0, atol=0)
+
+
+def test_the_full_size_is_held_to_the_base_that_it_grew_from() -> None:
+    stage, arrays = FULL, [np.zeros((2, 4, 4, 3), np.uint8)]
+    keys = {run_key(stage, 0, *arrays, np.full((2, 1, 2, 2), a, np.float32)) for a in (0.1, 0.2)}
+    assert len(keys) == 2
 
 
 @pytest.mark.parametrize("damage", ["no state", "no steps", "no optimiser", "other shapes"])

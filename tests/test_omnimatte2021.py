@@ -8,6 +8,8 @@ eval_adj (running statistics), train_adj_alt (other loss weights).
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -334,7 +336,7 @@ class Interrupting(Silent):
 
     def step(self, done: int, note: str = "") -> None:
         if done == self.after:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
     def say(self, message: str) -> None:
         self.said.append(message)
@@ -362,6 +364,28 @@ def test_an_interrupted_run_resumes_to_the_same_network(
     watcher = Interrupting(99)
     trained(scene, options, watcher, state, "another input")
     assert watcher.said == []  # a state of another input is not taken
+
+
+def test_a_second_interrupt_saves_no_half_of_a_step(scene, tmp_path: Path, monkeypatch) -> None:
+    options = Options(width=4, batch_size=2, iterations=6, save_interval=0.0)
+    state, whole, optimise_step = (
+        tmp_path / "state.pt",
+        trained(scene, options),
+        torch.optim.Adam.step,
+    )
+
+    def interrupted(self, *args):
+        optimise_step(self, *args)
+        if state.is_file() and torch.load(state, weights_only=True)["done"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trained(scene, options, Silent(), state, "key")
+    monkeypatch.undo()
+    assert torch.load(state, weights_only=True)["done"] == 3
+    assert same(whole, trained(scene, options, Silent(), state, "key"))
 
 
 @pytest.mark.parametrize("damage", ["no state", "no history", "no optimiser"])

@@ -103,6 +103,9 @@ def test_warm_start_takes_the_weights(tmp_path: Path) -> None:
         return all(torch.allclose(x, y, atol=1e-3) for x, y in pairs)
 
     assert near(first, second) and not near(first, other)
+    for start in (other, None):  # a run goes on as it has begun
+        with pytest.raises(OptionError, match="began with other weights"):
+            pretrain(frozen, tmp_path / "second", CPU, Silent(), start_from=start)
 
 
 def test_a_widened_network_gives_the_same_layers(tmp_path: Path, chunk) -> None:

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +17,8 @@ import torch
 from omnimatte_cli import device as devices
 from omnimatte_cli.arrays import Masks, Plate, integers, resize_frames, to_float
 from omnimatte_cli.camera.model import Camera
-from omnimatte_cli.evaluation.scores import SCORES, score, summarise, write_summary
+from omnimatte_cli.errors import OutputError
+from omnimatte_cli.evaluation.scores import SCORES, SUMMARIES, score, summarise, write_summary
 from omnimatte_cli.evaluation.truth import GroundTruth, read_truth
 from omnimatte_cli.evaluation.variants import BOUND, MASKS, Variant
 from omnimatte_cli.matte.bodies import by_masks
@@ -25,6 +26,7 @@ from omnimatte_cli.matte.compositing import layer_over
 from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.ownership import Ownership, working_plates
 from omnimatte_cli.matte.quantise import quantise_layers
+from omnimatte_cli.media.atomic import write_text
 from omnimatte_cli.media.lock import working_in
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.methods import registry, weights
@@ -155,9 +157,9 @@ def evaluate(
     """Score every variant on every video; results are appended to `out`/results.jsonl as they come.
 
     What is there already is not computed again, unless the tool's code, the weights' files, the
-    dataset's place or the kind of device are others by now. Returns one dict a video and variant.
-    Also writes summary.json and summary.csv: means over the videos of each set. Raises OutputError
-    where another run works in `out`.
+    video's files or place, or the kind of device are others by now. Returns one dict a video and
+    variant. Also writes summary.json and summary.csv: means over the videos of each set. Raises
+    OutputError where another run works in `out`, or it holds others' files of these names.
     """
     out.mkdir(parents=True, exist_ok=True)
     with working_in(out / ".evaluate"):
@@ -188,6 +190,7 @@ def _evaluated(
             "seed": seed,
             "device": device.type,
             "folder": str(folder.resolve()),
+            "files": files_hash(folder),
             "weights": hashes[variant.weights],
             "code": code_hash(),
         }
@@ -219,6 +222,15 @@ def code_hash() -> str:
     return digest.hexdigest()
 
 
+@functools.cache
+def files_hash(folder: Path) -> str:
+    """A hash of the names and contents of all files of a video."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
 def weights_hashes(name: str) -> list[str]:
     """Hashes of the files that variants with these weights may read."""
     shipped = weights.shipped_names()
@@ -227,10 +239,34 @@ def weights_hashes(name: str) -> list[str]:
     return [weights.find(n, network=None).sha256 for n in found]
 
 
-def _read_lines(path: Path) -> Iterator[dict]:
-    """The results so far. An interrupted run may have cut its last line: that is taken off."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+def _read_lines(path: Path) -> list[dict]:
+    """The results so far. An interrupted run may have cut its last line: that is taken off.
+
+    Raises OutputError where there are files of others.
+    """
+    if not path.is_file():
+        for name in SUMMARIES:
+            if (path.parent / name).exists():
+                raise _not_ours(path.parent / name)
+        return []
+    text = path.read_text(encoding="utf-8", errors="replace")
     whole = text[: text.rfind("\n") + 1]
+    lines = []
+    for line in whole.splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            raise _not_ours(path) from None
+        if not isinstance(lines[-1], dict) or not {"video", "variant", "code"} <= lines[-1].keys():
+            raise _not_ours(path)
     if whole != text:
-        path.write_text(whole, encoding="utf-8")
-    return (json.loads(line) for line in whole.splitlines())
+        if not text[len(whole) :].startswith('{"video"'[: len(text) - len(whole)]):
+            raise _not_ours(path)
+        write_text(path, whole)
+    return lines
+
+
+def _not_ours(path: Path) -> OutputError:
+    return OutputError(
+        f"{path} was not written by `omnimatte evaluate`: give another --out, or move it away."
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import numpy as np
 from omnimatte_cli.arrays import to_float
 from omnimatte_cli.evaluation.truth import GroundTruth
 from omnimatte_cli.matte.metrics import PSNR, effect_region, iou, ssim
-from omnimatte_cli.media.atomic import write_json
+from omnimatte_cli.media.atomic import write_bytes, write_json
 
+SUMMARIES = ("summary.json", "summary.csv")
 SCORES = (
     "iou",
     "effect_recall",
@@ -82,8 +84,10 @@ def summarise(results: Sequence[dict]) -> list[dict]:
 
 def write_summary(out: Path, table: list[dict]) -> None:
     """summary.json and summary.csv."""
-    write_json(out / "summary.json", table)
-    with (out / "summary.csv").open("w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, ["variant", "set", "videos", *SCORES])
-        writer.writeheader()
-        writer.writerows(table)
+    figures, sheet = SUMMARIES
+    write_json(out / figures, table)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, ["variant", "set", "videos", *SCORES])
+    writer.writeheader()
+    writer.writerows(table)
+    write_bytes(out / sheet, text.getvalue().encode())

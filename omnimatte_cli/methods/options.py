@@ -21,3 +21,13 @@ class MethodOptions:
     needs: ClassVar[frozenset[Need]] = frozenset(["masks", "plate"])
     network: ClassVar[str | None] = None
     automatic_on: ClassVar[tuple[Where, ...]] = ()
+
+    @property
+    def resolves(self) -> bool:
+        """Whether layers are resolved from who owns what: in passes, exactly, behind others."""
+        return True
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """Names of options that do nothing beside the values of the others."""
+        return frozenset() if self.resolves else frozenset(["exact_layers", "continue_hidden"])

@@ -80,6 +80,17 @@ def choose(settings: Settings, where: Where) -> Choice:
     raise AssertionError
 
 
+def check_acts(choice: Choice, settings: Settings) -> None:
+    """Raise OptionError for what was asked for and does nothing with the chosen method."""
+    options = choice.options
+    detail = getattr(options, "detail", None)
+    what = f"--method {choice.name}" + (f" with --set detail={detail}" if detail else "")
+    for pair in settings.pairs:
+        check(pair.name not in options.idle, f"{pair} does nothing with {what}")
+    if settings.passes:
+        check(options.resolves, f"--passes is not for {what}, which does not tell effects apart")
+
+
 def _why(where: Where) -> str:
     if where == "gpu":
         return "since there is a GPU to finetune on"
@@ -100,6 +111,8 @@ def _choice(name: str, pairs: Sequence[Assignment], settings: Settings, reason: 
         check(
             starts, f"--weights none is not for --method {name}, which does not train on the clip"
         )
+    if group.network is None and settings.weights not in ("auto", "none"):
+        check(False, f"--weights is not for --method {name}, which starts from none")
     options = assigned(group, pairs, names_of([SolveSettings]))
     solve = assigned(SolveSettings, pairs, names_of([group]))
     return Choice(name, options, solve, reason)

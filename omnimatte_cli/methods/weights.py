@@ -302,4 +302,22 @@ def save(
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         save_file(tensors, partial, metadata)
+        sort_header(partial)
         partial.chmod(0o644)  # the library makes it readable by its owner alone
+
+
+def sort_header(path: Path) -> None:
+    """Put a safetensors file's header in a fixed order.
+
+    The library's order of the metadata is random: equal networks would be different files.
+    """
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    entries = sorted(header.items(), key=lambda item: item[1].get("data_offsets", [-1]))
+    if "__metadata__" in header:
+        metadata = dict(sorted(header["__metadata__"].items()))
+        entries = [(k, metadata if k == "__metadata__" else v) for k, v in entries]
+    text = json.dumps(dict(entries), separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import time
 from collections.abc import Callable
@@ -19,13 +18,11 @@ from omnimatte_cli.errors import OptionError, OutputError
 from omnimatte_cli.interrupt import held_interrupts
 from omnimatte_cli.matte.matting_network import MattingNet, channels_last
 from omnimatte_cli.matte.network import OwnerNet
-from omnimatte_cli.media.atomic import replacing
 from omnimatte_cli.media.lock import working_in
 from omnimatte_cli.methods import weights
 from omnimatte_cli.methods.centrifuge.network import Centrifuge
 from omnimatte_cli.methods.coordination.network import Block, LayerNet
 from omnimatte_cli.progress import Progress
-from omnimatte_cli.synth.seeds import SCENES_VERSION
 from omnimatte_cli.training.blends import (
     ClipPool,
     blend_loss,
@@ -34,6 +31,20 @@ from omnimatte_cli.training.blends import (
     validate_blends,
 )
 from omnimatte_cli.training.cutouts import CutoutPool, matting_loss, validate_cutouts
+from omnimatte_cli.training.kept import (
+    LOG,
+    SHEET,
+    WEIGHTS,
+    append_line,
+    averaged,
+    check_ours,
+    check_sound,
+    cut_log,
+    load_run,
+    rounded,
+    save_run,
+    save_weights,
+)
 from omnimatte_cli.training.machine import Machine
 from omnimatte_cli.training.objectives import Terms, coordination_loss, ownership_loss
 from omnimatte_cli.training.photos import PhotoPool
@@ -152,22 +163,24 @@ def pretrain(
     if machine.world > 1 and recipe.lasting is not None:  # clocks differ, and so would the rates
         raise OptionError("--set lasting is for one process; give --steps.")
     net = new_network(recipe).to(machine.device)
-    before = 0  # clips that the weights to begin with were trained on
+    before, begun = 0, ""  # clips that the weights to begin with were trained on; their hash
     if start_from is not None:
         before = warm_start(net, start_from, recipe)
+        begun = weights.find(str(start_from), recipe.network).sha256
     out.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as scope:
         refused: OutputError | None = None
         if machine.rank == 0:
             try:
                 scope.enter_context(working_in(out / ".pretrain"))
+                check_ours(out)
             except OutputError as error:
                 refused = error
         if machine.agree(refused is not None):  # none waits for the others for ever
             raise refused or OutputError(f"{out} is not to be had: the first process says why.")
-        _train(recipe, net, out, machine, progress, before, stop_after)
+        _train(recipe, net, out, machine, progress, before, begun, stop_after)
     machine.leave()
-    return out / "weights.safetensors"
+    return out / WEIGHTS
 
 
 def _train(
@@ -177,11 +190,13 @@ def _train(
     machine: Machine,
     progress: Progress,
     before: int,
+    begun: str,
     stop_after: float | None,
 ) -> None:
     """Train a network from a run's state in `out`, or from its beginning; as `pretrain` says.
 
-    before: clips that it was trained on before this run.
+    before: clips that it was trained on before this run. begun: the hash of the weights that it
+    begins with; "" for random ones.
     """
     device, main = machine.device, machine.rank == 0
     ema = {k: v.detach().clone() for k, v in net.state_dict().items()}
@@ -195,7 +210,7 @@ def _train(
     # Trying out algorithms pays where every step has the same sizes; where they are drawn, it takes
     # the first minute.
     torch.backends.cudnn.benchmark = recipe.one_size
-    first, spent = load_run(out, recipe, net, ema, optimiser, device)
+    first, spent, open_line = load_run(out, recipe, begun, net, ema, optimiser, device)
     if first:
         progress.say(f"Resuming at step {first}.")
     model: nn.Module = net
@@ -205,10 +220,11 @@ def _train(
     progress.stage("pretraining", recipe.steps if recipe.lasting is None else None)
     started = saved = time.monotonic()
     sums: dict[str, Tensor | float] = {}  # of tensors, so that no step waits for the device
-    added = skipped = 0  # steps in the sums, and those whose gradient was of no use
+    sums.update(open_line["sums"])
+    added, skipped = open_line["added"], open_line["skipped"]  # steps, and useless gradients
     scores: dict[str, float] = {}
     if main:
-        cut_log(out / "log.jsonl", first)
+        cut_log(out / LOG, first)
     net.train()
     with held_interrupts() as interrupt, task.pool(recipe, device, world=machine.world) as pool:
         done, last = first, share_done(recipe, first, spent) >= 1
@@ -236,8 +252,8 @@ def _train(
             if done % LOG_STEPS == 0 and main:
                 now = spent + time.monotonic() - started
                 means = {name: float(value) / added for name, value in sums.items()}
-                line = {"step": done, "seconds": round(now, 1), **_rounded(means)}
-                _append(out / "log.jsonl", line)
+                line = {"step": done, "seconds": round(now, 1), **rounded(means)}
+                append_line(out / LOG, line)
                 progress.step(done, f"loss {means['loss']:.4f}")
             if done % LOG_STEPS == 0:
                 if skipped:
@@ -248,69 +264,27 @@ def _train(
             stop = machine.agree(interrupt.asked or over_time)
             due = last or done % recipe.validate_steps == 0
             if main and due:
-                scores = task.validate(averaged(net, ema), recipe, device, out / "sheet.png")
-                _append(out / "log.jsonl", {"step": done, **_rounded(scores)})
+                scores = task.validate(averaged(net, ema), recipe, device, out / SHEET)
+                append_line(out / LOG, {"step": done, **rounded(scores)})
                 progress.say(
                     f"step {done}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items())
                 )
                 net.train()
             late = time.monotonic() - saved > 60 * recipe.save_minutes
             if main and (due or late or stop):
+                check_sound(net, ema, done, out)
                 trained = before + done * recipe.batch_size * machine.world
                 save_weights(out, recipe, net, ema, done, trained, scores)
-                save_run(out, recipe, net, ema, optimiser, done, spent + time.monotonic() - started)
+                now = spent + time.monotonic() - started
+                open_line = {"sums": sums, "added": added, "skipped": skipped}
+                save_run(out, recipe, begun, net, ema, optimiser, done, now, open_line)
                 saved = time.monotonic()
             if stop and not last:
                 if main:
                     progress.say(f"Saved at step {done}; the same command goes on.")
                 break
-
-
-def averaged(net: nn.Module, ema: dict[str, Tensor]) -> nn.Module:
-    """A copy of the network with the averaged weights, in eval mode."""
-    import copy
-
-    twin = copy.deepcopy(net)
-    twin.load_state_dict(ema)
-    return twin.eval()
-
-
-def cut_log(path: Path, done: int) -> None:
-    """Take off the lines of steps after the one that a run is resumed from: they come again."""
-    if path.is_file():
-        text = path.read_text(encoding="utf-8")
-        lines = [
-            x for x in text[: text.rfind("\n") + 1].splitlines() if json.loads(x)["step"] <= done
-        ]
-        path.write_text("".join(f"{x}\n" for x in lines), encoding="utf-8")
-
-
-def save_weights(
-    out: Path,
-    recipe: Schedule,
-    net: nn.Module,
-    ema: dict[str, Tensor],
-    done: int,
-    trained: int,
-    scores: dict[str, float],
-) -> None:
-    """Write the averaged weights with the facts of the run.
-
-    trained: clips, with earlier runs'. scores: of the last validation.
-    """
-    facts = {
-        "samples": str(trained),
-        "steps": str(done),
-        "size": f"{recipe.height}x{recipe.width_pixels}",
-        "scenes": str(SCENES_VERSION),
-        "date": time.strftime("%Y-%m-%d"),
-        "licence": "Apache-2.0",
-        "recipe": json.dumps(recipe.facts()),
-        "validation": json.dumps(_rounded(scores)),
-    }
-    twin = averaged(net, ema)
-    assert isinstance(twin, LayerNet | OwnerNet | Centrifuge | MattingNet)
-    weights.save(twin, out / "weights.safetensors", facts, half=True)
+    if skipped:
+        progress.say(f"{skipped} of the last {added} steps were skipped: gradient not finite.")
 
 
 def warm_start(net: nn.Module, path: Path, recipe: AnyRecipe) -> int:
@@ -320,7 +294,10 @@ def warm_start(net: nn.Module, path: Path, recipe: AnyRecipe) -> int:
     weights were trained on. Raises OptionError.
     """
     file = weights.find(str(path), recipe.network)
-    trained = int(file.metadata.get("samples", "0"))
+    try:
+        trained = int(file.metadata.get("samples", "0"))
+    except ValueError:
+        raise OptionError(f"--warm-start {path}: its metadata do not count its clips.") from None
     if isinstance(net, Centrifuge):
         other = weights.load_centrifuge(file)
         if other.shape != net.shape:
@@ -344,59 +321,3 @@ def warm_start(net: nn.Module, path: Path, recipe: AnyRecipe) -> int:
         )
     net.load_state_dict(widen(weights.load(file, net.grid), recipe.width, recipe.seed).state_dict())
     return trained
-
-
-def save_run(
-    out: Path,
-    recipe: Schedule,
-    net: nn.Module,
-    ema: dict[str, Tensor],
-    optimiser: torch.optim.Optimizer,
-    done: int,
-    seconds: float,
-) -> None:
-    """Write all that resuming needs, whole or not at all."""
-    state = {
-        "recipe": json.dumps(recipe.facts(), sort_keys=True),
-        "done": done,
-        "seconds": seconds,
-        "net": net.state_dict(),
-        "ema": ema,
-        "optimiser": optimiser.state_dict(),
-    }
-    with replacing(out / "state.pt") as partial:
-        torch.save(state, partial)
-
-
-def load_run(
-    out: Path,
-    recipe: Schedule,
-    net: nn.Module,
-    ema: dict[str, Tensor],
-    optimiser: torch.optim.Optimizer,
-    device: torch.device,
-) -> tuple[int, float]:
-    """Resume a run. Returns steps done and seconds spent. Another recipe's run is an error."""
-    path = out / "state.pt"
-    if not path.is_file():
-        return 0, 0.0
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as e:
-        raise OutputError(f"{path} is damaged ({e}); delete it to begin anew.") from e
-    if state["recipe"] != json.dumps(recipe.facts(), sort_keys=True):
-        raise OptionError(f"{out} holds a run with other options; give another --out.")
-    net.load_state_dict(state["net"])
-    for key, value in state["ema"].items():
-        ema[key].copy_(value)
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["done"]), float(state["seconds"])
-
-
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {k: round(float(v), 6) for k, v in values.items()}
-
-
-def _append(path: Path, line: dict) -> None:
-    with path.open("a", encoding="utf-8") as f:
-        f.write(json.dumps(line) + "\n")

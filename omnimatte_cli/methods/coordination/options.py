@@ -52,6 +52,14 @@ class Options(MethodOptions):
     crop: float = option(0.1, "largest crop at each side, share of the picture")
     save_interval: float = option(60.0, "seconds between two saved states, for resuming")
 
+    @property
+    def resolves(self) -> bool:
+        return self.detail == "resolve"
+
+    @property
+    def idle(self) -> frozenset[str]:
+        return super().idle if self.resolves else super().idle | {"owner"}
+
     def __post_init__(self) -> None:
         check_words(self, prefix="--set ")
         check(

@@ -182,7 +182,9 @@ def make_layers(
             progress.stage(f"optimising {name} at full size", stage.steps)
             whole = full_clip(i)
             arrays = whole.solos[0], whole.plates, whole.masks[0]
-            place, key = state_of(state, f"{i}.full"), run_key(stage, options.seed, *arrays)
+            held = [x.cpu().numpy() for x in (layer.alpha, layer.rgb)]  # what it is held to
+            place = state_of(state, f"{i}.full")
+            key = run_key(stage, options.seed, *arrays, *held)
             large = solo_clip(*arrays, device)
             layer = bootstrap(layer, large, stage, options.seed, progress, place, key)
             full.append(layer_array(layer))

@@ -230,28 +230,26 @@ def optimise(
     batch = BatchSize(stage.frames, "frames", progress)
     guard = Guard(work.model, work.optimiser, progress)
     losses: dict[str, float] = {}
-    try:
-        with held_interrupts() as interrupt:
-            while done < stage.steps:
-                guard.keep(done)
-                losses = batch.fit(lambda frames, step=done: work.losses(step, frames, seed))  # type: ignore[misc]
-                if (
-                    start_again := guard.back(done, losses.values(), done + 1 == stage.steps)
-                ) is not None:
-                    done, work.rate = start_again, guard.rate
-                    continue
-                done += 1
-                progress.step(done, f"loss {losses['total']:.4f}")
-                if interrupt.asked:
-                    raise KeyboardInterrupt
-                if state is not None and clock.due() and guard.sound():
-                    with clock.saving():
-                        save_state(state, key, parts, done=done)
-    except KeyboardInterrupt:
-        if state is not None and done > first:
-            save_state(state, key, parts, done=done)
-            progress.say(f"Optimisation saved at step {done}; the same command resumes it.")
-        raise
+    with held_interrupts() as interrupt:
+        while done < stage.steps:
+            guard.keep(done)
+            losses = batch.fit(lambda frames, step=done: work.losses(step, frames, seed))  # type: ignore[misc]
+            if (
+                start_again := guard.back(done, losses.values(), done + 1 == stage.steps)
+            ) is not None:
+                done, work.rate = start_again, guard.rate
+                continue
+            done += 1
+            progress.step(done, f"loss {losses['total']:.4f}")
+            # A second interrupt ends the step where it is, and then nothing is saved: half of the
+            # weights may have moved.
+            if state is not None and (interrupt.asked or clock.due()) and guard.sound():
+                with clock.saving():
+                    save_state(state, key, parts, done=done)
+            if interrupt.asked:
+                if state is not None:
+                    progress.say(f"Optimisation saved at step {done}; the same command resumes it.")
+                raise KeyboardInterrupt
     rgb, alpha = work.predict()
     return Layer(rgb, alpha, losses)
 

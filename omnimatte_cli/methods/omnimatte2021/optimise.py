@@ -81,36 +81,36 @@ def optimise(
     run = saved or Run(0, [], Schedule(options))
     if run.done:
         progress.say(f"Resuming the optimisation at step {run.done}.")
-    first, clock = run.done, SaveClock(options.save_interval)
+    clock = SaveClock(options.save_interval)
     batch, guard = BatchSize(options.batch_size, "pairs", progress), Guard(net, optimiser, progress)
-    try:
-        with held_interrupts() as interrupt, _sampling_gradients(clip.frames.device):
-            while run.done < options.iterations:
-                iteration = run.done
-                guard.keep(iteration)
-                terms = batch.fit(
-                    lambda size, i=iteration: step(  # type: ignore[misc]
-                        net, optimiser, clip, replace(options, batch_size=size), run, i
-                    )
+    with held_interrupts() as interrupt, _sampling_gradients(clip.frames.device):
+        while run.done < options.iterations:
+            iteration = run.done
+            guard.keep(iteration)
+            terms = batch.fit(
+                lambda size, i=iteration: step(  # type: ignore[misc]
+                    net, optimiser, clip, replace(options, batch_size=size), run, i
                 )
-                if (
-                    start := guard.back(iteration, terms, iteration + 1 == options.iterations)
-                ) is not None:
-                    run.done = start
-                    continue
-                run.history = [*run.history[-(LOSS_SPAN - 1) :], terms]
-                run.done = iteration + 1
-                progress.step(run.done, f"loss {terms[-1]:.4f}")
-                if interrupt.asked:
-                    raise KeyboardInterrupt
-                if state is not None and clock.due() and guard.sound():
-                    with clock.saving():
-                        save_state(state, key, parts, **run.facts())
-    except KeyboardInterrupt:
-        if state is not None and run.done > first:
-            save_state(state, key, parts, **run.facts())
-            progress.say(f"Optimisation saved at step {run.done}; the same command resumes it.")
-        raise
+            )
+            if (
+                start := guard.back(iteration, terms, iteration + 1 == options.iterations)
+            ) is not None:
+                run.done = start
+                continue
+            run.history = [*run.history[-(LOSS_SPAN - 1) :], terms]
+            run.done = iteration + 1
+            progress.step(run.done, f"loss {terms[-1]:.4f}")
+            # A second interrupt ends the step where it is, and then nothing is saved: half of the
+            # weights may have moved.
+            if state is not None and (interrupt.asked or clock.due()) and guard.sound():
+                with clock.saving():
+                    save_state(state, key, parts, **run.facts())
+            if interrupt.asked:
+                if state is not None:
+                    progress.say(
+                        f"Optimisation saved at step {run.done}; the same command resumes it."
+                    )
+                raise KeyboardInterrupt
     return run
 
 

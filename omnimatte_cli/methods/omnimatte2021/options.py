@@ -75,6 +75,10 @@ class Options(MethodOptions):
     adjust_camera: bool = option(True, "learn an offset and a brightness a frame on coarse grids")
     save_interval: float = option(60.0, "seconds between two saved states (for resuming)")
 
+    @property
+    def resolves(self) -> bool:
+        return False
+
     def __post_init__(self) -> None:
         known = get_args(Norm)
         _check(self.norm in known, f"norm must be {' or '.join(known)}, not {self.norm!r}")
