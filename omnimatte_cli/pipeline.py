@@ -34,14 +34,15 @@ from omnimatte_cli.deliver.plates import (
 )
 from omnimatte_cli.deliver.result import ResultWriter
 from omnimatte_cli.deliver.writer import check_pass_names, delivery_of
-from omnimatte_cli.errors import NoObjectError
+from omnimatte_cli.errors import NoObjectError, OptionError
 from omnimatte_cli.masks.load import load_masks
+from omnimatte_cli.masks.order import read_order
 from omnimatte_cli.matte.network import OwnerNet
 from omnimatte_cli.media.codecs import encoders
 from omnimatte_cli.media.ffmpeg import try_ffmpeg
 from omnimatte_cli.media.folder import output_folder, state_path
 from omnimatte_cli.media.options import reading
-from omnimatte_cli.media.read import MIN_FRAMES, VideoInfo, probe
+from omnimatte_cli.media.read import MIN_FRAMES, VIDEO_SUFFIXES, VideoInfo, probe
 from omnimatte_cli.media.samples import FrameSamples
 from omnimatte_cli.methods import registry
 from omnimatte_cli.methods.base import Run
@@ -50,9 +51,9 @@ from omnimatte_cli.plate.estimate import FindOwners, clean_plate, find_camera
 from omnimatte_cli.plate.load import load_shot_plate
 from omnimatte_cli.plate.strangers import with_strangers
 from omnimatte_cli.progress import Progress, Silent
-from omnimatte_cli.segment.prompts import prompts_between
+from omnimatte_cli.segment.prompts import parse_prompts, within_part
 from omnimatte_cli.settings import Settings, SolveSettings
-from omnimatte_cli.shot import Shot, part_of, read_shot
+from omnimatte_cli.shot import Shot, part_of, read_shot, settings_of_part
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ class Setup:
     def of(cls, settings: Settings, progress: Progress) -> Setup:
         device = devices.choose(settings.device)
         choice = registry.choose(settings, devices.kind(device))
+        registry.check_acts(choice, settings)
         progress.say(choice.reason)
         ffmpeg = try_ffmpeg(settings.ffmpeg, encoders(("mp4", *settings.formats)))
         net = ownership_network(choice.options.network, settings.weights, device)
@@ -152,7 +154,7 @@ def decompose(
     timer = StageTimer(progress or Silent())
     setup = Setup.of(settings, timer)
     parts = scenes_of(source, settings, timer) if settings.split_cuts else None
-    inputs = [source, *(p for p in (settings.masks, settings.background) if p)]
+    inputs = [source, *settings.inputs]
     with (
         output_folder(out, settings.overwrite, inputs, timer.say) as folder,
         devices.deterministic(),
@@ -273,6 +275,11 @@ def decompose_shots(
     Shots without any object are left out, and said. Returns the manifest of all, and each shot by
     the name of its folder.
     """
+    making = settings.making
+    prompts = parse_prompts(making.points, making.boxes)
+    within_part(prompts, info.first, info.frames, info.size)  # or one in no shot would be lost
+    if prompts and settings.order is not None:
+        read_order(Path(), tuple(dict.fromkeys(p.name for p in prompts)), 1, settings.order)
     masks = whole_masks(info, settings, timer) if settings.masks else None
     done: dict[str, Decomposed] = {}
     entries: list[dict[str, Any]] = []
@@ -318,29 +325,6 @@ def whole_masks(info: VideoInfo, settings: Settings, timer: StageTimer) -> Masks
     )
 
 
-def settings_of_part(settings: Settings, info: VideoInfo, first: int, stop: int) -> Settings:
-    """The settings of the shot from frame `first` up to `stop`. Raises NoObjectError.
-
-    Points and boxes are those in its frames.
-    """
-    start = settings.start_frame
-    if start is not None:
-        start += first - info.first
-    made = settings.making
-    points, boxes = prompts_between(made.points, made.boxes, first, stop)
-    if (made.points or made.boxes) and not (points or boxes):
-        raise NoObjectError("No --point or --box is in it.")
-    return replace(
-        settings,
-        frames=f"{first}:{stop}",
-        begin=None,
-        end=None,
-        start_frame=start,
-        split_cuts=False,
-        making=replace(made, points=points, boxes=boxes),
-    )
-
-
 def write_background(
     source: Path, settings: Settings, out: Path, progress: Progress | None = None
 ) -> Plate:
@@ -353,7 +337,11 @@ def write_background(
     device = devices.choose(settings.device)
     solve = registry.choose(settings, devices.kind(device)).solve
     run = Run(device, ownership=ownership_network(None, "auto", device))
-    inputs = [source, *([settings.masks] if settings.masks else [])]
+    inputs = [source, *settings.inputs]
+    if strange := [p.name for p in settings.pairs if p.name != "plate_passes"]:
+        raise OptionError(f"--set {strange[0]} does nothing to a plate: plate_passes alone does.")
+    if out.suffix.lower() in VIDEO_SUFFIXES:
+        try_ffmpeg(settings.ffmpeg)
     with (
         plate_target(out, settings.overwrite, inputs, progress) as place,
         devices.deterministic(),

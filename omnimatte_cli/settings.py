@@ -303,6 +303,11 @@ class Settings:
         check(not (self.masks and prompted), "--masks contradicts --point, --box and --sam")
 
     @property
+    def inputs(self) -> list[Path]:
+        """All files and folders that are read, besides the shot."""
+        return [p for p in (self.masks, self.background, self.homographies) if p]
+
+    @property
     def mask_settings(self) -> MaskSettings:
         """How masks are made where none are given: with the run's own device and seed."""
         return replace(self.making, device=self.device, seed=self.seed % 2**31)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from omnimatte_cli.arrays import Masks, Plate, Size
-from omnimatte_cli.camera.model import Camera
+from omnimatte_cli.camera.model import Camera, read_camera
+from omnimatte_cli.errors import NoObjectError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.matte.bodies import CutOut
 from omnimatte_cli.matte.elsewhere import Clip
@@ -32,6 +33,7 @@ from omnimatte_cli.options import check
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.segment.make import WorkingFrames, make_masks
 from omnimatte_cli.segment.mend import mend_masks
+from omnimatte_cli.segment.prompts import parse_prompts, prompts_between
 from omnimatte_cli.settings import Settings, SolveSettings, parse_share, working_size
 from omnimatte_cli.tensors import ClipTensors
 
@@ -45,7 +47,8 @@ class Shot:
     open_frames: opens a new stream of all frames at full size, (H, W, 3) uint8, or uint16 where the
     video has more than 8 bits. camera: how it moves, once that is known. strangers: (S, T, h, w)
     bool, movers that nobody masked. first_look: who owns each change over first plates of single
-    frames, where that was asked to find them.
+    frames, where that was asked to find them. first: the place of frame 0 in the whole video, for
+    what is said to the user.
     """
 
     fps: Fraction
@@ -57,6 +60,7 @@ class Shot:
     camera: Camera | None = None
     strangers: np.ndarray | None = None
     first_look: Ownership | None = None
+    first: int = 0
 
     def __post_init__(self) -> None:
         assert self.frames.dtype == np.uint8 and self.frames.ndim == 4, self.frames.shape
@@ -209,7 +213,15 @@ def read_shot(
     progress.stage("masks")
     if working is not None and made is not None:
         known = info, open_frames, working
-        result = make_masks(source, made, settings.mask_settings, progress, settings.ffmpeg, known)
+        result = make_masks(
+            source,
+            made,
+            settings.mask_settings,
+            progress,
+            settings.ffmpeg,
+            known,
+            camera=known_camera(settings),
+        )
         progress.say(f"Masks made for {', '.join(result.names)}: look at masks/preview.mp4.")
         progress.stage("masks")
         folder = made
@@ -226,7 +238,20 @@ def read_shot(
         if notes:
             masks = mended
             small = masks.resized((clip.frames.shape[1], clip.frames.shape[2]))
-    return info, Shot(info.fps, clip.frames, masks, small, samples, open_frames)
+    return info, Shot(info.fps, clip.frames, masks, small, samples, open_frames, first=info.first)
+
+
+def known_camera(settings: Settings) -> Callable[[Size, int], Camera] | None:
+    """How the camera moves, by (height, width) and frames, where the user says; None where not.
+
+    What it gives raises CameraError for a file of homographies that does not fit.
+    """
+    path = settings.homographies
+    if path is not None:
+        return lambda size, count: read_camera(path, size, count)
+    if settings.camera == "static":
+        return lambda size, count: Camera.static(count, size)
+    return None
 
 
 def part_of(info: VideoInfo, settings: Settings) -> range | None:
@@ -239,3 +264,31 @@ def part_of(info: VideoInfo, settings: Settings) -> range | None:
     )
     check(not info.variable, "--part: frames that follow each other unevenly are not split")
     return range((number - 1) * info.frames // count, number * info.frames // count)
+
+
+def settings_of_part(settings: Settings, info: VideoInfo, first: int, stop: int) -> Settings:
+    """The settings of the shot from frame `first` up to `stop`. Raises NoObjectError.
+
+    Points and boxes are those in its frames.
+    """
+    start = settings.start_frame
+    if start is not None:
+        start += first - info.first
+    made = settings.making
+    points, boxes = prompts_between(made.points, made.boxes, first, stop)
+    if (made.points or made.boxes) and not (points or boxes):
+        raise NoObjectError("No --point or --box is in it.")
+    order = settings.order
+    if order is not None and (points or boxes):
+        here = {p.name for p in parse_prompts(points, boxes)}
+        order = ",".join(n for n in map(str.strip, order.split(",")) if n in here)
+    return replace(
+        settings,
+        order=order,
+        frames=f"{first}:{stop}",
+        begin=None,
+        end=None,
+        start_frame=start,
+        split_cuts=False,
+        making=replace(made, points=points, boxes=boxes),
+    )

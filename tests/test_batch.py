@@ -17,10 +17,20 @@ from typer.testing import CliRunner
 from omnimatte_cli.batch import run
 from omnimatte_cli.batch.find import find_shots
 from omnimatte_cli.batch.local import run_local
-from omnimatte_cli.batch.plan import Config, Job, make_jobs, plan, read_config, shard
+from omnimatte_cli.batch.plan import (
+    FILE_OR_WORD,
+    PATH_FLAGS,
+    Config,
+    Job,
+    make_jobs,
+    plan,
+    read_config,
+    shard,
+)
 from omnimatte_cli.batch.records import Record, read_record, write_record
 from omnimatte_cli.cli import app
-from omnimatte_cli.commands.batch import parse_devices, to_flags
+from omnimatte_cli.commands.batch import GROUPS, parse_devices, to_flags
+from omnimatte_cli.commands.options import fields_of, flag_of
 from omnimatte_cli.errors import InputError, OptionError
 from omnimatte_cli.media.listing import write_list
 from omnimatte_cli.remote import url_of
@@ -274,7 +284,8 @@ def test_masks_that_a_result_holds_are_not_the_users(tmp_path: Path) -> None:
 
 def test_no_is_said_to_what_is_on_by_default(tmp_path: Path) -> None:
     assert to_flags({"strangers": False}, tmp_path) == {"--no-strangers": ()}
-    assert to_flags({"mend_masks": "false", "exact": False}, tmp_path) == {"--no-mend-masks": ()}
+    off = to_flags({"mend_masks": "false", "exact": False}, tmp_path)
+    assert off == {"--no-mend-masks": (), "--exact": None}
     given = CliRunner().invoke(
         app, ["batch", str(tmp_path), "-o", str(tmp_path / "o"), "--no-report", "--no-strangers"]
     )
@@ -535,3 +546,27 @@ def test_what_another_batch_has_done_meanwhile_is_not_done_again(
     assert run.run_shot(job, tmp_path / "out").state == "done"
     (job.out / "manifest.json").unlink()
     assert run.run_shot(job, tmp_path / "out").state == "failed"
+
+
+def test_what_is_off_for_a_shot_is_off(tmp_path: Path) -> None:
+    """Whatever is on for all; and the strongest of two opposites is alone."""
+    touch(tmp_path / "in" / "a.mp4", tmp_path / "in" / "b.mp4", tmp_path / "ownership" / "x")
+    config = tmp_path / "batch.toml"
+    config.write_text(
+        '[defaults]\nexact = true\nreport = true\nmethod = "ownership"\n'
+        "[shots.a]\nexact = false\nreport = true\n"
+    )
+    shots = find_shots([str(tmp_path / "in")])
+    options = read_config(config, to_flags)
+    a, b = make_jobs(shots, tmp_path / "out", {"--no-report": ()}, options, to_flags)
+    assert "--exact" not in a.flags and "--exact" in b.flags
+    assert {"--report", "--no-report"} & a.flags.keys() == {"--report"}
+    assert {"--report", "--no-report"} & b.flags.keys() == {"--no-report"}
+    # A method is no folder, though one of its name lies beside the file.
+    assert a.flags["--method"] == ("ownership",)
+
+
+def test_options_that_name_files_are_known() -> None:
+    fields = [(f, kind) for group in GROUPS.values() for f, kind in fields_of(group)]
+    paths = {flag_of(f) for f, kind in fields if "Path" in str(kind)}
+    assert paths - {"--out"} == PATH_FLAGS | (paths & FILE_OR_WORD)

@@ -76,7 +76,7 @@ def test_seed_and_device_reach_the_making_of_masks(
     class Enough(Exception):
         pass
 
-    def make(source: Path, out: Path, settings: MaskSettings, *_: object) -> None:
+    def make(source: Path, out: Path, settings: MaskSettings, *_: object, **__: object) -> None:
         seen.append(settings)
         raise Enough
 

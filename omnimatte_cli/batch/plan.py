@@ -14,6 +14,10 @@ from omnimatte_cli.errors import InputError, OmnimatteError
 from omnimatte_cli.remote import open_place, stamp, url_of
 
 Flags = dict[str, tuple[str, ...]]  # "--set": ("lr=0.1", "crop=0"); "--exact": ()
+Asked = dict[str, tuple[str, ...] | None]  # None: not set, whatever was asked before
+# What names a file, of weights and SAM perhaps one of the tool's own by a word without a dot.
+PATH_FLAGS = frozenset(("--masks", "--background", "--homographies", "--ffmpeg"))
+FILE_OR_WORD = frozenset(("--weights", "--sam"))
 WITHOUT_EFFECT = frozenset(("--ffmpeg", "--overwrite"))  # on what is written
 Reason = Literal["new", "changed", "retried", "interrupted", "missing", "done", "failed"]
 
@@ -57,11 +61,11 @@ class Step:
 class Config:
     """A file of options. shots: by name or pattern, in the order of the file."""
 
-    defaults: Flags
-    shots: tuple[tuple[str, Flags, bool], ...] = ()  # pattern, options, whether it is left out
+    defaults: Asked
+    shots: tuple[tuple[str, Asked, bool], ...] = ()  # pattern, options, whether it is left out
 
 
-def read_config(path: Path, to_flags: Callable[[Mapping[str, Any], Path], Flags]) -> Config:
+def read_config(path: Path, to_flags: Callable[[Mapping[str, Any], Path], Asked]) -> Config:
     """A TOML file with a table [defaults] and tables [shots."NAME or PATTERN"].
 
     to_flags: turns a table of option names and values into flags, paths relative to a folder.
@@ -102,7 +106,7 @@ def make_jobs(
     out: Path,
     flags: Flags,
     config: Config,
-    to_flags: Callable[[Mapping[str, Any], Path], Flags],
+    to_flags: Callable[[Mapping[str, Any], Path], Asked],
     masks_needed: bool = False,
 ) -> list[Job]:
     """A job a shot. Later options win: defaults of the file, command line, list, shot in the file.
@@ -113,18 +117,20 @@ def make_jobs(
     jobs = []
     used = set()
     for shot in shots:
-        merged, left_out, wrong = {**config.defaults, **flags}, False, None
+        asked: list[Asked] = [config.defaults, {**flags}]
+        left_out, wrong = False, None
         try:
-            merged |= to_flags(shot.options, Path())
+            asked.append(to_flags(shot.options, Path()))
         except OmnimatteError as error:
             wrong = str(error)
         for pattern, own, skip in config.shots:
             if pattern == shot.name or fnmatch.fnmatchcase(shot.name, pattern):
                 used.add(pattern)
-                merged |= own
+                asked.append(own)
                 left_out |= skip
         if left_out:
             continue
+        merged = _merged(asked)
         prompted = {"--point", "--box", "--sam", "--masks"} & set(merged)
         if shot.masks is not None and not prompted:
             merged["--masks"] = (str(shot.masks),)
@@ -140,6 +146,32 @@ def make_jobs(
     if strange:
         raise InputError(f"There is no shot {strange[0]}, for which the file has options.")
     return jobs
+
+
+def path_below(folder: Path, flag: str, text: str) -> Path | None:
+    """The file or folder that an option's relative text names below `folder`, or None where it
+    means none, or there is none."""
+    word = flag in FILE_OR_WORD and not {"/", "."} & set(text)
+    if not text or word or flag not in PATH_FLAGS | FILE_OR_WORD:
+        return None
+    path = folder / text
+    return path if path.exists() else None
+
+
+def _merged(asked: Sequence[Asked]) -> Flags:
+    """What holds of all that was asked, the last being the strongest: it takes its opposite away,
+    `--no-report` and `--report`."""
+    out: Flags = {}
+    for options in asked:
+        for flag, values in options.items():
+            bare = flag.removeprefix("--").removeprefix("no-")
+            for other in {f"--{bare}", f"--no-{bare}"} - {flag}:
+                out.pop(other, None)
+            if values is None:
+                out.pop(flag, None)
+            else:
+                out[flag] = values
+    return out
 
 
 def job_key(source: Path, flags: Flags) -> str:

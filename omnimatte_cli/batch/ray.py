@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omnimatte_cli.batch.plan import Job
+from omnimatte_cli.batch.plan import Job, path_below
 from omnimatte_cli.batch.records import Record, write_record
 from omnimatte_cli.batch.run import nothing_at, run_shot, unfinished
 from omnimatte_cli.errors import MissingLibraryError, OmnimatteError
@@ -90,10 +90,7 @@ def _task(job: Job, out: str, threads: int, time_limit: float | None) -> Record:
 def _absolute(job: Job, folder: Path) -> Job:
     """The job with paths that hold on every machine: a worker has another working folder."""
     flags = {
-        flag: tuple(
-            str(folder / v) if "/" in v and not v.startswith("/") and (folder / v).exists() else v
-            for v in values
-        )
+        flag: tuple(str(path_below(folder, flag, v) or v) for v in values)
         for flag, values in job.flags.items()
     }
     if nothing_at(folder / job.out):  # what a worker that was lost has put in place is replaced

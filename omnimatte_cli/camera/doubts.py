@@ -31,12 +31,13 @@ def find_doubts(
     cuts: Sequence[int],
     fits: Fits | None,
     blind: bool,
+    first: int = 0,
 ) -> list[str]:
     """Sentences for the user.
 
     fits: how well each frame was registered; None where the camera stands still: nothing is
     registered then, and what does not fit is what moves before it. blind: nothing could be followed
-    at all.
+    at all. first: the number that frame 0 has in the sentences.
     """
     said = []
     if blind:
@@ -45,32 +46,35 @@ def find_doubts(
             "static."
         )
         return said
-    said += [f"A new scene begins at frame {t}: each scene gets a plate of its own." for t in cuts]
+    said += [
+        f"A new scene begins at frame {first + t}: each scene gets a plate of its own."
+        for t in cuts
+    ]
     if fits is None:
         return said
     if fits.lost:
         said.append(
-            f"No motion could be found in {frames_text(fits.lost)}: too little texture, or too "
-            "much moves at once. The frames are taken to lie where their neighbours do."
+            f"No motion could be found in {frames_text(np.array(fits.lost) + first)}: too little "
+            "texture, or too much moves at once. They are taken to lie where their neighbours do."
         )
     high = np.flatnonzero(np.nan_to_num(fits.rms) > LARGE_RMS)
     if len(high):
         said.append(
-            f"The scene does not fit one plane in {frames_text(high)} (rms up to "
+            f"The scene does not fit one plane in {frames_text(high + first)} (rms up to "
             f"{np.nanmax(fits.rms):.1f} px): strong parallax, or a lens or shutter that bends it."
         )
     torn = np.flatnonzero(np.nan_to_num(fits.share, nan=1.0) < LITTLE_AGREES)
     if len(torn):
         said.append(
-            f"Less than half of what was tracked moves as one in {frames_text(torn)}: strong "
-            "parallax, or much of the scene moves."
+            f"Less than half of what was tracked moves as one in {frames_text(torn + first)}: "
+            "strong parallax, or much of the scene moves."
         )
     for start, stop in zip([0, *cuts], [*cuts, len(homographies)], strict=True):
         areas, furthest = _canvas(homographies[start:stop], size)
         if areas > CANVAS_AREAS:
             said.append(
                 f"The camera sees {areas:.0f} times the frame's area (most of all in frame "
-                f"{start + furthest}): plates are put together from shorter stretches."
+                f"{first + start + furthest}): plates are put together from shorter stretches."
             )
     return said
 

@@ -176,24 +176,26 @@ def read_camera(path: Path, size: Size, frames: int) -> Camera:
                 f"{path}: the homography of frame {t} folds or mirrors the frame, or is singular."
             )
     cuts = _numbers(path, data, "cuts", [])
-    reference = _numbers(path, data, "reference", [_nearest_identity(h)])[0]
+    reference = (_numbers(path, data, "reference", []) or [_nearest_identity(h)])[0]
     if not all(0 < c < frames for c in cuts) or not 0 <= reference < frames:
         raise CameraError(f'{path}: "cuts" and "reference" must be frames of the video.')
     still = bool(np.abs(h - np.eye(3)).max() < 1e-12)
-    inliers = data.get("inliers") or [0] * frames
-    rms = [np.nan if r is None else r for r in data.get("rms_px") or [None] * frames]
-    if len(inliers) != frames or len(rms) != frames:
-        raise CameraError(f'{path}: "inliers" and "rms_px" must have one entry a frame.')
+    inliers, rms = data.get("inliers") or [0] * frames, data.get("rms_px") or [None] * frames
+    if not all(_are_numbers(values, frames) for values in (inliers, rms)):
+        raise CameraError(f'{path}: "inliers" and "rms_px" must have one number a frame.')
+    shift, doubts = data.get("shift_px"), data.get("doubts", [])
+    if not (shift is None or _are_numbers([shift], 1)) or not isinstance(doubts, list):
+        raise CameraError(f'{path}: "shift_px" must be a number, "doubts" a list of sentences.')
     camera = Camera(
         h,
         own,
         "static" if still else "moving",
-        inliers=np.array(inliers, np.int64),
-        rms=np.array(rms, np.float64),
-        shift=float(data.get("shift_px", largest_shift(h, own))),
+        inliers=np.array([n or 0 for n in inliers], np.int64),
+        rms=np.array([np.nan if r is None else r for r in rms], np.float64),
+        shift=largest_shift(h, own) if shift is None else float(shift),
         reference=reference,
         cuts=tuple(sorted(cuts)),
-        doubts=tuple(map(str, data.get("doubts", ()))),
+        doubts=tuple(map(str, doubts)),
     )
     return camera.scaled(size)
 
@@ -250,6 +252,15 @@ def _size(path: Path, value: object, size: Size) -> Size:
             f"({size[1]}x{size[0]})."
         )
     return own
+
+
+def _are_numbers(values: object, count: int) -> bool:
+    """Whether these are `count` finite numbers, or None where one is not known."""
+    if not isinstance(values, list) or len(values) != count:
+        return False
+    real = [v for v in values if v is not None]
+    plain = all(isinstance(v, int | float) and not isinstance(v, bool) for v in real)
+    return plain and all(abs(v) < 1e15 for v in real)
 
 
 def _numbers(path: Path, data: dict[str, Any], key: str, default: list[int]) -> list[int]:

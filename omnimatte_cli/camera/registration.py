@@ -66,11 +66,15 @@ class _Scene:
 
 
 def register(
-    frames: Iterable[np.ndarray], hidden: Hidden | None = None, width: int = WORKING_WIDTH
+    frames: Iterable[np.ndarray],
+    hidden: Hidden | None = None,
+    width: int = WORKING_WIDTH,
+    first: int = 0,
 ) -> Camera:
     """Homographies of all frames (H, W, 3) uint8 RGB, which are read once.
 
     hidden: where frame t's objects are; they are grown here. width: pixels at which is tracked.
+    first: the number that frame 0 has in what is said to the user.
     """
     scenes: list[_Scene] = []
     store = Store()
@@ -97,7 +101,7 @@ def register(
             store.release()
             trim()
     assert count > 0, "no frames"
-    return _solve(scenes, count, size, small[::-1])
+    return _solve(scenes, count, size, small[::-1], first)
 
 
 def _begin(key: View, store: Store) -> _Scene:
@@ -248,7 +252,7 @@ def _is_cut(thumb: np.ndarray, last: np.ndarray) -> bool:
     return bool(alike < CUT_LIKENESS or (change > CUT_CHANGE and alike < 2 * CUT_LIKENESS))
 
 
-def _solve(scenes: list[_Scene], count: int, size: Size, small: Size) -> Camera:
+def _solve(scenes: list[_Scene], count: int, size: Size, small: Size, first: int) -> Camera:
     """Bundle adjustment of each scene, then one Camera of them all in full pixels."""
     homographies = np.tile(np.eye(3), (count, 1, 1))
     inliers, rms = np.zeros(count, np.int64), np.full(count, np.nan)
@@ -271,7 +275,7 @@ def _solve(scenes: list[_Scene], count: int, size: Size, small: Size) -> Camera:
     lost = [t for s in scenes for t in s.lost]
     blind = not any(s.known for s in scenes) and count > 1
     fits = Fits(rms, share, lost) if moving else None
-    doubts = find_doubts(homographies, small, bounds[1:-1], fits, blind)
+    doubts = find_doubts(homographies, small, bounds[1:-1], fits, blind, first)
     camera = Camera(
         homographies,
         small,

@@ -30,7 +30,7 @@ from omnimatte_cli.settings import MaskSettings, Settings, parse_share
 from omnimatte_cli.terminal import printable, rich_console
 
 if TYPE_CHECKING:
-    from omnimatte_cli.batch.plan import Flags, Job, Step
+    from omnimatte_cli.batch.plan import Asked, Flags, Job, Step
     from omnimatte_cli.batch.records import Record
 
 PER_SHOT = ("masks", "part")  # options of `decompose` that cannot hold for all shots
@@ -226,12 +226,15 @@ def parse_devices(text: str | None) -> list[str]:
     return names
 
 
-def to_flags(table: Mapping[str, Any], folder: Path) -> Flags:
+def to_flags(table: Mapping[str, Any], folder: Path) -> Asked:
     """A table of option names and values as flags; existing paths are relative to a folder.
 
-    Names are those of `decompose`, with or without dashes before and within. Raises OptionError.
+    A flag that is false is None: it is off, though it may be on for all shots. Names are those of
+    `decompose`, with or without dashes before and within. Raises OptionError.
     """
-    flags: dict[str, tuple[str, ...]] = {}
+    from omnimatte_cli.batch.plan import path_below
+
+    flags: Asked = {}
     for name, value in table.items():
         flag = "--" + name.strip().lstrip("-").replace("_", "-")
         if isinstance(value, dict):
@@ -243,13 +246,13 @@ def to_flags(table: Mapping[str, Any], folder: Path) -> Flags:
                 flags["--no-" + flag.removeprefix("--")] = ()
             else:
                 check_flags({flag: ()})  # or a wrong name would pass
+                flags[flag] = None
         elif isinstance(value, list) and flag in repeated_flags():
             flags[flag] = tuple(map(_text, value))
         else:
             text = _text(value)
-            path = folder / text
-            flags[flag] = (str(path) if text and path.exists() and "/" in str(path) else text,)
-    check_flags(flags)
+            flags[flag] = (str(path_below(folder, flag, text) or text),)
+    check_flags({flag: values for flag, values in flags.items() if values is not None})
     return flags
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from omnimatte_cli.commands.common import (
     set_up_logging,
 )
 from omnimatte_cli.commands.options import Group, help_text, takes
-from omnimatte_cli.options import table
+from omnimatte_cli.options import like, table
 from omnimatte_cli.progress import terminal_progress
 from omnimatte_cli.settings import PROMPTS, READING, MaskSettings, Settings, SolveSettings
 
@@ -104,8 +105,25 @@ def print_result(manifest: dict[str, Any], out: Path, report: Path | None) -> No
         print(f"Doubtful: {doubt}")
 
 
+@dataclass(frozen=True)
+class PlateOptions:
+    """Options of `decompose` that mean something else where only a plate is made."""
+
+    masks: Path | None = like(
+        Settings,
+        "masks",
+        "Folder with a folder of images or a video per object, or with indexed PNGs: what is no "
+        "plate; default: all that is seen is plate.",
+    )
+    assignments: tuple[str, ...] = like(
+        Settings,
+        "assignments",
+        "plate_passes=N: estimates of the plate, each without what objects own over the one before "
+        "(1 to 5; default: 3).",
+    )
+
+
 BACKGROUND_OPTIONS = (
-    "masks",
     "camera",
     "homographies",
     *READING,
@@ -113,14 +131,13 @@ BACKGROUND_OPTIONS = (
     "invert_masks",
     "size",
     "device",
-    "assignments",
     "overwrite",
     "ffmpeg",
 )
 
 
 @friendly
-@takes(settings=(Settings, BACKGROUND_OPTIONS))
+@takes(own=PlateOptions, settings=(Settings, BACKGROUND_OPTIONS))
 def background(
     source: Video,
     out: Annotated[
@@ -132,8 +149,8 @@ def background(
             metavar="PATH",
         ),
     ],
+    own: dict[str, Any],
     settings: dict[str, Any],
-    help_set: HelpSet = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -142,6 +159,6 @@ def background(
     from omnimatte_cli.pipeline import write_background
 
     with terminal_progress(quiet) as progress:
-        write_background(source, Settings(**settings), out, progress)
+        write_background(source, Settings(**own, **settings), out, progress)
     if not quiet:
         print(out)

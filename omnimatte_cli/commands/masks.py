@@ -31,13 +31,14 @@ def masks(
 ) -> None:
     """Make rough masks of the objects in VIDEO: what moves, or what you point at."""
     set_up_logging(verbose)
+    from omnimatte_cli.media.options import TIME, reading
+
     begin = settings["begin"]
-    if begin and Path(begin).exists():
+    if begin and Path(begin).exists() and not TIME.fullmatch(begin):
         raise OptionError(
             f"--from is a time now, and {begin} is a file: give corrected masks with --corrected."
         )
     chosen, shared = MaskSettings(**making), Settings(**settings)
-    from omnimatte_cli.media.options import reading
     from omnimatte_cli.segment.make import make_masks
 
     with terminal_progress(quiet) as progress:

@@ -19,7 +19,7 @@ import numpy as np
 from omnimatte_cli.arrays import Masks, Plate, Size, eight_bits
 from omnimatte_cli.camera.canvas import Frames, build_canvas, longest_stretch
 from omnimatte_cli.camera.exposure import Exposure
-from omnimatte_cli.camera.model import Camera, read_camera
+from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.camera.registration import register
 from omnimatte_cli.camera.verify import explains_more
 from omnimatte_cli.matte.blur import enlarged
@@ -43,7 +43,7 @@ from omnimatte_cli.plate.temporal import FramePlate, frame_plates
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.scratch import EVERY, Growing, release, scratch_array
 from omnimatte_cli.settings import Settings
-from omnimatte_cli.shot import Shot
+from omnimatte_cli.shot import Shot, known_camera
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +62,8 @@ def find_camera(shot: Shot, settings: Settings, progress: Progress) -> Camera:
     Raises CameraError for a file of homographies that does not fit.
     """
     size, count = shot.full_size, len(shot)
-    if settings.homographies is not None:
-        return read_camera(settings.homographies, size, count)
-    if settings.camera == "static":
-        return Camera.static(count, size)
+    if (known := known_camera(settings)) is not None:
+        return known(size, count)
     progress.stage("camera", count)
 
     def counted() -> Iterator[np.ndarray]:
@@ -77,7 +75,7 @@ def find_camera(shot: Shot, settings: Settings, progress: Progress) -> Camera:
         return eight_bits(samples.frame(t))
 
     samples, hidden = shot.samples, shot.masks.union
-    camera = register(counted(), hidden)
+    camera = register(counted(), hidden, first=shot.first)
     if camera.moving and settings.camera == "auto":
         picks = samples.indices
         if not explains_more(camera, picks, sample, hidden):
@@ -88,6 +86,8 @@ def find_camera(shot: Shot, settings: Settings, progress: Progress) -> Camera:
         camera = replace(camera, cuts=())
     if camera.moving:
         progress.say(f"The camera moves, up to {camera.shift:.0f} px.")
+    elif settings.camera == "moving":
+        progress.say("--camera moving: no motion of the camera was found; it is taken to be still.")
     else:
         log.info("The camera stands still.")
     for doubt in camera.doubts:

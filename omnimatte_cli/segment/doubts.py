@@ -33,10 +33,13 @@ REGIMES = 3  # frames on each side from which the areas before and after are tak
 RESTS = 0.15  # share of the frames that an object may be lost for, else it is worth a sentence
 
 
-def doubts_of_found(masks: dict[str, list[bytes]], size: Size, first: int) -> list[str]:
+def doubts_of_found(
+    masks: dict[str, list[bytes]], size: Size, first: int, cuts: Sequence[int] = ()
+) -> list[str]:
     """At most one sentence on each object that was found by what moves: what is likely wrong.
 
-    masks: by object and frame, packed (h, w) bool. first: the number of frame 0.
+    masks: by object and frame, packed (h, w) bool. first: the number of frame 0. cuts: frames with
+    which a new scene begins, in which an object need not be.
     """
     said = []
     for name, packed in masks.items():
@@ -51,7 +54,7 @@ def doubts_of_found(masks: dict[str, list[bytes]], size: Size, first: int) -> li
                 ),
                 (_jumped(planes, up=False), "it is suddenly smaller, as if a part were missing"),
                 (
-                    _missing(name, masks, planes, size),
+                    _missing(name, masks, planes, size, cuts),
                     "it is not found, where it should be in the picture",
                 ),
             )
@@ -105,13 +108,18 @@ def _usual(areas: np.ndarray, whole: np.ndarray, start: int, stop: int) -> float
 
 
 def _missing(
-    name: str, masks: dict[str, list[bytes]], planes: Sequence[np.ndarray], size: Size
+    name: str,
+    masks: dict[str, list[bytes]],
+    planes: Sequence[np.ndarray],
+    size: Size,
+    cuts: Sequence[int],
 ) -> list[bool]:
     """By frame, whether the object is lost and neither left the picture nor went behind another."""
     lost = [not m.any() for m in planes]
     flags = [False] * len(planes)
     for start, stop in _runs(lost):
-        if stop - start >= RESTS * len(planes) and not _away(name, masks, size, start, stop):
+        away = _away(name, masks, size, start, stop, cuts)
+        if stop - start >= RESTS * len(planes) and not away:
             flags[start:stop] = [True] * (stop - start)
     return flags
 
@@ -136,9 +144,14 @@ def doubt_of_first(name: str, frame: int, first: First) -> str | None:
 
 
 def doubts_of(
-    masks: dict[str, list[bytes]], confidence: dict[str, list[float]], size: Size, first: int
+    masks: dict[str, list[bytes]],
+    confidence: dict[str, list[float]],
+    size: Size,
+    first: int,
+    cuts: Sequence[int] = (),
 ) -> list[str]:
     """Sentences on masks by object and frame, packed (h, w) bool. first: the number of frame 0.
+    cuts: frames with which a new scene begins.
 
     An object that goes out at the picture's edge, or behind another and comes back, is not lost.
     """
@@ -155,7 +168,7 @@ def doubts_of(
                     f"{REMEDY.format(name=name, frame=first + (start + stop) // 2)}."
                 )
         for start, stop in _runs([not s for s in seen]):
-            if stop - start >= FEWEST and not _away(name, masks, size, start, stop):
+            if stop - start >= FEWEST and not _away(name, masks, size, start, stop, cuts):
                 said.append(
                     f"'{name}' is not found {_frames(start, stop, first)}, where it should be in "
                     "the picture. If it is there, "
@@ -179,8 +192,18 @@ def _frames(start: int, stop: int, first: int) -> str:
     return f"in frames {first + start} to {first + stop - 1}"
 
 
-def _away(name: str, masks: dict[str, list[bytes]], size: Size, start: int, stop: int) -> bool:
-    """Whether an object may be out of the picture, or hidden, in frames `start` up to `stop`."""
+def _away(
+    name: str,
+    masks: dict[str, list[bytes]],
+    size: Size,
+    start: int,
+    stop: int,
+    cuts: Sequence[int],
+) -> bool:
+    """Whether an object may be out of the picture, or hidden, in frames `start` up to `stop`, or in
+    another scene than these."""
+    if start in cuts or stop in cuts:
+        return True
     count = len(masks[name])
     hidden = 0
     for t in (start - 1, stop):

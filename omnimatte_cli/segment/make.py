@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Masks, Size, eight_bits, resize_frames
+from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.errors import MaskError, OptionError
 from omnimatte_cli.masks.load import load_masks
 from omnimatte_cli.media import read as videos
@@ -41,12 +42,14 @@ def make_masks(
     ffmpeg: Path | str | None = None,
     known: tuple[VideoInfo, Frames, WorkingFrames] | None = None,
     options: ReadOptions | None = None,
+    camera: Callable[[Size, int], Camera] | None = None,
 ) -> MaskResult:
     """Make rough masks of a video's objects and write them into the folder `out`.
 
     Writes `<object>/00000.png ...` (0 and 255, the video's size), order.txt, preview.mp4 and
     masks.json, all or nothing; files bear the frames' own numbers. known: of a video that was read
     already its facts, how its frames are opened, and its small ones. options: how it is read else.
+    camera: how it moves, by size (h, w) and frames; None: it is found out.
     Raises the errors of `omnimatte_cli.errors`.
     """
     settings, progress = settings or MaskSettings(), progress or Silent()
@@ -80,13 +83,14 @@ def make_masks(
         sam = open_sam(frames) if open_sam else None
         scaled = [p.scaled(size[1] / info.size[1], size[0] / info.size[0]) for p in prompts]
         keep = [t - info.first for t in settings.keep]
-        rough = _find(frames, scaled, kept, keep, sam, settings, progress, info.first)
+        moves = None if camera is None else camera(size, info.frames)
+        rough = _find(frames, scaled, kept, keep, sam, settings, progress, info.first, moves)
         _check_found(rough)
         if prompts or kept is not None:
             masks, confidence = rough.masks, rough.confidence
-            rough.notes.extend(doubts_of(masks, confidence, rough.size, info.first))
+            rough.notes.extend(doubts_of(masks, confidence, rough.size, info.first, info.cuts))
         else:
-            rough.notes.extend(doubts_of_found(rough.masks, rough.size, info.first))
+            rough.notes.extend(doubts_of_found(rough.masks, rough.size, info.first, info.cuts))
         facts = write_masks(
             folder, info, open_frames, rough, (kept, keep), settings, progress, ffmpeg
         )
@@ -137,22 +141,27 @@ def _find(
     settings: MaskSettings,
     progress: Progress,
     first: int,
+    camera: Camera | None,
 ) -> methods.Rough:
     if kept is not None:
         small = kept.resized((frames.shape[1], frames.shape[2]))
         keys = {n: {t: small[i, t] for t in keep} for i, n in enumerate(kept.names)}
         if isinstance(sam, methods.Follower):
             return methods.by_following(frames, keys, sam, progress)
-        return methods.by_kept(frames, keys, sam, settings.every, settings.seed, progress)
+        return methods.by_kept(frames, keys, sam, settings.every, settings.seed, progress, camera)
+    if sam is None and settings.every > 1:
+        progress.say("--every does nothing without SAM.")
     if isinstance(sam, methods.Follower):
         if settings.every > 1:
             progress.say("--every has no use with SAM 2, which looks at every frame.")
-        known, notes = methods.known_of(frames, prompts, settings.max_objects, progress)
+        known, notes = methods.known_of(frames, prompts, settings.max_objects, progress, camera)
         return methods.by_following(frames, known, sam, progress, notes)
     if sam is not None:
         most = settings.max_objects
-        return methods.by_sam(frames, prompts, sam, settings.every, most, progress, first)
-    return methods.by_motion(frames, prompts, settings.max_objects, settings.seed, progress, first)
+        return methods.by_sam(frames, prompts, sam, settings.every, most, progress, first, camera)
+    return methods.by_motion(
+        frames, prompts, settings.max_objects, settings.seed, progress, first, camera
+    )
 
 
 def _load_sam(

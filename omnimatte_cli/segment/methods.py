@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Size, pack_mask, unpack_mask
+from omnimatte_cli.camera.model import Camera
 from omnimatte_cli.errors import MaskError
 from omnimatte_cli.progress import Progress, Silent
 from omnimatte_cli.segment.clean import away, clean_frames
@@ -76,14 +77,15 @@ def by_motion(
     seed: int,
     progress: Progress | None = None,
     first: int = 0,
+    camera: Camera | None = None,
 ) -> Rough:
     """Masks of what moves: all of it, or what the prompts point at.
 
     frames: (T, h, w, 3) uint8; prompts in their pixels. What prompts point at need not move.
-    first: the number that frame 0 has in messages.
+    first: the number that frame 0 has in messages. camera: how it moves; None: it is found out.
     Raises InputError where there are no prompts and nothing moves.
     """
-    moving = find_moving(frames, progress)
+    moving = find_moving(frames, progress, camera)
     if not prompts:
         return _all_that_moves(frames, moving, max_objects, seed, progress)
     keys: dict[str, dict[int, np.ndarray]] = {p.name: {} for p in prompts}
@@ -195,6 +197,7 @@ def by_sam(
     max_objects: int,
     progress: Progress | None = None,
     first: int = 0,
+    camera: Camera | None = None,
 ) -> Rough:
     """Masks by SAM, in the prompted frames first, then wherever they are carried to.
 
@@ -202,7 +205,7 @@ def by_sam(
     are the prompts. What moves also brings back objects that were away.
     """
     progress = progress or Silent()
-    moving = find_moving(frames, progress)
+    moving = find_moving(frames, progress, camera)
     size = frames.shape[1:3]
     keys: dict[str, dict[int, np.ndarray]] = {}
     hints: dict[str, list[Track]] = {}
@@ -252,7 +255,11 @@ def by_sam(
 
 
 def known_of(
-    frames: np.ndarray, prompts: Sequence[Prompt], max_objects: int, progress: Progress
+    frames: np.ndarray,
+    prompts: Sequence[Prompt],
+    max_objects: int,
+    progress: Progress,
+    camera: Camera | None = None,
 ) -> tuple[dict[str, dict[int, Prompt | np.ndarray]], list[str]]:
     """What is known beforehand, by object and frame, and notes: the prompts, else what moves."""
     known: dict[str, dict[int, Prompt | np.ndarray]] = {}
@@ -260,7 +267,7 @@ def known_of(
         known.setdefault(p.name, {})[p.frame] = p
     if prompts:
         return known, []
-    tracks, notes = choose_tracks(find_moving(frames, progress), max_objects)
+    tracks, notes = choose_tracks(find_moving(frames, progress, camera), max_objects)
     for i, each in enumerate(tracks, 1):
         t = max(each.areas, key=lambda t: each.areas[t])
         x, y, w, h = cv2.boundingRect(each.at(t).astype(np.uint8))
@@ -288,6 +295,7 @@ def by_kept(
     every: int,
     seed: int,
     progress: Progress | None = None,
+    camera: Camera | None = None,
 ) -> Rough:
     """Masks carried from frames that the user corrected, by object and frame (h, w) bool.
 
@@ -295,7 +303,7 @@ def by_kept(
     """
     result = Rough(frames.shape[1:3], {}, {}, [], "motion" if sam is None else "sam")
     if sam is None:
-        moving = find_moving(frames, progress)
+        moving = find_moving(frames, progress, camera)
         _add(result, follow(frames, keys, moving.evidence, moving.tracks, progress))
         return result
     segmenter = sam

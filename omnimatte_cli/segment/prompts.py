@@ -17,6 +17,8 @@ from omnimatte_cli.errors import OptionError
 
 NAME = re.compile(r"\w[\w.\-]*")  # a folder's name on every file system, one word in order.txt
 
+OWN_FILES = frozenset(("order.txt", "masks.json", "preview.mp4"))  # beside the objects' folders
+
 
 @dataclass(frozen=True)
 class Point:
@@ -157,6 +159,8 @@ def _split(text: str, option: str, example: str, count: int) -> tuple[str, int, 
         raise wrong from None
     if len(numbers) != count or number < 0 or any(not abs(v) < 1e6 for v in numbers):
         raise wrong
+    if name.lower() in OWN_FILES:
+        raise OptionError(f"{option} {text!r}: {name} is a file beside masks; call it otherwise.")
     if not NAME.fullmatch(name) or name.startswith("."):
         raise OptionError(
             f"{option} {text!r}: {name!r} cannot name an object; use letters, digits, - and _."

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.arrays import Masks, eight_bits, unpack_mask
+from omnimatte_cli.masks.order import ORDER_FILE
 from omnimatte_cli.media.atomic import write_json
 from omnimatte_cli.media.encode import VideoWriter, write_image
 from omnimatte_cli.media.read import VideoInfo
@@ -50,7 +51,8 @@ def write_masks(
     given, keep = kept
     for name in names:
         (folder / name).mkdir()
-    order = occlusion_order(list(rough.masks.values()), rough.size)
+    theirs = given.order if given is not None and given.order_source == ORDER_FILE else None
+    order = occlusion_order(list(rough.masks.values()), rough.size) if theirs is None else theirs
     h, w = info.size
     scale = min(1.0, PREVIEW_WIDTH / w)
     shown = (max(round(h * scale), 2), max(round(w * scale), 2))
@@ -75,6 +77,8 @@ def write_masks(
     lines = [" ".join(names[i] for i in row) for row in order]
     (folder / "order.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     facts = _facts(info, rough, settings, areas)
+    if theirs is not None:
+        facts["order_from"] = f"{ORDER_FILE} of --corrected"
     write_json(folder / "masks.json", facts)
     return facts
 
