@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -15,6 +15,7 @@ from omnimatte_cli.matte.bodies import by_masks
 from omnimatte_cli.matte.box import Box
 from omnimatte_cli.matte.compositing import composite, grey
 from omnimatte_cli.matte.elsewhere import Clip, references
+from omnimatte_cli.matte.kept import bytes_of, kept_within
 from omnimatte_cli.matte.layers import resolver
 from omnimatte_cli.matte.motion import View, likely_shift, similarity
 from omnimatte_cli.matte.ownership import Ownership
@@ -183,3 +184,32 @@ def test_what_two_boxes_share_is_empty_where_they_are_apart() -> None:
     box = Box(slice(2, 9), slice(3, 8))
     assert box.shared(Box(slice(5, 20), slice(0, 6))) == Box(slice(5, 9), slice(3, 6))
     assert not np.zeros(SIZE)[box.shared(Box(slice(40, 50), slice(0, 6))).slices].size
+
+
+def test_small_results_are_kept_and_large_ones_in_small_number() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def make(i: int, size: int) -> tuple[int, dict[str, np.ndarray]]:
+        asked.append((i, size))
+        return i, {"a": np.zeros(size, np.uint8)}
+
+    keep = kept_within(1000, 2, make)
+    for _ in range(2):
+        assert [keep(i, 100)[0] for i in range(9)] == list(range(9))
+    assert len(asked) == 9  # 900 bytes
+    keep(9, 300)  # one of 300 more: the two oldest go
+    assert keep(2, 100)[0] == 2 and len(asked) == 10
+    assert keep(0, 100)[0] == 0 and len(asked) == 11
+    for _ in range(2):  # each larger than the budget: two are kept nevertheless
+        assert [keep(i, 5000)[0] for i in (20, 21)] == [20, 21]
+    assert len(asked) == 13
+
+
+def test_bytes_are_counted_wherever_arrays_are() -> None:
+    @dataclass
+    class Pair:
+        first: np.ndarray
+        second: tuple[np.ndarray | None, list[np.ndarray]]
+
+    four = np.zeros(4, np.float32)
+    assert bytes_of((Pair(four, (None, [four])), {1: four}, "text")) == 48

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from omnimatte_cli.matte.bodies import CutOut, margin_of
 from omnimatte_cli.matte.box import Box, bounding_box
 from omnimatte_cli.matte.elsewhere import Clip, references
 from omnimatte_cli.matte.hidden import Moved
+from omnimatte_cli.matte.kept import kept_within
 from omnimatte_cli.matte.missed import REACH as MISSED_REACH
 from omnimatte_cli.matte.missed import missed_parts
 from omnimatte_cli.matte.ownership import FrameWeights, Ownership, frame_weights, owned_part
@@ -23,7 +23,8 @@ from omnimatte_cli.matte.resolve import REACH_PIXELS, Layers, resolve_frame, sol
 from omnimatte_cli.scratch import EVERY, release
 from omnimatte_cli.settings import SolveSettings
 
-HELD = 3  # surroundings of objects that are kept, to show what is hidden in other frames
+HELD = 3  # surroundings of objects that are kept, to show what is hidden in other frames,
+HELD_BYTES = 192 << 20  # and more of them where they are small
 AROUND = 0.05  # of the picture's mean side: what is computed around what may be owned
 
 
@@ -104,14 +105,15 @@ def resolver(
             "doubt": None if doubts is None else to_float(enlarged(doubts[t], masks.size)[part]),
         }
 
-    @lru_cache(maxsize=HELD)
-    def solved(i: int, s: int) -> tuple[Box, Solved] | None:
+    def solve_around(i: int, s: int) -> tuple[Box, Solved] | None:
         """What frame s shows around object i, and in which part of the picture."""
         box = None if clip is None else clip.place(i, s, margin)
         if box is None or again is None:
             return None
         box, given = inputs(s, *again(s), box, 1)
         return box, solve_parts(**given, cut_out=cut_out)[1]
+
+    solved = kept_within(HELD_BYTES, HELD, solve_around)
 
     def layers_at(t: int, frame: np.ndarray, plate: np.ndarray) -> Layers:
         own = masks.frame(t)
