@@ -26,7 +26,7 @@ from omnimatte_cli.pipeline import write_background
 from omnimatte_cli.segment.doubts import doubts_of_found
 from omnimatte_cli.segment.prompts import parse_prompts
 from omnimatte_cli.settings import Settings
-from omnimatte_cli.training.kept import check_ours, check_sound
+from omnimatte_cli.training.kept import check_ours, check_sound, cut_log
 from tests.conftest import Said, encode, scene, write_masks
 from tests.results import make_result
 from tests.segment_clips import TWO, render
@@ -106,6 +106,23 @@ def test_a_folder_of_a_training_is_not_taken_from_others(tmp_path: Path) -> None
         check_ours(tmp_path)
     (tmp_path / "state.pt").write_text("of the run that wrote them")
     check_ours(tmp_path)
+
+
+def test_a_training_that_was_killed_before_it_was_saved_begins_anew(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 50, "loss": 1.0}\n{"step": 100, "l')
+    (tmp_path / "sheet.png").write_text("a sheet")
+    check_ours(tmp_path)
+    cut_log(log, 0)
+    assert log.read_text() == ""
+    log.unlink()
+    with pytest.raises(OutputError, match="sheet.png is there"):
+        check_ours(tmp_path)
+    for text in ("hello\n", '{"mine": 1}\n', "mine without an end"):
+        log.write_text(text)
+        with pytest.raises(OutputError, match="no step's"):
+            cut_log(log, 0)
+        assert log.read_text() == text
 
 
 @pytest.mark.parametrize("text", ["hello\n", '{"mine": 1}\n', "mine without an end"])

@@ -26,15 +26,19 @@ from omnimatte_cli.synth.seeds import SCENES_VERSION
 from omnimatte_cli.training.recipe import Schedule
 
 WEIGHTS, STATE, LOG, SHEET = "weights.safetensors", "state.pt", "log.jsonl", "sheet.png"
+START = '{"step"'  # of each line of the log
 IN_STATE = frozenset(("recipe", "done", "seconds", "net", "ema", "optimiser"))
 
 
 def check_ours(out: Path) -> None:
-    """Raise OutputError where files of others lie in `out` that a run would replace."""
+    """Raise OutputError where files of others lie in `out` that a run would replace.
+
+    A run that ended before it was saved first has left a log, perhaps a sheet, and no weights.
+    """
     if (out / STATE).is_file():
         return
-    for name in (WEIGHTS, LOG, SHEET):
-        if (out / name).exists():
+    for name in (WEIGHTS, SHEET):
+        if (out / name).exists() and (name == WEIGHTS or not (out / LOG).is_file()):
             raise OutputError(
                 f"{out / name} is there, and no state.pt of a run that wrote it: give another "
                 "--out, or move it away."
@@ -154,7 +158,10 @@ def cut_log(path: Path, done: int) -> None:
     """Take off the lines of steps after the one that a run is resumed from: they come again."""
     if path.is_file():
         text = path.read_text(encoding="utf-8")
-        lines = [x for x in text[: text.rfind("\n") + 1].splitlines() if _step_of(x, path) <= done]
+        whole, cut = text[: text.rfind("\n") + 1], text[text.rfind("\n") + 1 :]
+        if not (cut.startswith(START) or START.startswith(cut)):  # of a run that was killed
+            raise OutputError(f"{path} ends with a line that is no step's: {cut[:80]!r}.")
+        lines = [x for x in whole.splitlines() if _step_of(x, path) <= done]
         write_text(path, "".join(f"{x}\n" for x in lines))
 
 

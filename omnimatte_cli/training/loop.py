@@ -273,11 +273,12 @@ def _train(
             late = time.monotonic() - saved > 60 * recipe.save_minutes
             if main and (due or late or stop):
                 check_sound(net, ema, done, out)
-                trained = before + done * recipe.batch_size * machine.world
-                save_weights(out, recipe, net, ema, done, trained, scores)
                 now = spent + time.monotonic() - started
                 open_line = {"sums": sums, "added": added, "skipped": skipped}
+                # The state first: weights without one would be somebody else's.
                 save_run(out, recipe, begun, net, ema, optimiser, done, now, open_line)
+                trained = before + done * recipe.batch_size * machine.world
+                save_weights(out, recipe, net, ema, done, trained, scores)
                 saved = time.monotonic()
             if stop and not last:
                 if main:
