@@ -116,7 +116,7 @@ def test_a_training_that_was_killed_before_it_was_saved_begins_anew(tmp_path: Pa
     cut_log(log, 0)
     assert log.read_text() == ""
     log.unlink()
-    with pytest.raises(OutputError, match="sheet.png is there"):
+    with pytest.raises(OutputError, match=r"sheet\.png is there"):
         check_ours(tmp_path)
     for text in ("hello\n", '{"mine": 1}\n', "mine without an end"):
         log.write_text(text)

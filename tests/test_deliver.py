@@ -23,7 +23,7 @@ from omnimatte_cli.deliver.nuke import nuke_script, quoted
 from omnimatte_cli.deliver.result import ResultWriter
 from omnimatte_cli.deliver.writer import Delivery
 from omnimatte_cli.media.codecs import ColourTags, Timing
-from omnimatte_cli.media.listing import files_in, write_list
+from omnimatte_cli.media.listing import MARK, files_in, write_list
 from omnimatte_cli.media.read import iter_frames
 from tests.results import (
     FRAMES,
@@ -105,10 +105,11 @@ def test_what_a_killed_conversion_left_goes(tmp_path: Path) -> None:
 
 def test_an_overwritten_format_holds_the_new_frames_alone(tmp_path: Path) -> None:
     out = make_result(tmp_path)
+    write_list(out)
     assert convert(out, "exr", "--start-frame", "1001", "-q").exit_code == 0
     assert convert(out, "exr", "-q", "--overwrite").exit_code == 0
     assert sorted(p.name for p in (out / "exr").iterdir())[-1] == "input.0007.exr"
-    assert not [p for p in out.iterdir() if p.name.startswith(".")]
+    assert [p.name for p in out.iterdir() if p.name.startswith(".")] == [MARK]
     (out / "exr/notes.txt").write_text("mine")
     done = convert(out, "exr", "--overwrite")
     assert done.exit_code == 2 and "notes.txt" in done.stderr and (out / "exr/notes.txt").exists()
@@ -116,6 +117,18 @@ def test_an_overwritten_format_holds_the_new_frames_alone(tmp_path: Path) -> Non
     write_list(out, [f for f in files_in(out) if "mine" not in f])
     done = convert(out, "exr", "--overwrite")
     assert done.exit_code == 2 and "mine.exr" in done.stderr and (out / "exr/mine.exr").exists()
+
+
+def test_a_folder_that_nobody_knows_is_not_overwritten(tmp_path: Path) -> None:
+    """Names of files say nothing of whose they are, there as in a result."""
+    out, other = make_result(tmp_path), tmp_path / "mine"
+    (other / "exr").mkdir(parents=True)
+    (other / "exr" / "precious.exr").write_bytes(b"mine")
+    done = convert(out, "exr", "-o", other, "--overwrite")
+    assert done.exit_code == 2 and "has no list" in done.stderr, done.stderr
+    assert (other / "exr" / "precious.exr").read_bytes() == b"mine"
+    for more in ([], ["--overwrite"]):  # but one of its own is written anew
+        assert convert(out, "exr", "-o", tmp_path / "new", *more, "-q").exit_code == 0
 
 
 def test_an_object_called_as_anothers_matte_is_refused_before_the_work(tmp_path: Path) -> None:

@@ -11,14 +11,11 @@ from omnimatte_cli.deliver.scripts import write_scripts
 from omnimatte_cli.deliver.writer import check_pass_names
 from omnimatte_cli.errors import OutputError
 from omnimatte_cli.interrupt import ignored_interrupts
-from omnimatte_cli.media.codecs import CODECS
 from omnimatte_cli.media.folder import add_to_list, check_apart
-from omnimatte_cli.media.listing import read_list
+from omnimatte_cli.media.listing import MARK, read_list, write_list
 from omnimatte_cli.media.lock import working_in
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.settings import parse_colour
-
-WRITTEN = frozenset([".png", ".exr", *(codec.suffix for codec in CODECS.values())])
 
 
 def convert_result(
@@ -38,8 +35,9 @@ def convert_result(
     check_pass_names(result.names, (), new)
     check_apart(out, result.read)
     folders = [out / LAYER_FOLDERS[form] for form in new]
+    listed = read_list(out)
     for folder in folders:
-        check_folder(folder, settings.overwrite, read_list(out))
+        check_folder(folder, settings.overwrite, listed)
     numbers = result.input.frame_numbers
     if start_frame is not None:
         numbers = tuple(range(start_frame, start_frame + result.frames))
@@ -62,14 +60,16 @@ def convert_result(
                 if folder.exists():  # goes with the temporary one
                     folder.rename(work / f"{folder.name}.old")
                 (work / folder.name).rename(folder)
+    if listed is None:
+        write_list(out, [])  # of what is written now, so that it may be written anew
     add_to_list(out, folders)
     return folders + write_scripts(out, formats, result, info, numbers, progress, clean)
 
 
-def check_folder(folder: Path, overwrite: bool, listed: frozenset[str] | None = None) -> None:
+def check_folder(folder: Path, overwrite: bool, listed: frozenset[str] | None) -> None:
     """Raise OutputError if a format's folder may not be replaced: unasked, or not ours alone.
 
-    listed: what the tool has written into the folder around it; None where that is not known.
+    listed: what the tool has written into the folder around it; None where nobody knows.
     """
     if folder.is_file():
         raise OutputError(f"{folder} is a file: move it away.")
@@ -77,11 +77,12 @@ def check_folder(folder: Path, overwrite: bool, listed: frozenset[str] | None = 
         return
     if not overwrite:
         raise OutputError(f"{folder} exists and is not empty: move it away, or --overwrite it.")
-    files = [p for p in folder.rglob("*") if p.is_file()]
     if listed is None:
-        strange = [p for p in files if p.suffix not in WRITTEN]
-    else:
-        names = {p: p.relative_to(folder.parent).as_posix() for p in files}
-        strange = [p for p in files if names[p] not in listed]
+        raise OutputError(
+            f"{folder.parent} has no list of what this tool has written (it is hidden, {MARK}), so "
+            f"that {folder} may be another's: move it away."
+        )
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    strange = [p for p in files if p.relative_to(folder.parent).as_posix() not in listed]
     if strange:
         raise OutputError(f"{folder} also holds {strange[0].name}, which is not of this tool.")
