@@ -213,6 +213,20 @@ def test_small_labels_of_a_codec_that_loses_nothing(args: str, name: str, tmp_pa
     check(load(tmp_path / name), (0, 1, 2), 1)
 
 
+@pytest.mark.parametrize("codec", ["ffv1", "huffyuv", "utvideo"])
+@pytest.mark.parametrize("kind", ["yuv420p", "yuv422p", "yuv444p", "gbrp"])
+def test_colours_of_a_codec_that_loses_nothing(codec: str, kind: str, tmp_path: Path) -> None:
+    """Of two or four pixels that share their colours each has a level of its own."""
+    wide = colours("car", "van", "bus")[..., ::-1].repeat(4, 1).repeat(4, 2)
+    encode(tmp_path / "m.mkv", wide, "-c:v", codec, "-pix_fmt", kind)
+    loaded = load_masks(tmp_path / "m.mkv", FRAMES, (4 * SIZE[0], 4 * SIZE[1]))
+    small = Masks.from_arrays(
+        np.stack([[loaded.at(i, t)[2::4, 2::4] for t in range(FRAMES)] for i in range(3)]),
+        loaded.names,
+    )
+    check(small, (0, 1, 2), 0.95)
+
+
 def test_deep_labels_of_a_codec_that_loses_nothing(tmp_path: Path) -> None:
     raw = ["-f", "rawvideo", "-pix_fmt", "gray16le", "-s", f"{SIZE[1]}x{SIZE[0]}", "-i", "pipe:"]
     from tests.conftest import ffmpeg

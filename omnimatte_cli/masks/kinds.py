@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from omnimatte_cli.masks.pictures import LOSSY_FLAT, Counts, Picture, Study, codes, flat_areas
+from omnimatte_cli.masks.pictures import LOSSY_FLAT, Counts, Loss, Picture, Study, codes, flat_areas
 
 FLAT = 0.3  # share of a label's pixels that must lie in flat areas
 SMALL_LABELS = 20  # levels up to here are label numbers, whatever their areas look like
@@ -76,9 +76,10 @@ class Reading:
         )
 
 
-def decide(studies: list[Study], lossy: bool) -> Reading:
+def decide(studies: list[Study], loss: Loss) -> Reading:
     """How the series is to be read. Raises NoMaskError where it is no mask."""
     alphas = [s.alpha for s in studies if s.alpha is not None]
+    lossy = loss == Loss.LEVELS
     full = studies[0].full
     has_alpha = any(low < full for low, _ in alphas)
     coloured = sum(s.coloured for s in studies) / len(studies) > COLOURED
@@ -87,7 +88,7 @@ def decide(studies: list[Study], lossy: bool) -> Reading:
         if reading is not None:
             return reading
     if has_alpha:
-        if coloured and (reading := _colour_map(studies, lossy, least=2)):
+        if coloured and (reading := _colour_map(studies, loss > Loss.NOTHING, least=2)):
             return reading
         if not coloured:  # labels in grey, the background transparent
             reading = _grey_map(Counts.sum([s.grey for s in studies]), studies, lossy, full)
@@ -96,7 +97,7 @@ def decide(studies: list[Study], lossy: bool) -> Reading:
         low, high = min(a for a, _ in alphas), max(b for _, b in alphas)
         return Reading("alpha", (low + high) / 2)
     if coloured:
-        reading = _colour_map(studies, lossy, least=1)
+        reading = _colour_map(studies, loss > Loss.NOTHING, least=1)
         if reading is None:
             raise NoMaskError("is a colour picture, no mask")
         return reading
@@ -278,8 +279,10 @@ def _colour_map(studies: list[Study], lossy: bool, least: int) -> Reading | None
         firm = flat[i] >= FLAT * everything[i]
         if lossy:
             firm = firm and everything[i] >= LEAST_SHARE * total
-        thin = len(values) <= MAX_LABELS and not _is_blend(
-            tuple(rgb[i]), [tuple(_rgb(np.array([h]))[0]) for h in heads]
+        thin = (
+            not lossy
+            and len(values) <= MAX_LABELS
+            and not _is_blend(tuple(rgb[i]), [tuple(_rgb(np.array([h]))[0]) for h in heads])
         )
         if firm or thin:
             heads.append(int(values[i]))

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from omnimatte_cli.errors import MaskError, VideoError
-from omnimatte_cli.masks.pictures import Picture
+from omnimatte_cli.masks.pictures import Loss, Picture
 from omnimatte_cli.media.images import (
     IMAGE_SUFFIXES,
     list_images,
@@ -28,7 +28,7 @@ from omnimatte_cli.media.images import (
 )
 from omnimatte_cli.media.numbers import NAMED, frame_numbers, number_images
 from omnimatte_cli.media.options import ReadOptions
-from omnimatte_cli.media.read import VIDEO_SUFFIXES, is_lossless, iter_frames, read_palette
+from omnimatte_cli.media.read import VIDEO_SUFFIXES, iter_frames, kept_by, read_palette
 from omnimatte_cli.scratch import EVERY, trim
 
 WORKERS = 3  # threads that decode images; more gain nothing
@@ -77,12 +77,17 @@ class Source:
         """Whether it has a name of its own, not that of the folder of all masks."""
         return self.path != self.wanted.root and self.name not in (INSTANCES, CLASSES)
 
-    @property
-    def lossy(self) -> bool:
-        """Whether a codec may have changed the levels."""
+    @cached_property
+    def loss(self) -> Loss:
+        """What a codec may have changed."""
         first = next((f for f in self.files if f), self.path)
-        kept = not self.files and self._keeps_levels
-        return first.suffix.lower() in LOSSY_SUFFIXES and not kept
+        if first.suffix.lower() not in LOSSY_SUFFIXES:
+            return Loss.NOTHING
+        try:
+            keeps = None if self.files else kept_by(self.path)
+        except VideoError:  # whoever reads it says so
+            keeps = None
+        return {None: Loss.LEVELS, "levels": Loss.COLOURS, "colours": Loss.NOTHING}[keeps]
 
     def file(self, t: int) -> Path:
         """The file that frame t is in."""
@@ -102,7 +107,7 @@ class Source:
         skip = self.wanted.part[0] if self.is_whole and self.wanted.part else 0
         stop = max(wanted, default=-1) + 1 + skip
         try:
-            deep = False if self.lossy else None
+            deep = False if self.loss == Loss.LEVELS else None
             frames_of = iter_frames(self.path, stop, alpha=True, deep=deep)
             pictures = enumerate(frames_of, start=-skip)
             found = []
@@ -113,15 +118,8 @@ class Source:
                     found.append((t, job(t, _of_video(image))))
             return found
         except VideoError as error:
-            hint = "" if self.lossy else " Masks are a folder of images, or a video."
+            hint = "" if self.loss else " Masks are a folder of images, or a video."
             raise MaskError(f"Object '{self.name}': {error}{hint}") from error
-
-    @cached_property
-    def _keeps_levels(self) -> bool:
-        try:
-            return is_lossless(self.path)
-        except VideoError:  # whoever reads it says so
-            return False
 
     @cached_property
     def is_whole(self) -> bool:

@@ -20,7 +20,7 @@ from omnimatte_cli.masks.kinds import NoMaskError, Reading
 from omnimatte_cli.masks.layout import Source, Wanted, find_sources
 from omnimatte_cli.masks.names import folder_name, read_names
 from omnimatte_cli.masks.order import read_order
-from omnimatte_cli.masks.pictures import Picture, Study, study
+from omnimatte_cli.masks.pictures import Loss, Picture, Study, study
 from omnimatte_cli.media.images import quiet_opencv, wxh
 from omnimatte_cli.media.options import ReadOptions
 from omnimatte_cli.media.read import VideoInfo
@@ -153,13 +153,13 @@ def _read(
     Each picture is cut as the first few of them suggest, and again only if all of them together
     say otherwise.
     """
-    lossy, invert = source.lossy, source.wanted.options.invert_masks
+    loss, invert = source.loss, source.wanted.options.invert_masks
     frames = source.wanted.frames
-    reading = _first_guess(source, lossy)
+    reading = _first_guess(source, loss)
 
     def look(t: int, picture: Picture) -> _Frame:
         _check_aspect(source.where(t), picture.size, size, shown)
-        return _Frame(study(picture, lossy), _cut(picture, reading, size, invert))
+        return _Frame(study(picture, loss), _cut(picture, reading, size, invert))
 
     closed = bool(source.files) or source.is_whole
     # One frame more is asked of a video, to see whether it goes on.
@@ -171,13 +171,13 @@ def _read(
     studies = [f.study for f in found.values()]
     _check_alike(source, {t: f.study for t, f in found.items()})
     try:
-        final = kinds.decide(studies, lossy)
+        final = kinds.decide(studies, loss)
     except NoMaskError as error:
         raise MaskError(
             f"Object '{source.name}': {source.path} {error}: a mask is one level where the object "
             "is and another where it is not."
         ) from None
-    if final.threshold is not None and _is_noise(lossy, studies):
+    if final.threshold is not None and _is_noise(loss, studies):
         final = replace(final, threshold=float(studies[0].full))
     if invert and final.labels:
         raise OptionError(f"--invert-masks: {source.path} is a map of several objects.")
@@ -194,12 +194,12 @@ def _read(
     return _objects(source, final, cuts, size, names, several)
 
 
-def _first_guess(source: Source, lossy: bool) -> Reading:
+def _first_guess(source: Source, loss: Loss) -> Reading:
     frames = source.wanted.frames
     chosen = sorted(set(np.linspace(0, frames - 1, SAMPLES).round().astype(int).tolist()))
-    pictures = source.each(chosen if source.files else [0], lambda t, p: study(p, lossy))
+    pictures = source.each(chosen if source.files else [0], lambda t, p: study(p, loss))
     try:
-        return kinds.decide([s for _, s in pictures], lossy)
+        return kinds.decide([s for _, s in pictures], loss)
     except (NoMaskError, IndexError):  # only all of them together can tell
         return Reading("grey", 127.0)
 
@@ -222,11 +222,11 @@ def _stale(frame: _Frame, guess: Reading, final: Reading) -> bool:
     return not frame.cuts[0].below <= final.threshold < frame.cuts[0].above
 
 
-def _is_noise(lossy: bool, studies: Sequence[Study]) -> bool:
+def _is_noise(loss: Loss, studies: Sequence[Study]) -> bool:
     """Whether a lossy codec's noise is all there is: the object is in no frame."""
     low = min(int(s.grey.values[0]) for s in studies)
     high = max(int(s.grey.values[-1]) for s in studies)
-    if not lossy or high - low >= NOISE_RANGE * (studies[0].full // 255):
+    if loss != Loss.LEVELS or high - low >= NOISE_RANGE * (studies[0].full // 255):
         return False
     return len({int(v) for s in studies for v in s.grey.values}) > 2
 
@@ -243,7 +243,7 @@ def _objects(
     frames = source.wanted.frames
     nothing = pack_mask(np.zeros(size, bool))
     if reading.labels:
-        reach = kinds.WIDTH if source.lossy and reading.plane == "grey" else 0
+        reach = kinds.WIDTH if source.loss == Loss.LEVELS and reading.plane == "grey" else 0
         known = {x.value: _name_of(x.value, names, reach) for x in reading.labels}
         named = {x.value: known[x.value] or x.name for x in reading.labels}
         if source.named and list(known.values()) == [None]:  # a folder an object, in its colour

@@ -7,6 +7,7 @@ flat areas and what lies between; photographs of neither. `study` counts that, p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 import cv2
 import numpy as np
@@ -24,6 +25,15 @@ HISTOGRAM_PIXELS = 1 << 24  # pixels that OpenCV, whose counts are float32, coun
 RIM = 9  # pixels; smoothed edges are narrower, the unknown band of a trimap is wider
 LEAST_RANGE = 48  # levels of 255 between the darkest and brightest area of a picture with an object
 LOW_SHARE = 0.12  # share of the range that still counts as background
+
+
+class Loss(IntEnum):
+    """What a codec may have changed: nothing, colours where two pixels share them (4:2:0), or all
+    levels."""
+
+    NOTHING = 0
+    COLOURS = 1
+    LEVELS = 2
 
 
 @dataclass(frozen=True)
@@ -133,10 +143,11 @@ class Study:
     enclosed: float
 
 
-def study(picture: Picture, lossy: bool) -> Study:
+def study(picture: Picture, loss: Loss) -> Study:
     """Count what decides about the kind."""
     grey, alpha = picture.grey(), picture.alpha()
-    tolerance = (LOSSY_FLAT if lossy else 0) * (picture.full // 255)
+    lossy = loss > Loss.NOTHING
+    tolerance = (LOSSY_FLAT if loss == Loss.LEVELS else 0) * (picture.full // 255)
     flat = flat_areas(grey, tolerance)
     colour, coloured = None, 0.0
     bgr = picture.colour()

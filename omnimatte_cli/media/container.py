@@ -294,12 +294,14 @@ class FileReader:
             facts.notes.append(note)
 
 
-def codec_of(path: Path) -> str:
-    """FFmpeg's name of the codec that a video file is read with. Raises VideoError."""
-    reader = FileReader(path, ReadOptions())
+def codec_of(path: Path) -> tuple[str, bool]:
+    """FFmpeg's name of a video file's codec, and whether pixels share colours. Raises VideoError."""
     with open_container(path) as container:
-        reader._choose(container)
-    return reader.facts.codec
+        codec = FileReader(path, ReadOptions())._choose(container).codec_context
+        kind = codec.format
+        whole = kind is None or len(kind.components) < 2
+        shared = kind is not None and kind.chroma_width(16) * kind.chroma_height(16) < 16 * 16
+        return codec.name, shared and not whole
 
 
 def count_packets(path: Path, options: ReadOptions) -> int:

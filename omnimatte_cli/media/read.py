@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import cv2
@@ -190,9 +191,14 @@ def count_frames(source: Path, options: ReadOptions | None = None) -> int:
     )
 
 
-def is_lossless(path: Path) -> bool:
-    """Whether a video file's codec keeps every level. Raises VideoError where it cannot be read."""
-    return codec_of(path) in LOSSLESS
+def kept_by(path: Path) -> Literal["levels", "colours"] | None:
+    """What a video file's codec keeps of each pixel: all its colours; or its level alone, where
+    neighbours share their colours; or, for what may lose anything, None.
+
+    Raises VideoError where it cannot be read.
+    """
+    codec, shared = codec_of(path)
+    return ("levels" if shared else "colours") if codec in LOSSLESS else None
 
 
 def same_part(companion: Path, info: VideoInfo) -> ReadOptions:
