@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from omnimatte_cli.masks.pictures import LOSSY_FLAT, Counts, Loss, Picture, Study, codes, flat_areas
+from omnimatte_cli.masks.pictures import (
+    LOSSY_FLAT,
+    Counts,
+    Loss,
+    Picture,
+    Study,
+    codes,
+    colours_of,
+    flat_areas,
+)
 
 FLAT = 0.3  # share of a label's pixels that must lie in flat areas
 SMALL_LABELS = 20  # levels up to here are label numbers, whatever their areas look like
@@ -265,12 +274,12 @@ def _colour_map(studies: list[Study], lossy: bool, least: int) -> Reading | None
     heads: list[int] = []
     weight: list[int] = []
     explained = 0
-    rgb = _rgb(values)
+    rgb = colours_of(values)
     for i in order:
         near = [
             k
             for k, h in enumerate(heads)
-            if np.abs(_rgb(np.array([h]))[0] - rgb[i]).max() <= _reach(lossy)
+            if np.abs(colours_of(np.array([h]))[0] - rgb[i]).max() <= _reach(lossy)
         ]
         if near:
             explained += int(everything[i])
@@ -282,7 +291,7 @@ def _colour_map(studies: list[Study], lossy: bool, least: int) -> Reading | None
         thin = (
             not lossy
             and len(values) <= MAX_LABELS
-            and not _is_blend(tuple(rgb[i]), [tuple(_rgb(np.array([h]))[0]) for h in heads])
+            and not _is_blend(tuple(rgb[i]), [tuple(colours_of(np.array([h]))[0]) for h in heads])
         )
         if firm or thin:
             heads.append(int(values[i]))
@@ -296,7 +305,7 @@ def _colour_map(studies: list[Study], lossy: bool, least: int) -> Reading | None
     rest, base = total - explained, weight[heads.index(background)]
     if rest > BETWEEN_SHARE * max(total - base, 1):
         return None
-    apart = np.abs(rgb - _rgb(np.array([background]))).max(1) > _reach(lossy)
+    apart = np.abs(rgb - colours_of(np.array([background]))).max(1) > _reach(lossy)
     if lossy and flat[apart].sum() < FLAT_OBJECTS * max(int(everything[apart].sum()), 1):
         return None  # a textured object before a flat ground
     found = sorted(h for h in heads if h != background and h != VOC_VOID)
@@ -319,7 +328,7 @@ def _colour_map(studies: list[Study], lossy: bool, least: int) -> Reading | None
 
 def _background(heads: list[int], weight: list[int]) -> int:
     """Black if there is enough of it, else the colour with the most pixels."""
-    dark = [h for h in heads if _rgb(np.array([h])).max() <= 24]
+    dark = [h for h in heads if colours_of(np.array([h])).max() <= 24]
     if dark and weight[heads.index(dark[0])] >= BLACK_SHARE * sum(weight):
         return dark[0]
     return heads[int(np.argmax(weight))]
@@ -327,11 +336,6 @@ def _background(heads: list[int], weight: list[int]) -> int:
 
 def _reach(lossy: bool) -> int:
     return COLOUR_NEAR if lossy else 0
-
-
-def _rgb(values: np.ndarray) -> np.ndarray:
-    """0xRRGGBB (K,) to (K, 3) int."""
-    return np.stack([values >> 16, (values >> 8) & 255, values & 255], -1).astype(int)
 
 
 def hex_of(value: int) -> str:
@@ -411,8 +415,8 @@ def _nearest_colours(picture: Picture, reading: Reading) -> np.ndarray:
     new = which == 255
     if new.any():
         unknown = np.unique(numbers[new])
-        every = _rgb(np.array([*(x.value for x in reading.labels), *reading.others]))
-        colours = _rgb(unknown)
+        every = colours_of(np.array([*(x.value for x in reading.labels), *reading.others]))
+        colours = colours_of(unknown)
         for at in range(0, len(unknown), 1 << 14):
             away = ((colours[at : at + (1 << 14), None] - every) ** 2).sum(2)
             table[unknown[at : at + (1 << 14)]] = np.minimum(away.argmin(1), count)

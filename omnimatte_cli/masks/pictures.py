@@ -185,6 +185,11 @@ def codes(bgr: np.ndarray) -> np.ndarray:
     return (wide[..., 2] << 16) | (wide[..., 1] << 8) | wide[..., 0]
 
 
+def colours_of(values: np.ndarray) -> np.ndarray:
+    """0xRRGGBB (K,) to (K, 3) int."""
+    return np.stack([values >> 16, (values >> 8) & 255, values & 255], -1).astype(int)
+
+
 def flat_areas(image: np.ndarray, tolerance: int) -> np.ndarray:
     """Where a pixel and its four neighbours differ by at most `tolerance`, (H, W) bool."""
     spread = cv2.subtract(cv2.dilate(image, CROSS), cv2.erode(image, CROSS))

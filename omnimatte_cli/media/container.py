@@ -295,7 +295,7 @@ class FileReader:
 
 
 def codec_of(path: Path) -> tuple[str, bool]:
-    """FFmpeg's name of a video file's codec, and whether pixels share colours. Raises VideoError."""
+    """FFmpeg's name of a video's codec, and whether pixels share colours. Raises VideoError."""
     with open_container(path) as container:
         codec = FileReader(path, ReadOptions())._choose(container).codec_context
         kind = codec.format
