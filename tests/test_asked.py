@@ -104,20 +104,20 @@ def test_a_folder_of_a_training_is_not_taken_from_others(tmp_path: Path) -> None
     (tmp_path / "weights.safetensors").write_text("precious")
     with pytest.raises(OutputError, match=r"weights\.safetensors is there, and no state"):
         check_ours(tmp_path)
-    (tmp_path / "state.pt").write_text("of the run that wrote them")
+    (tmp_path / "weights.safetensors").unlink()
+    for name in ("log.jsonl", "sheet.png"):
+        (tmp_path / name).write_text('{"step": 1, "mine": true}\n')
+        with pytest.raises(OutputError, match="is there, and no state"):
+            check_ours(tmp_path)
+        (tmp_path / name).unlink()
     check_ours(tmp_path)
 
 
-def test_a_training_that_was_killed_before_it_was_saved_begins_anew(tmp_path: Path) -> None:
+def test_a_log_of_others_is_not_cut(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text('{"step": 50, "loss": 1.0}\n{"step": 100, "l')
-    (tmp_path / "sheet.png").write_text("a sheet")
-    check_ours(tmp_path)
-    cut_log(log, 0)
-    assert log.read_text() == ""
-    log.unlink()
-    with pytest.raises(OutputError, match=r"sheet\.png is there"):
-        check_ours(tmp_path)
+    cut_log(log, 60)
+    assert log.read_text() == '{"step": 50, "loss": 1.0}\n'
     for text in ("hello\n", '{"mine": 1}\n', "mine without an end"):
         log.write_text(text)
         with pytest.raises(OutputError, match="no step's"):
@@ -331,6 +331,13 @@ def test_a_program_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     assert find_ffmpeg(Path("./mine")) == str(program)
     assert find_ffmpeg("mine") == str(program)
+    path = tmp_path / "path"
+    path.mkdir()
+    program.rename(path / "mine")
+    (tmp_path / "mine").write_bytes((path / "mine").read_bytes())
+    (tmp_path / "mine").chmod(0o755)
+    monkeypatch.setenv("PATH", str(path))
+    assert find_ffmpeg("mine") == str(path / "mine")  # what lies in a folder of shots is not run
 
 
 def test_a_time_is_a_time_though_a_file_is_called_so(

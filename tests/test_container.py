@@ -165,6 +165,11 @@ def test_fields_without_a_flag(order: str, tmp_path: Path) -> None:
     clean = np.abs(frames(path, deinterlace=True).astype(float) - truth).mean()
     assert clean < 0.6 * combed
     assert said(path, "Deinterlaced", f"{order} field first", deinterlace=True)
+    rng = np.random.default_rng(1)
+    still = np.clip(truth[:1] + rng.normal(0, 3, (30, *truth.shape[1:])), 0, 255).astype(np.uint8)
+    for noisy in (still, still[:1].repeat(30, 0)):
+        path = encode(tmp_path / "still.mkv", noisy, "-c:v", "ffv1", "-pix_fmt", "gbrp")
+        np.testing.assert_array_equal(frames(path, deinterlace=True), noisy)
     plain = encode(tmp_path / "p.mkv", truth, "-c:v", "ffv1", "-pix_fmt", "gbrp")
     np.testing.assert_array_equal(frames(plain, deinterlace=True), truth)
     assert said(plain, "--deinterlace", "no combs", deinterlace=True)

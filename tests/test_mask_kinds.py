@@ -93,6 +93,11 @@ RING = np.stack([cv2.dilate(o.astype(np.uint8), np.ones((5, 5))) for o in ONE])
 
 SPECKS = np.zeros((FRAMES, *SIZE), bool)
 SPECKS[:, 60, 5] = SPECKS[2, 4:6, 90:92] = True
+VOID_SIDE = np.broadcast_to(np.arange(SIZE[1]) >= 36, (FRAMES, *SIZE))
+GREY_CUTOUT = np.stack(
+    [*[np.where(np.arange(SIZE[1]) < 16, 0, np.where(ONE, 200, 1)).astype(np.uint8)] * 3,
+     ONE * np.uint8(255)], -1,
+)  # fmt: skip
 GREY_ON_NOTHING = np.stack(
     [*[np.maximum(levels(1, 2), np.uint8(1))] * 3, (levels(1, 2) > 0) * np.uint8(255)], -1
 )
@@ -106,6 +111,12 @@ SERIES: dict[str, tuple[np.ndarray, tuple[int, ...], float]] = {
     "alpha of a cutout": (CUTOUT, (0,), 1),
     "colours behind alpha": (TWO_WITH_ALPHA, (0, 1), 1),
     "specks of level 1": (np.where(SPECKS, np.uint8(1), shade(ONE, 0, 255)), (0,), 1),
+    "a small label and a large void": (
+        np.maximum(levels(1), np.uint8(255) * VOID_SIDE),
+        (0,),
+        1,
+    ),
+    "a cutout in greys": (GREY_CUTOUT, (0,), 1),
     "grey labels on transparency": (GREY_ON_NOTHING, (0, 1), 1),
     "labels 0 1 2": (levels(1, 2), (0, 1), 1),
     "labels 0 1 2 3 in 16 bit": (levels(1, 2, 3).astype(np.uint16), (0, 1, 2), 1),

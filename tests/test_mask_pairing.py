@@ -100,6 +100,8 @@ def test_masks_of_another_part_are_refused(tmp_path: Path) -> None:
         else:
             with pytest.raises(MaskError, match="another part: frames 1 to 3"):
                 load_masks(masks, 3, info.size, video=info)
-    whole = write_masks(tmp_path / "whole" / "car", MASKS, 1001).parent
-    loaded = load_masks(whole, 3, info.size, video=info)
-    np.testing.assert_array_equal(np.stack([loaded.at(0, t) for t in range(3)]), MASKS[1:4])
+    more = {"1001": (MASKS, 1001), "5": (MASKS, 5), "around": (MASKS[:5], 0)}
+    for name, (masks, first) in more.items():
+        folder = write_masks(tmp_path / f"whole {name}" / "car", masks, first).parent
+        loaded = load_masks(folder, 3, info.size, video=info)
+        np.testing.assert_array_equal(np.stack([loaded.at(0, t) for t in range(3)]), MASKS[1:4])

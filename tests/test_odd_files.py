@@ -205,6 +205,10 @@ def test_a_plate_beside_frames_is_no_frame(name: str, tmp_path: Path) -> None:
     [
         ["a_12_00_01_24.png", "a_12_00_01_25.png", "a_12_00_02_00.png", "a_12_00_02_24.png"],
         ["frame.png", "frame (1).png", "frame (2).png", "frame (3).png"],
+        ["render7.png", "render7 (1).png", "render7 (2).png", "render7 (3).png"],
+        ["image.png", "image copy.png", "image copy 2.png", "image copy 3.png"],
+        ["t0.0.png", "t0.5.png", "t1.0.png", "t1.5.png"],
+        ["m00s00.png", "m00s01.png", "m01s00.png", "m01s01.png"],
         ["a1.png", "a2.JPG", "a3.png", "a4.png"],
     ],
 )

@@ -103,6 +103,11 @@ def test_warm_start_takes_the_weights(tmp_path: Path) -> None:
         return all(torch.allclose(x, y, atol=1e-3) for x, y in pairs)
 
     assert near(first, second) and not near(first, other)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "state.pt").write_bytes((tmp_path / "second" / "state.pt").read_bytes())
+    state_of = torch.load(tmp_path / "begun" / "state.pt", weights_only=True) | {"done": 0}
+    torch.save(state_of, tmp_path / "begun" / "state.pt")  # killed before its first save
+    pretrain(replace(tiny, lr=2e-3), tmp_path / "begun", CPU, Silent())
     for start in (other, None):  # a run goes on as it has begun
         with pytest.raises(OptionError, match="began with other weights"):
             pretrain(frozen, tmp_path / "second", CPU, Silent(), start_from=start)

@@ -90,7 +90,8 @@ def _read(folder: Path) -> dict[str, Any]:
 def _check_files(folder: Path) -> None:
     """Whether all is there that a part's run has written."""
     there = set(files_in(folder))
-    gone = sorted(name for name in read_list(folder) or () if name not in there)
+    listed = read_list(folder) or ()
+    gone = sorted(name for name in listed if name not in there and not name.endswith("/"))
     if gone:
         raise ResultError(
             f"{folder} lacks {gone[0]}{f' and {len(gone) - 1} more' * (len(gone) > 1)}, which its "

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 
 from omnimatte_cli.masks.pictures import (
     LOSSY_FLAT,
     Counts,
     Loss,
-    Picture,
     Study,
-    codes,
     colours_of,
-    flat_areas,
 )
 
 FLAT = 0.3  # share of a label's pixels that must lie in flat areas
@@ -38,9 +34,9 @@ PICTURE_BETWEEN = 0.5  # share of it that lies between background and object in 
 PICTURE_ROUGH = 0.45  # curvature by slope there; soft mattes are smooth
 TRIMAP = (0.35, 0.65)  # share of the range in which a trimap's unknown band lies
 TRIMAP_RIM = 0.9  # share of the brightest area's rim that is such a band
-UNKNOWN = 255  # number of no label: a smoothed edge
 FLAT_OBJECTS = 0.2  # share of the objects' pixels that lie in flat areas after a lossy codec
 SPECKS = 0.02  # share of the brightest level's pixels up to which others are specks, no objects
+LABELLED = 0.98  # share of what is not transparent that labels on transparency are at least
 BLACK_SHARE = 0.05  # share of the pixels from which black is the background, not an object
 VOC_VOID = 0xE0E0C0  # the colour of "not labelled" in PASCAL VOC
 
@@ -100,8 +96,11 @@ def decide(studies: list[Study], loss: Loss) -> Reading:
         if coloured and (reading := _colour_map(studies, loss > Loss.NOTHING, least=2)):
             return reading
         if not coloured:  # labels in grey, the background transparent
-            reading = _grey_map(Counts.sum([s.grey for s in studies]), studies, lossy, full)
-            if reading is not None and len(reading.labels) > 1:
+            grey = Counts.sum([s.grey for s in studies])
+            reading = _grey_map(grey, studies, lossy, full)
+            named = [] if reading is None else [x.value for x in reading.labels]
+            held = grey.all[np.isin(grey.values, named)].sum()
+            if reading and len(named) > 1 and held >= LABELLED * sum(s.opaque for s in studies):
                 return reading
         low, high = min(a for a, _ in alphas), max(b for _, b in alphas)
         return Reading("alpha", (low + high) / 2)
@@ -119,21 +118,6 @@ def decide(studies: list[Study], loss: Loss) -> Reading:
     return Reading("grey", (int(grey.values[0]) + int(grey.values[-1])) / 2)
 
 
-def cut_labels(picture: Picture, reading: Reading) -> dict[int, np.ndarray]:
-    """Masks (H, W) bool by label value of what is present, for a label map's picture."""
-    wanted = [label.value for label in reading.labels]
-    if reading.plane == "colour":
-        which = _nearest_colours(picture, reading)
-    else:
-        plane = picture.indices if reading.plane == "index" else picture.grey()
-        assert plane is not None
-        which = _nearest_levels(reading)[plane]
-    if reading.edge is not None:
-        which = _without_edges(picture, which, reading)
-    present = np.bincount(which.ravel(), minlength=len(wanted) + 1)
-    return {v: which == i for i, v in enumerate(wanted) if present[i]}
-
-
 # ------------------------------------------------------------------------------------- grey levels
 
 
@@ -144,10 +128,11 @@ def _grey_map(grey: Counts, studies: list[Study], lossy: bool, full: int) -> Rea
         return None
     low, high = levels[0], levels[-1]
     if high in (255, full) and len(levels) <= SMALL_LABELS and not _evenly_spaced(levels):
-        between = sum(grey.within(v, v) for v in levels[1:-1])
-        if between <= SPECKS * grey.within(high, high):
-            stray = ", ".join(map(str, levels[1:-1]))
-            note = f"Level {stray}: a few pixels beside the object's level {high}, no object."
+        stray = np.isin(grey.values, levels[1:-1])
+        scattered = (grey.flat < FLAT * grey.all)[stray].all()
+        if scattered and grey.all[stray].sum() <= SPECKS * grey.within(high, high):
+            which = ", ".join(map(str, levels[1:-1]))
+            note = f"Level {which}: a few pixels beside the object's level {high}, no object."
             return Reading("grey", (low + high) / 2, notes=(note,))
     if not lossy and len(levels) < len(grey.values):
         edge = 0
@@ -357,71 +342,3 @@ def _is_blend(colour: tuple, firm: list[tuple]) -> bool:
             if 0 < t < 1 and np.abs(a + t * way - c).max() <= BETWEEN:
                 return True
     return False
-
-
-# ----------------------------------------------------------------------------------------- cutting
-
-
-def _without_edges(picture: Picture, which: np.ndarray, reading: Reading) -> np.ndarray:
-    """Smoothed edges go to the label of the nearest flat area, not to one whose level they pass.
-
-    which: (H, W) uint8 numbers of labels by level or colour. Returns the same kind.
-    """
-    solid = which != UNKNOWN
-    if reading.plane != "index":
-        assert reading.edge is not None
-        image = picture.grey() if reading.plane == "grey" else picture.colour()
-        assert image is not None
-        solid &= flat_areas(image, reading.edge * (int(np.iinfo(image.dtype).max) // 255))
-    if solid.all() or not solid.any():
-        return which
-    _, nearest = cv2.distanceTransformWithLabels(
-        (~solid).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    # Numbers of the solid pixels, in OpenCV's own order.
-    by_number = np.zeros(int(nearest.max()) + 1, np.uint8)
-    by_number[nearest[solid]] = which[solid]
-    return by_number[nearest]
-
-
-def _nearest_levels(reading: Reading) -> np.ndarray:
-    """For every level the number of its label, or of none (the count of labels): (65536,) uint8."""
-    if "levels" not in reading.table:
-        objects = [label.value for label in reading.labels]
-        every = np.array([*objects, *reading.others])
-        if reading.plane == "index":  # indices are names, not amounts
-            table = np.full(1 << 16, UNKNOWN, np.uint8)
-            table[objects] = np.arange(len(objects))
-            table[list(reading.others)] = len(objects)
-        else:
-            away = np.abs(np.arange(1 << 16)[:, None] - every)
-            table = np.minimum(away.argmin(1), len(objects)).astype(np.uint8)
-        reading.table["levels"] = table
-    return reading.table["levels"]
-
-
-def _nearest_colours(picture: Picture, reading: Reading) -> np.ndarray:
-    """For every pixel the number of its label, or of none: (H, W) uint8.
-
-    The answer for each of the 2^24 colours is kept once it was needed.
-    """
-    bgr = picture.colour()
-    count = len(reading.labels)
-    if bgr is None:
-        return np.full(picture.size, count, np.uint8)
-    table = reading.table.setdefault("colours", np.full(1 << 24, 255, np.uint8))
-    numbers = codes(bgr)
-    which = table[numbers]
-    new = which == 255
-    if new.any():
-        unknown = np.unique(numbers[new])
-        every = colours_of(np.array([*(x.value for x in reading.labels), *reading.others]))
-        colours = colours_of(unknown)
-        for at in range(0, len(unknown), 1 << 14):
-            away = ((colours[at : at + (1 << 14), None] - every) ** 2).sum(2)
-            table[unknown[at : at + (1 << 14)]] = np.minimum(away.argmin(1), count)
-        which = table[numbers]
-    alpha = picture.alpha()
-    if alpha is not None:
-        which = np.where(alpha > picture.full // 2, which, np.uint8(count))
-    return which

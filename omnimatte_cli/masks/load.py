@@ -16,6 +16,7 @@ import numpy as np
 from omnimatte_cli.arrays import ALPHABETICAL, Masks, Size, pack_mask
 from omnimatte_cli.errors import MaskError, NoObjectError, OptionError
 from omnimatte_cli.masks import kinds
+from omnimatte_cli.masks.cutting import cut_labels
 from omnimatte_cli.masks.kinds import NoMaskError, Reading
 from omnimatte_cli.masks.layout import Source, Wanted, find_sources
 from omnimatte_cli.masks.names import folder_name, read_names
@@ -208,7 +209,7 @@ def _cut(picture: Picture, reading: Reading, size: Size, invert: bool) -> dict[i
     if reading.labels:
         if reading.plane == "index" and picture.indices is None:
             return {}
-        return {v: _Cut.of(m, size) for v, m in kinds.cut_labels(picture, reading).items()}
+        return {v: _Cut.of(m, size) for v, m in cut_labels(picture, reading).items()}
     plane = picture.alpha() if reading.plane == "alpha" else picture.grey()
     assert reading.threshold is not None
     return {} if plane is None else {0: _Cut.at(plane, reading.threshold, size, invert)}

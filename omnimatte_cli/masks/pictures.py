@@ -127,8 +127,9 @@ class Study:
     grey: counts of the brightest channel. colour: of colours 0xRRGGBB (a sample of the pixels), or
     None for grey. coloured: share of coloured pixels. alpha: (lowest, highest), or None.
     roughness: mean curvature by mean slope between background and object, high in photographs.
-    index: counts of palette indices; palette: its colours. enclosed: share of the brightest level's
-    surroundings that are not the darkest one, high in trimaps.
+    opaque: pixels that are not transparent. index: counts of palette indices; palette: its colours.
+    enclosed: share of the brightest level's surroundings that are not the darkest one, high in
+    trimaps.
     """
 
     size: Size
@@ -141,6 +142,7 @@ class Study:
     index: Counts | None
     palette: np.ndarray | None
     enclosed: float
+    opaque: int
 
 
 def study(picture: Picture, loss: Loss) -> Study:
@@ -176,6 +178,7 @@ def study(picture: Picture, loss: Loss) -> Study:
         index,
         picture.palette,
         _enclosed(grey),
+        grey.size if alpha is None else int((alpha > picture.full // 2).sum()),
     )
 
 

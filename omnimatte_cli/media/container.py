@@ -22,7 +22,7 @@ from av.video.reformatter import VideoReformatter
 from omnimatte_cli.errors import OptionError, VideoError
 from omnimatte_cli.media.boxes import NO_CROP, Crop, bytes_missing, read_crop
 from omnimatte_cli.media.colour import ColourFacts, to_rgb, tone_map
-from omnimatte_cli.media.fields import deinterlaced, order_of_fields
+from omnimatte_cli.media.fields import deinterlaced, look_for_fields
 from omnimatte_cli.media.images import wxh
 from omnimatte_cli.media.limits import MAX_PIXELS, check_head, check_size
 from omnimatte_cli.media.options import ReadOptions
@@ -145,9 +145,10 @@ class FileReader:
         reformatter, size, matrix, end = VideoReformatter(), None, None, Fraction(0)
         frames = self._frames(container, stream)
         if options.deinterlace:
-            if facts.field_order == "progressive":  # says the header; frames may say more
-                facts.field_order = order_of_fields(self._look())
-            frames = deinterlaced(frames, stream, facts.field_order)
+            flagged, seen = look_for_fields(self._look())
+            unflagged = not flagged and seen != "progressive"
+            facts.field_order = seen if unflagged else facts.field_order
+            frames = deinterlaced(frames, stream, facts.field_order, unflagged)
         for frame in frames:
             base = frame.time_base or stream.time_base
             clock = frame.pts if frame.pts is not None else frame.dts
@@ -233,8 +234,8 @@ class FileReader:
 
     def _look(self) -> Iterator[av.VideoFrame]:
         """The frames from the first one, by another reader, for whoever has to know beforehand."""
-        other = FileReader(self.path, self.options)
         with open_container(self.path) as container:
+            other = FileReader(self.path, self.options)
             yield from other._frames(container, other._choose(container))
 
     def _note_break(self, frame: int) -> None:
@@ -244,7 +245,7 @@ class FileReader:
         )
 
     def _note_damage(self, frames: list[int]) -> None:
-        more = f" and {len(frames) - 1} more" if len(frames) > 1 else ""
+        more = f" and {len(frames) - 1} more" * (len(frames) > 1)
         self.facts.notes.append(
             f"Frame {frames[0]}{more}: damaged in the file, and patched up by the decoder. What is "
             "wrong may last to the next key frame: look at the frames from there."
@@ -270,8 +271,8 @@ class FileReader:
                 facts.notes.append(f"Deinterlaced ({_order(facts.field_order)}) with bwdif.")
             else:
                 facts.notes.append(
-                    "--deinterlace: the video says nothing of fields and shows no combs, so that "
-                    "its frames stay as they are."
+                    "--deinterlace: the video tells of no fields and shows no combs as it begins: "
+                    "only frames that are flagged later are changed."
                 )
             facts.field_order = "progressive"
         elif facts.field_order != "progressive":
@@ -319,8 +320,8 @@ def count_packets(path: Path, options: ReadOptions) -> int:
 
 def squashed_note(sar: Fraction) -> str:
     """What the user is told of pixels that are not square."""
-    shape = f"{sar.numerator}:{sar.denominator}"
-    return f"Pixels are not square ({shape}): layers keep the stored pixels."
+    by = f"{sar.numerator}:{sar.denominator}"
+    return f"Pixels are not square ({by}): layers keep the stored pixels."
 
 
 def within_times(options: ReadOptions, since: Fraction | None) -> bool:

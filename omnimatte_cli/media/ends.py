@@ -22,7 +22,7 @@ Y4M_CHROMA = {"420": (2, 2), "411": (4, 1), "422": (2, 1), "444": (1, 1), "mono"
 
 
 def y4m_missing(file: BinaryIO, size: int) -> int:
-    """Every frame is as long as the others."""
+    """Every frame's samples take as many bytes as the others'."""
     head = file.read(LINE)
     line = head.split(b"\n", 1)[0].decode("ascii", "replace")
     found = {part[0]: part[1:] for part in line.split()[1:]}
@@ -40,11 +40,16 @@ def y4m_missing(file: BinaryIO, size: int) -> int:
     alpha = width * height if "alpha" in space else 0
     deep = re.search(r"^(?:mono|4\d\dp)(\d+)$", space)
     bytes_each = 2 if deep and int(deep[1]) > 8 else 1
-    frame = len(b"FRAME\n") + (width * height + chroma + alpha) * bytes_each
-    if not head[len(line) + 1 :].startswith(b"FRAME\n"):
-        return 0  # frames with words of their own
-    over = (size - len(line) - 1) % frame
-    return frame - over if over else 0
+    length = (width * height + chroma + alpha) * bytes_each
+    at = len(line) + 1
+    while at < size:
+        file.seek(at)
+        mark = file.read(LINE)  # with words of its own, perhaps
+        end = mark.find(b"\n")
+        if not mark.startswith(b"FRAME"[: len(mark)]) or (end < 0 and at + len(mark) < size):
+            return 0
+        at += (end if end >= 0 else len(mark)) + 1 + length
+    return max(0, at - size)
 
 
 def gif_missing(file: BinaryIO, size: int) -> int:
@@ -57,10 +62,10 @@ def gif_missing(file: BinaryIO, size: int) -> int:
         file.seek(count, 1)
 
     def blocks() -> int:
-        """Skip data blocks; returns how many bytes of them are missing."""
+        """Skip data blocks; returns how many bytes of them are missing, their end aside."""
         while (length := file.read(1)) and length[0]:
             skip(length[0])
-        return max(file.tell() - size, 0 if length else 1)
+        return max(file.tell() - size, 0)
 
     if head[10] & 0x80:
         skip(3 << ((head[10] & 7) + 1))

@@ -34,9 +34,8 @@ def find_ffmpeg(program: Path | str | None = None) -> str:
     """
     asked = program or os.environ.get("OMNIMATTE_FFMPEG")
     if asked:
-        # A path loses its "./": a file that is there is meant, before one of that name on PATH.
-        here = os.path.abspath(asked)
-        found = (shutil.which(here) if os.path.isfile(here) else None) or shutil.which(str(asked))
+        # A path has lost its "./" by now: what is not on PATH may be a file that is there.
+        found = shutil.which(str(asked)) or shutil.which(os.path.abspath(asked))
         if found is None:
             raise MissingProgramError(
                 f"The ffmpeg program {asked} does not exist or cannot be run."

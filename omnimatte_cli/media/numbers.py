@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+STARTS = (1000, 1001)  # numbers from which shots are counted in films
 CONVENTIONAL = (0, 1)  # numbers from which tools count when they know no others
 MANY = 3  # files whose names are alike but for numbers are a sequence
+UNITS = frozenset(("t", "time", "h", "hour", "m", "min", "s", "sec", "ms"))
 NAMED = 4  # at most this many missing numbers are named
 
 
@@ -54,13 +56,15 @@ def doubled(files: Sequence[Path]) -> tuple[Path, Path, int] | None:
 
 
 def _kind(path: Path) -> str:
-    """A name with "#" for its digits, but for those that a word stands before, as a take's; the
-    last ones are the frame's in any case."""
+    """A name with "#" for its digits, but for those that a word stands before, as a take's.
+
+    The last ones are the frame's in any case, and words may be units of time: 00m12s.
+    """
     stem = path.stem
     runs = list(re.finditer(r"\d+", stem))
     for run in reversed(runs):
-        word = re.search(r"(?:^|[^0-9A-Za-z])[A-Za-z]+$", stem[: run.start()])
-        if word is None or run is runs[-1]:
+        word = re.search(r"(?:^|[^0-9A-Za-z])([A-Za-z]+)$", stem[: run.start()])
+        if word is None or word[1].lower() in UNITS or run is runs[-1]:
             stem = f"{stem[: run.start()]}#{stem[run.end() :]}"
     return stem + path.suffix
 
@@ -68,15 +72,14 @@ def _kind(path: Path) -> str:
 def odd_one(files: Sequence[Path]) -> Path | None:
     """The file that is named otherwise than all the others: a clean plate beside numbered frames.
 
-    The suffix does not count (a frame may have been painted over), nor does a missing number:
-    `frame.png` goes before `frame (1).png`.
+    The suffix does not count (a frame may have been painted over), nor does a missing end:
+    `frame.png` goes before `frame (1).png`, `image.png` before `image copy 2.png`.
     """
     kinds = [re.sub(r"\d+", "#", p.stem).lower() for p in files]
     usual, most = Counter(kinds).most_common(1)[0]
-    bare = re.sub(r"[\s_.(-]*#\)?", "", usual)
     if most < MANY or "#" not in usual:
         return None
-    others = [(k, p) for k, p in zip(kinds, files, strict=True) if k not in (usual, bare)]
+    others = [(k, p) for k, p in zip(kinds, files, strict=True) if not usual.startswith(k)]
     single = [p for k, p in others if kinds.count(k) == 1]
     return single[0] if single and len(single) == len(others) else None
 
@@ -131,10 +134,12 @@ def number_images(
         if paired is not None:
             return paired
     first = min(by_number)
-    if slack and len(by_number) == slack[1] != frames:
+    if slack and len(by_number) == slack[1] != frames:  # of the whole, wherever they count from
         first += slack[0]
         by_number = {n: p for n, p in by_number.items() if first <= n < first + frames}
-    if slack and not slack[0] <= first <= slack[0] + 1 and 1 < first < slack[1]:
+    elif slack and set(range(slack[0], slack[0] + frames)) <= by_number.keys():
+        return [by_number[n] for n in range(slack[0], slack[0] + frames)]
+    elif slack and first not in (0, 1, *STARTS, slack[0] + 1) and first < slack[1]:
         last = slack[0] + frames - 1
         raise ValueError(
             f"{by_number[first]} is of another part: frames {slack[0]} to {last} are wanted "

@@ -44,10 +44,11 @@ VIDEO_SUFFIXES = frozenset(
         *(".webm", ".wmv", ".y4m"),
     )
 )
-# FFmpeg's names of codecs that lose nothing, whatever their options.
+# FFmpeg's names of codecs that lose nothing, whatever their options. (Before a GIF is written its
+# colours are reduced.)
 LOSSLESS = frozenset(
     (
-        *("apng", "cllc", "dpx", "ffv1", "ffvhuff", "flashsv", "gif", "huffyuv", "lagarith"),
+        *("apng", "cllc", "dpx", "ffv1", "ffvhuff", "flashsv", "huffyuv", "lagarith"),
         *("magicyuv", "msrle", "png", "qtrle", "r10k", "r210", "rawvideo", "tiff", "utvideo"),
         *("v210", "v308", "v408", "v410", "wrapped_avframe", "yuv4", "zlib", "zmbv"),
     )

@@ -33,12 +33,12 @@ IN_STATE = frozenset(("recipe", "done", "seconds", "net", "ema", "optimiser"))
 def check_ours(out: Path) -> None:
     """Raise OutputError where files of others lie in `out` that a run would replace.
 
-    A run that ended before it was saved first has left a log, perhaps a sheet, and no weights.
+    A run's own state is there before anything else.
     """
     if (out / STATE).is_file():
         return
-    for name in (WEIGHTS, SHEET):
-        if (out / name).exists() and (name == WEIGHTS or not (out / LOG).is_file()):
+    for name in (WEIGHTS, LOG, SHEET):
+        if (out / name).exists():
             raise OutputError(
                 f"{out / name} is there, and no state.pt of a run that wrote it: give another "
                 "--out, or move it away."
@@ -140,6 +140,8 @@ def load_run(
         raise OutputError(f"{path} is damaged ({e}); delete it to begin anew.") from e
     if not isinstance(state, dict) or not state.keys() >= IN_STATE:
         raise OutputError(f"{path} is no state of a run; move it away to begin anew.")
+    if not state["done"]:  # killed before its first save: any run may begin here
+        return 0, 0.0, nothing
     if state["recipe"] != json.dumps(recipe.facts(), sort_keys=True):
         raise OptionError(f"{out} holds a run with other options; give another --out.")
     if state.get("begun", begun) != begun:

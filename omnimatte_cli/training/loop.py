@@ -211,6 +211,8 @@ def _train(
     # the first minute.
     torch.backends.cudnn.benchmark = recipe.one_size
     first, spent, open_line = load_run(out, recipe, begun, net, ema, optimiser, device)
+    if main and not first:
+        save_run(out, recipe, begun, net, ema, optimiser, 0, 0.0, open_line)  # the folder is ours
     if first:
         progress.say(f"Resuming at step {first}.")
     model: nn.Module = net

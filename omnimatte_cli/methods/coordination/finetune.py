@@ -117,11 +117,11 @@ def finetune(
             if state is not None and (interrupt.asked or clock.due()) and guard.sound():
                 with clock.saving():
                     save_state(state, key, parts, done=done, history=[x.tolist() for x in history])
-            if interrupt.asked:
-                if state is not None:
+                if interrupt.asked:
                     progress.say(
                         f"Finetuning saved at iteration {done}; the same command resumes it."
                     )
+            if interrupt.asked:
                 raise KeyboardInterrupt
     net.eval()
     last_losses = [x.tolist() for x in history[-LOSS_SPAN:]]

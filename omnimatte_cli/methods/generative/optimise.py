@@ -246,9 +246,9 @@ def optimise(
             if state is not None and (interrupt.asked or clock.due()) and guard.sound():
                 with clock.saving():
                     save_state(state, key, parts, done=done)
-            if interrupt.asked:
-                if state is not None:
+                if interrupt.asked:
                     progress.say(f"Optimisation saved at step {done}; the same command resumes it.")
+            if interrupt.asked:
                 raise KeyboardInterrupt
     rgb, alpha = work.predict()
     return Layer(rgb, alpha, losses)

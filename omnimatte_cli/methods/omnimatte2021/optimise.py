@@ -105,11 +105,11 @@ def optimise(
             if state is not None and (interrupt.asked or clock.due()) and guard.sound():
                 with clock.saving():
                     save_state(state, key, parts, **run.facts())
-            if interrupt.asked:
-                if state is not None:
+                if interrupt.asked:
                     progress.say(
                         f"Optimisation saved at step {run.done}; the same command resumes it."
                     )
+            if interrupt.asked:
                 raise KeyboardInterrupt
     return run
 
