@@ -285,7 +285,7 @@ def test_options_that_a_method_cannot_follow(args: list[str], words: str, shot: 
     ("args", "words"),
     [
         (["--set", "lr=0.5"], "--set lr does nothing to a plate"),
-        (["-o", "plate.webm"], "does not end in .mp4"),
+        (["-o", "plate.webm"], ".webm holds no H.264; write an .mp4"),
     ],
 )
 def test_options_that_no_plate_needs(args: list[str], words: str, shot: Path) -> None:

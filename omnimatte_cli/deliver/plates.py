@@ -19,7 +19,8 @@ from omnimatte_cli.media.read import VIDEO_SUFFIXES, VideoInfo
 from omnimatte_cli.progress import Progress
 from omnimatte_cli.shot import Shot
 
-FILMS = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".ts")  # that hold H.264
+NO_H264 = frozenset((".dv", ".gif", ".m2v", ".ogv", ".webm", ".y4m"))
+FILMS = VIDEO_SUFFIXES - NO_H264
 UNSEEN_COLOUR = (255, 0, 0)  # RGB, over the dimmed plate in background_unseen.png
 
 
@@ -38,7 +39,9 @@ def plate_target(
             yield folder
         return
     suffix = out.suffix.lower()
-    check_file(out, overwrite, FILMS if suffix in VIDEO_SUFFIXES else None)
+    if suffix in NO_H264:
+        raise OutputError(f"{out}: {suffix} holds no H.264; write an .mp4, .mov or .mkv.")
+    check_file(out, overwrite, sorted(FILMS) if suffix in FILMS else None)
     check_apart(out, inputs)
     yield out
 
