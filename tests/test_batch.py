@@ -27,6 +27,7 @@ from omnimatte_cli.batch.plan import (
     read_config,
     shard,
 )
+from omnimatte_cli.batch.ray import _absolute
 from omnimatte_cli.batch.records import Record, read_record, write_record
 from omnimatte_cli.cli import app
 from omnimatte_cli.commands.batch import GROUPS, parse_devices, to_flags
@@ -570,3 +571,17 @@ def test_options_that_name_files_are_known() -> None:
     fields = [(f, kind) for group in GROUPS.values() for f, kind in fields_of(group)]
     paths = {flag_of(f) for f, kind in fields if "Path" in str(kind)}
     assert paths - {"--out"} == PATH_FLAGS | (paths & FILE_OR_WORD)
+
+
+def test_a_worker_elsewhere_gets_whole_paths(tmp_path: Path) -> None:
+    """Of files that are there, with a slash in their names or without; words stay words."""
+    touch(tmp_path / "masks" / "0.png", tmp_path / "ownership" / "x", tmp_path / "my.safetensors")
+    flags = {"--masks": ("masks",), "--method": ("ownership",), "--weights": ("my.safetensors",)}
+    job = _absolute(Job("a", Path("a.mp4"), Path("out"), flags, ""), tmp_path)
+    assert job.source == tmp_path / "a.mp4" and job.out == tmp_path / "out"
+    assert job.flags["--masks"] == (str(tmp_path / "masks"),)
+    assert job.flags["--weights"] == (str(tmp_path / "my.safetensors"),)
+    assert job.flags["--method"] == ("ownership",)
+    touch(tmp_path / "base" / "x")  # a name of shipped weights
+    job = _absolute(Job("a", Path("a.mp4"), Path("out"), {"--weights": ("base",)}, ""), tmp_path)
+    assert job.flags["--weights"] == ("base",)
