@@ -13,9 +13,17 @@ import pytest
 
 from omnimatte_cli.errors import OptionError, VideoError
 from omnimatte_cli.masks.load import load_masks
+from omnimatte_cli.media import read
 from omnimatte_cli.media.boxes import Crop, read_crop
+from omnimatte_cli.media.digest import sha256_of
 from omnimatte_cli.media.options import ReadOptions, parse_fps, parse_frames, parse_time
-from omnimatte_cli.media.read import count_frames, iter_frames, probe, read_clip
+from omnimatte_cli.media.read import (
+    count_frames,
+    iter_frames,
+    probe,
+    read_clip,
+    sha256_of_input,
+)
 from tests.conftest import encode, ffmpeg, scene, write_masks
 
 pytestmark = pytest.mark.slow
@@ -221,6 +229,20 @@ def test_frames_that_an_edit_list_hides_do_not_count(tmp_path: Path) -> None:
     folder = write_masks(tmp_path / "masks" / "car", masks[8:])
     info = probe(path, options=ReadOptions(first=2, stop=6))
     assert load_masks(folder, 4, info.size, video=info).at(0, 0).any()
+
+
+def test_an_input_is_hashed_once_while_it_is_the_same(plain: Path, monkeypatch) -> None:
+    asked: list[Path] = []
+
+    def counted(path: Path) -> str:
+        asked.append(path)
+        return sha256_of(path)
+
+    monkeypatch.setattr(read, "sha256_of", counted)
+    first = sha256_of_input(plain)
+    assert sha256_of_input(plain) == first == sha256_of(plain) and len(asked) == 1
+    plain.write_bytes(plain.read_bytes() + b"more")
+    assert sha256_of_input(plain) != first and len(asked) == 2
 
 
 def test_options_without_effect_are_said(tmp_path: Path, plain: Path, clip) -> None:

@@ -313,9 +313,9 @@ def count_packets(path: Path, options: ReadOptions) -> int:
     reader = FileReader(path, options)
     with open_container(path) as container:
         stream = reader._choose(container)
-        if stream.frames and "mov" not in container.format.name:
-            return stream.frames
-        return sum(1 for p in container.demux(stream) if p.size and not p.is_discard)
+        if stream.frames and "mov" in container.format.name:  # its index says which are hidden
+            return sum(not entry.is_discard for entry in stream.index_entries)
+        return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
 
 
 def squashed_note(sar: Fraction) -> str:

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +29,7 @@ from omnimatte_cli.media.digest import sha256_of, sha256_of_files
 from omnimatte_cli.media.images import list_images, quiet_opencv, read_deep
 from omnimatte_cli.media.limits import check_pixels
 from omnimatte_cli.media.options import ReadOptions
+from omnimatte_cli.media.pin import Pin, Stamp
 from omnimatte_cli.media.sequence import IMAGE_FPS, FolderReader, rgb_of
 from omnimatte_cli.media.sound import Audio
 from omnimatte_cli.media.timecode import time_code_after
@@ -178,7 +180,16 @@ def read_still(path: Path) -> np.ndarray | None:
 
 
 def sha256_of_input(source: Path) -> str:
-    """SHA-256 of a video file, or of the names and contents of a folder's images."""
+    """SHA-256 of a video file, or of the names and contents of a folder's images.
+
+    What has not changed since is not read again: a run asks, and so does its report.
+    """
+    return _hashed(source, Pin.of(source).stamps)
+
+
+@lru_cache(maxsize=8)
+def _hashed(source: Path, stamps: tuple[Stamp, ...]) -> str:
+    """The hash. stamps: what the source looks like from outside, so that another is another."""
     return sha256_of_files(list_images(source)) if source.is_dir() else sha256_of(source)
 
 
