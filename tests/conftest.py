@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -101,3 +102,18 @@ def pytest_collection_finish() -> None:
 
 def pytest_unconfigure() -> None:
     gc.unfreeze()  # some bindings complain of what is left at the exit
+
+
+def interrupt_twice(patch: pytest.MonkeyPatch, optimiser: type, state: Path, done: int) -> None:
+    """Ctrl-C, and again, in the middle of the step after the one that was saved as `done`."""
+    import torch
+
+    step = optimiser.step
+
+    def interrupted(self, *args):
+        step(self, *args)
+        if state.is_file() and torch.load(state, weights_only=True)["done"] == done:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    patch.setattr(optimiser, "step", interrupted)

@@ -21,6 +21,7 @@ from omnimatte_cli.batch.plan import (
     FILE_OR_WORD,
     PATH_FLAGS,
     Config,
+    Flags,
     Job,
     make_jobs,
     plan,
@@ -107,25 +108,29 @@ def test_shots_of_one_name_are_told_apart_or_refused(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------- planning
 
 
-def test_options_of_the_file_the_command_line_and_the_shot(tmp_path: Path) -> None:
-    touch(tmp_path / "in" / "a.mp4", tmp_path / "in" / "b.mp4", tmp_path / "c" / "order.txt")
+def planned(tmp_path: Path, text: str, flags: Flags) -> list[Job]:
+    """The jobs of in/a.mp4 and in/b.mp4 with a file of options, and those of the command line."""
+    touch(tmp_path / "in" / "a.mp4", tmp_path / "in" / "b.mp4")
     config = tmp_path / "batch.toml"
-    config.write_text(
+    config.write_text(text)
+    shots = find_shots([str(tmp_path / "in")])
+    return make_jobs(shots, tmp_path / "out", flags, read_config(config, to_flags), to_flags)
+
+
+def test_options_of_the_file_the_command_line_and_the_shot(tmp_path: Path) -> None:
+    touch(tmp_path / "c" / "order.txt")
+    text = (
         '[defaults]\nmethod = "ownership"\nsize = "48x32"\nexact = true\n'
         '[shots.a]\nseed = 3\nset = { plate_passes = 1 }\n[shots."b*"]\nmasks = "c"\n'
     )
-    shots = find_shots([str(tmp_path / "in")])
-    options = read_config(config, to_flags)
-    a, b = make_jobs(shots, tmp_path / "out", {"--size": ("32x32",)}, options, to_flags)
+    a, b = planned(tmp_path, text, {"--size": ("32x32",)})
     assert a.arguments() == [
         "decompose", "-o", str(tmp_path / "out" / "a"), "--method", "ownership",
         "--size", "32x32", "--exact", "--seed", "3", "--set", "plate_passes=1",
         "--", str(tmp_path / "in" / "a.mp4"),
     ]  # fmt: skip
     assert b.flags["--masks"] == (str(tmp_path / "c"),)
-    config.write_text("[shots.a]\nskip = true\n")
-    jobs = make_jobs(shots, tmp_path, {}, read_config(config, to_flags), to_flags)
-    assert [j.shot for j in jobs] == ["b"]
+    assert [j.shot for j in planned(tmp_path, "[shots.a]\nskip = true\n", {})] == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -551,15 +556,12 @@ def test_what_another_batch_has_done_meanwhile_is_not_done_again(
 
 def test_what_is_off_for_a_shot_is_off(tmp_path: Path) -> None:
     """Whatever is on for all; and the strongest of two opposites is alone."""
-    touch(tmp_path / "in" / "a.mp4", tmp_path / "in" / "b.mp4", tmp_path / "ownership" / "x")
-    config = tmp_path / "batch.toml"
-    config.write_text(
+    touch(tmp_path / "ownership" / "x")
+    text = (
         '[defaults]\nexact = true\nreport = true\nmethod = "ownership"\n'
         "[shots.a]\nexact = false\nreport = true\n"
     )
-    shots = find_shots([str(tmp_path / "in")])
-    options = read_config(config, to_flags)
-    a, b = make_jobs(shots, tmp_path / "out", {"--no-report": ()}, options, to_flags)
+    a, b = planned(tmp_path, text, {"--no-report": ()})
     assert "--exact" not in a.flags and "--exact" in b.flags
     assert {"--report", "--no-report"} & a.flags.keys() == {"--report"}
     assert {"--report", "--no-report"} & b.flags.keys() == {"--no-report"}

@@ -30,7 +30,7 @@ from omnimatte_cli.methods.coordination.options import Options
 from omnimatte_cli.methods.coordination.predict import predict_layers
 from omnimatte_cli.progress import Silent
 from omnimatte_cli.tensors import ClipTensors
-from tests.conftest import scene
+from tests.conftest import interrupt_twice, scene
 
 pytestmark = pytest.mark.slow
 
@@ -205,15 +205,7 @@ def test_a_second_interrupt_saves_no_half_step(
     """Half of the weights may have moved: what was saved at the last whole step stays."""
     state = tmp_path / "state.pt"
     options = Options(iterations=6, batch_size=2, save_interval=0.0)
-    optimise = torch.optim.AdamW.step
-
-    def interrupted(self, *args):
-        optimise(self, *args)
-        if state.is_file() and torch.load(state, weights_only=True)["done"] == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
+    interrupt_twice(monkeypatch, torch.optim.AdamW, state, 3)
     with pytest.raises(KeyboardInterrupt):
         finetune(new_net(), tensors, options, 0, Silent(), state, "key")
     monkeypatch.undo()

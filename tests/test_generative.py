@@ -44,6 +44,7 @@ from omnimatte_cli.methods.generative.options import (
 )
 from omnimatte_cli.methods.generative.trimask import KEEP, REMOVE, REST, shrink_mask, trimask
 from omnimatte_cli.progress import Silent
+from tests.conftest import interrupt_twice
 
 pytestmark = pytest.mark.slow
 
@@ -279,17 +280,11 @@ def test_a_resumed_optimisation_ends_with_the_same_numbers(tmp_path: Path) -> No
 def test_a_second_interrupt_saves_no_half_of_a_step(tmp_path: Path, monkeypatch) -> None:
     solo, plate, body, _ = shadow_scene()
     clip = solo_clip(solo, plate, body, torch.device("cpu"))
-    state, whole, step = tmp_path / "state.pt", optimise(clip, TINY, seed=1), torch.optim.AdamW.step
+    state, whole = tmp_path / "state.pt", optimise(clip, TINY, seed=1)
     monkeypatch.setattr("omnimatte_cli.methods.generative.optimise.SAVE_INTERVAL", 0.0)
 
-    def interrupted(self, *args):
-        step(self, *args)
-        if state.is_file() and torch.load(state, weights_only=True)["done"] == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-
     with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.AdamW, "step", interrupted)
+        interrupt_twice(patch, torch.optim.AdamW, state, 1)
         with pytest.raises(KeyboardInterrupt):
             optimise(clip, TINY, 1, None, state, "key")
     assert torch.load(state, weights_only=True)["done"] == 1

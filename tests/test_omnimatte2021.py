@@ -42,6 +42,7 @@ from omnimatte_cli.methods.omnimatte2021.network import (
 )
 from omnimatte_cli.methods.omnimatte2021.options import PUBLISHED, LossWeights, Options
 from omnimatte_cli.progress import Silent
+from tests.conftest import interrupt_twice
 
 pytestmark = pytest.mark.slow
 
@@ -368,19 +369,8 @@ def test_an_interrupted_run_resumes_to_the_same_network(
 
 def test_a_second_interrupt_saves_no_half_of_a_step(scene, tmp_path: Path, monkeypatch) -> None:
     options = Options(width=4, batch_size=2, iterations=6, save_interval=0.0)
-    state, whole, optimise_step = (
-        tmp_path / "state.pt",
-        trained(scene, options),
-        torch.optim.Adam.step,
-    )
-
-    def interrupted(self, *args):
-        optimise_step(self, *args)
-        if state.is_file() and torch.load(state, weights_only=True)["done"] == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(torch.optim.Adam, "step", interrupted)
+    state, whole = tmp_path / "state.pt", trained(scene, options)
+    interrupt_twice(monkeypatch, torch.optim.Adam, state, 3)
     with pytest.raises(KeyboardInterrupt):
         trained(scene, options, Silent(), state, "key")
     monkeypatch.undo()

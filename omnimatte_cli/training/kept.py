@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,97 +64,88 @@ def averaged(net: nn.Module, ema: dict[str, Tensor]) -> nn.Module:
     return twin.eval()
 
 
-def save_weights(
-    out: Path,
-    recipe: Schedule,
-    net: nn.Module,
-    ema: dict[str, Tensor],
-    done: int,
-    trained: int,
-    scores: dict[str, float],
-) -> None:
-    """Write the averaged weights with the facts of the run.
+@dataclass
+class KeptRun:
+    """A run of a recipe in its folder. begun: the hash of the weights that it began with, "" for
+    random ones. ema: the averaged weights."""
 
-    trained: clips, with earlier runs'. scores: of the last validation.
-    """
-    facts = {
-        "samples": str(trained),
-        "steps": str(done),
-        "size": f"{recipe.height}x{recipe.width_pixels}",
-        "scenes": str(SCENES_VERSION),
-        "date": time.strftime("%Y-%m-%d"),
-        "licence": "Apache-2.0",
-        "recipe": json.dumps(recipe.facts()),
-        "validation": json.dumps(rounded(scores)),
-    }
-    twin = averaged(net, ema)
-    assert isinstance(twin, LayerNet | OwnerNet | Centrifuge | MattingNet)
-    weights.save(twin, out / WEIGHTS, facts, half=True)
+    out: Path
+    recipe: Schedule
+    begun: str
+    net: nn.Module
+    ema: dict[str, Tensor]
+    optimiser: torch.optim.Optimizer
 
+    def save_weights(self, done: int, trained: int, scores: dict[str, float]) -> None:
+        """Write the averaged weights with the facts of the run.
 
-def save_run(
-    out: Path,
-    recipe: Schedule,
-    begun: str,
-    net: nn.Module,
-    ema: dict[str, Tensor],
-    optimiser: torch.optim.Optimizer,
-    done: int,
-    seconds: float,
-    open_line: dict[str, Any],
-) -> None:
-    """Write all that resuming needs, whole or not at all. open_line: of the log, sums so far."""
-    state = {
-        "recipe": json.dumps(recipe.facts(), sort_keys=True),
-        "begun": begun,
-        "done": done,
-        "seconds": seconds,
-        "open_line": open_line,
-        "net": net.state_dict(),
-        "ema": ema,
-        "optimiser": optimiser.state_dict(),
-    }
-    with replacing(out / STATE) as partial:
-        torch.save(state, partial)
+        trained: clips, with earlier runs'. scores: of the last validation.
+        """
+        recipe = self.recipe
+        facts = {
+            "samples": str(trained),
+            "steps": str(done),
+            "size": f"{recipe.height}x{recipe.width_pixels}",
+            "scenes": str(SCENES_VERSION),
+            "date": time.strftime("%Y-%m-%d"),
+            "licence": "Apache-2.0",
+            "recipe": json.dumps(recipe.facts()),
+            "validation": json.dumps(rounded(scores)),
+        }
+        twin = averaged(self.net, self.ema)
+        assert isinstance(twin, LayerNet | OwnerNet | Centrifuge | MattingNet)
+        weights.save(twin, self.out / WEIGHTS, facts, half=True)
 
+    def save(self, done: int, seconds: float, open_line: dict[str, Any]) -> None:
+        """Write all that resuming needs, whole or not at all.
 
-def load_run(
-    out: Path,
-    recipe: Schedule,
-    begun: str,
-    net: nn.Module,
-    ema: dict[str, Tensor],
-    optimiser: torch.optim.Optimizer,
-    device: torch.device,
-) -> tuple[int, float, dict[str, Any]]:
-    """Resume a run. Returns steps done, seconds spent, and sums of the log's line that is not full.
+        open_line: sums of the log's line that is not full.
+        """
+        state = {
+            "recipe": self._asked(),
+            "begun": self.begun,
+            "done": done,
+            "seconds": seconds,
+            "open_line": open_line,
+            "net": self.net.state_dict(),
+            "ema": self.ema,
+            "optimiser": self.optimiser.state_dict(),
+        }
+        with replacing(self.out / STATE) as partial:
+            torch.save(state, partial)
 
-    Another recipe's run is an error.
-    """
-    path = out / STATE
-    nothing: dict[str, Any] = {"sums": {}, "added": 0, "skipped": 0}
-    if not path.is_file():
-        return 0, 0.0, nothing
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as e:
-        raise OutputError(f"{path} is damaged ({e}); delete it to begin anew.") from e
-    if not isinstance(state, dict) or not state.keys() >= IN_STATE:
-        raise OutputError(f"{path} is no state of a run; move it away to begin anew.")
-    if not state["done"]:  # killed before its first save: any run may begin here
-        return 0, 0.0, nothing
-    if state["recipe"] != json.dumps(recipe.facts(), sort_keys=True):
-        raise OptionError(f"{out} holds a run with other options; give another --out.")
-    if state.get("begun", begun) != begun:
-        raise OptionError(
-            f"{out} holds a run that began with other weights; give its --warm-start (or none, as "
-            "it had), or another --out."
-        )
-    net.load_state_dict(state["net"])
-    for key, value in state["ema"].items():
-        ema[key].copy_(value)
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["done"]), float(state["seconds"]), state.get("open_line", nothing)
+    def load(self, device: torch.device) -> tuple[int, float, dict[str, Any]]:
+        """Resume. Returns steps done, seconds spent, and sums of the log's line that is not full.
+
+        Another recipe's run is an error.
+        """
+        path = self.out / STATE
+        nothing: dict[str, Any] = {"sums": {}, "added": 0, "skipped": 0}
+        if not path.is_file():
+            return 0, 0.0, nothing
+        try:
+            state = torch.load(path, map_location=device, weights_only=True)
+        except Exception as e:
+            raise OutputError(f"{path} is damaged ({e}); delete it to begin anew.") from e
+        if not isinstance(state, dict) or not state.keys() >= IN_STATE:
+            raise OutputError(f"{path} is no state of a run; move it away to begin anew.")
+        if not state["done"]:  # killed before its first save: any run may begin here
+            return 0, 0.0, nothing
+        if state["recipe"] != self._asked():
+            raise OptionError(f"{self.out} holds a run with other options; give another --out.")
+        if state.get("begun", self.begun) != self.begun:
+            raise OptionError(
+                f"{self.out} holds a run that began with other weights; give its --warm-start (or "
+                "none, as it had), or another --out."
+            )
+        self.net.load_state_dict(state["net"])
+        for key, value in state["ema"].items():
+            self.ema[key].copy_(value)
+        self.optimiser.load_state_dict(state["optimiser"])
+        return int(state["done"]), float(state["seconds"]), state.get("open_line", nothing)
+
+    def _asked(self) -> str:
+        return json.dumps(self.recipe.facts(), sort_keys=True)
 
 
 def cut_log(path: Path, done: int) -> None:

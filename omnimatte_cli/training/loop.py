@@ -35,15 +35,13 @@ from omnimatte_cli.training.kept import (
     LOG,
     SHEET,
     WEIGHTS,
+    KeptRun,
     append_line,
     averaged,
     check_ours,
     check_sound,
     cut_log,
-    load_run,
     rounded,
-    save_run,
-    save_weights,
 )
 from omnimatte_cli.training.machine import Machine
 from omnimatte_cli.training.objectives import Terms, coordination_loss, ownership_loss
@@ -210,9 +208,10 @@ def _train(
     # Trying out algorithms pays where every step has the same sizes; where they are drawn, it takes
     # the first minute.
     torch.backends.cudnn.benchmark = recipe.one_size
-    first, spent, open_line = load_run(out, recipe, begun, net, ema, optimiser, device)
+    kept = KeptRun(out, recipe, begun, net, ema, optimiser)
+    first, spent, open_line = kept.load(device)
     if main and not first:
-        save_run(out, recipe, begun, net, ema, optimiser, 0, 0.0, open_line)  # the folder is ours
+        kept.save(0, 0.0, open_line)  # the folder is ours
     if first:
         progress.say(f"Resuming at step {first}.")
     model: nn.Module = net
@@ -278,9 +277,9 @@ def _train(
                 now = spent + time.monotonic() - started
                 open_line = {"sums": sums, "added": added, "skipped": skipped}
                 # The state first: weights without one would be somebody else's.
-                save_run(out, recipe, begun, net, ema, optimiser, done, now, open_line)
+                kept.save(done, now, open_line)
                 trained = before + done * recipe.batch_size * machine.world
-                save_weights(out, recipe, net, ema, done, trained, scores)
+                kept.save_weights(done, trained, scores)
                 saved = time.monotonic()
             if stop and not last:
                 if main:
